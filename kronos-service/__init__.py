@@ -1,0 +1,1 @@
+"""Event-conditioned Kronos: fine-tuning and serving."""

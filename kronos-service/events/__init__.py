@@ -1,0 +1,1 @@
+"""The calendar side: taxonomy, sessions and the event encoder (no torch)."""

@@ -1,0 +1,1 @@
+"""The event-conditioned fine-tuning job."""

@@ -1,0 +1,1 @@
+"""The network: quantizer, tokenizer, layers, Kronos, event embedding, generation, factory."""

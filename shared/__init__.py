@@ -1,0 +1,1 @@
+"""Contracts that every service shares: candle columns, event types, schema, adapter manifest."""

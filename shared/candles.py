@@ -1,0 +1,24 @@
+"""Names of the columns and symbols that every part of the project agrees on."""
+
+FEATURES = ("open", "high", "low", "close", "volume", "amount")
+"""The model's six inputs per bar, in this order."""
+
+BAR_COLUMNS = ("symbol", "ts", *FEATURES)
+SYMBOL_COLUMNS = ("symbol", "asset_class", "tradable")
+CALENDAR_COLUMNS = (
+    "event_id",
+    "event_type",
+    "event_name",
+    "currency",
+    "impact",
+    "release_at",
+    "actual",
+    "forecast",
+    "previous",
+    "first_seen_at",
+)
+
+ASSET_CLASSES = ("crypto", "us_equity", "index", "fx")
+IMPACTS = ("high", "medium", "low")
+LEADERS = ("BTCUSDT", "SPY", "DXY", "VIX")
+LEADER_ASSET_CLASS = {"BTCUSDT": "crypto", "SPY": "us_equity", "DXY": "fx", "VIX": "index"}
