@@ -1,0 +1,139 @@
+"""The three tables in memory: raw frames become typed frames here, with one set of columns and dtypes.
+
+Design choices:
+- A source hands over whatever its reader gave it; what follows can trust names, dtypes and order.
+- Only the *form* is settled here. Whether the values make sense is `validation`'s business.
+- Times without a zone are read as UTC. Unknown columns are left out, optional ones filled with null.
+"""
+
+from typing import Final
+
+import pandas as pd
+
+from kronos_shared.candles import BAR_COLUMNS, CALENDAR_COLUMNS, FEATURES, SYMBOL_COLUMNS
+from kronos_shared.errors import KronosError
+
+TABLES: Final = ("ohlcv_1d", "symbols", "economic_calendar")
+"""Table names, as in the database and as file names."""
+
+OPTIONAL: Final = ("amount", "event_id", "previous", "first_seen_at")
+TRUTH: Final = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
+
+
+class TableError(KronosError):
+    """A table does not have the promised form: a column, a type or a key is wrong."""
+
+
+class ReleaseTimeError(TableError):
+    """Release times without a time of day: an event could not be placed before or after a close."""
+
+
+def bar_table(raw: pd.DataFrame) -> pd.DataFrame:
+    """Typed bars, sorted by (symbol, ts): prices in quote currency, `ts` the session date at 00:00 UTC.
+
+    Raises:
+        TableError: a column is missing, the table is empty, or a value does not parse.
+    """
+    table = _select(raw, "ohlcv_1d", BAR_COLUMNS)
+    table["symbol"] = _keys(table, "ohlcv_1d", "symbol")
+    table["ts"] = _times(table, "ohlcv_1d", "ts")
+    for column in FEATURES:
+        table[column] = _numbers(table, "ohlcv_1d", column)
+    if table["ts"].isna().any():
+        raise TableError(
+            f"table ohlcv_1d: {int(table['ts'].isna().sum())} rows have no ts; give every bar its date"
+        )
+    return table.sort_values(["symbol", "ts"], kind="stable", ignore_index=True)
+
+
+def symbol_table(raw: pd.DataFrame) -> pd.DataFrame:
+    """Typed symbols (symbol, asset_class, tradable), sorted by symbol.
+
+    Raises:
+        TableError: a column is missing, the table is empty, or `tradable` is neither true nor false.
+    """
+    table = _select(raw, "symbols", SYMBOL_COLUMNS)
+    for column in ("symbol", "asset_class"):
+        table[column] = _keys(table, "symbols", column)
+    tradable = table["tradable"].astype(str).str.lower().map(TRUTH)
+    if tradable.isna().any():
+        wrong = table.loc[tradable.isna(), "symbol"].tolist()
+        raise TableError(f"table symbols: tradable must be true or false; it is neither for {some(wrong)}")
+    table["tradable"] = tradable.astype(bool)
+    return table.sort_values("symbol", kind="stable", ignore_index=True)
+
+
+def calendar_table(raw: pd.DataFrame) -> pd.DataFrame:
+    """Typed calendar rows, sorted by (release_at, event_id, first_seen_at); times in UTC.
+
+    Where a row has no event_id, it is made from the type and the UTC date of the release.
+
+    Raises:
+        TableError: a column is missing, the table is empty, or a value does not parse.
+        ReleaseTimeError: a release time is a bare date.
+    """
+    table = _select(raw, "economic_calendar", CALENDAR_COLUMNS)
+    for column in ("event_type", "currency", "impact"):
+        table[column] = _keys(table, "economic_calendar", column)
+    _refuse_bare_dates(table)
+    for column in ("release_at", "first_seen_at"):
+        table[column] = _times(table, "economic_calendar", column)
+    for column in ("actual", "forecast", "previous"):
+        table[column] = _numbers(table, "economic_calendar", column)
+    made = table["event_type"] + ":" + table["release_at"].dt.strftime("%Y-%m-%d")
+    table["event_id"] = table["event_id"].where(table["event_id"].notna(), made).astype("str")
+    table["event_name"] = table["event_name"].fillna("").astype("str")
+    order = ["release_at", "event_id", "first_seen_at"]
+    return table.sort_values(order, kind="stable", na_position="first", ignore_index=True)
+
+
+def some(items: list[str], most: int = 5) -> str:
+    """The first few of many, for an error of one line."""
+    rest = f" and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(items[:most]) + rest
+
+
+def _select(raw: pd.DataFrame, name: str, columns: tuple[str, ...]) -> pd.DataFrame:
+    missing = [c for c in columns if c not in raw.columns and c not in OPTIONAL]
+    if missing:
+        raise TableError(
+            f"table {name}: missing {some(missing)}; it has {some(list(map(str, raw.columns)), 12)}"
+        )
+    if raw.empty:
+        raise TableError(f"table {name} is empty: expected at least one row")
+    return raw.reindex(columns=list(columns)).reset_index(drop=True)
+
+
+def _keys(table: pd.DataFrame, name: str, column: str) -> pd.Series:
+    if table[column].isna().any():
+        raise TableError(f"table {name}: {int(table[column].isna().sum())} rows have no {column}; fill it in")
+    return table[column].astype("str")
+
+
+def _numbers(table: pd.DataFrame, name: str, column: str) -> pd.Series:
+    try:
+        return pd.to_numeric(table[column]).astype("float64")
+    except (ValueError, TypeError) as error:
+        raise TableError(f"table {name}: column {column} must hold numbers: {error}") from None
+
+
+def _times(table: pd.DataFrame, name: str, column: str) -> pd.Series:
+    try:
+        return pd.to_datetime(table[column], format="ISO8601", utc=True).dt.as_unit("ns")
+    except (ValueError, TypeError) as error:
+        raise TableError(f"table {name}: column {column} must hold ISO 8601 times: {error}") from None
+
+
+def _refuse_bare_dates(table: pd.DataFrame) -> None:
+    """Bare dates as text or date objects; timestamps at midnight are judged by `validation`."""
+    release = table["release_at"]
+    if isinstance(release.dtype, pd.DatetimeTZDtype) or release.dtype.kind == "M":
+        bare = release.isna()
+    else:
+        bare = ~release.astype("str").str.contains(r"\d[T ]\d", regex=True)
+    if bare.any():
+        rows = [f"{row.event_type} {row.release_at}" for row in table[bare].head(6).itertuples()]
+        raise ReleaseTimeError(
+            f"table economic_calendar: {int(bare.sum())} release_at values have no time of day "
+            f"({some(rows)}); give the UTC time, such as 2024-06-12T12:30:00Z"
+        )
