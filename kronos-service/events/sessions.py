@@ -1,0 +1,141 @@
+"""When each bar opens, closes and may be conditioned: one table of sessions per asset class.
+
+Times are numpy datetime64[ns] in UTC; session dates are datetime64[D]. The tables come from exchange
+calendars and time zones, never from the data: a missing bar is a gap in the data, not a longer session.
+"""
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import lru_cache
+from typing import Final
+
+import exchange_calendars
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from kronos_shared.errors import KronosError
+
+Times = npt.NDArray[np.datetime64]
+Indices = npt.NDArray[np.int64]
+
+FIRST_DAY: Final = date(1990, 1, 1)
+LONGEST_CLOSURE: Final = timedelta(days=14)
+"""More days than any of the calendars was ever closed for in a row."""
+ONE_HOUR: Final = np.timedelta64(1, "h")
+_EXCHANGES: Final = {"us_equity": "XNYS", "index": "XCBF"}
+
+
+class SessionError(KronosError):
+    """A bar or a date that does not fit the sessions of its asset class."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sessions:
+    """Consecutive sessions of one asset class: four read-only arrays of equal length, ascending.
+
+    `as_of` is the moment up to which things may be known when the *next* session is forecast:
+    min(close + 1 h, next open).
+    """
+
+    dates: Times
+    opens: Times
+    closes: Times
+    as_of: Times
+
+
+def sessions(asset_class: str, start: date, end: date) -> Sessions:
+    """The sessions dated from `start` to `end`, both inclusive, whatever today's date is."""
+    if start < FIRST_DAY:
+        raise SessionError(f"expected dates from {FIRST_DAY}, got {start}: drop the earlier bars")
+    # Whole decades, so that the many windows of one run share one table.
+    table = _table(asset_class, (end.year // 10 + 1) * 10)
+    bounds = np.array([start, end + timedelta(days=1)], dtype="datetime64[D]")
+    span = slice(*np.searchsorted(table.dates, bounds))
+    return Sessions(table.dates[span], table.opens[span], table.closes[span], table.as_of[span])
+
+
+def locate(table: Sessions, ts: npt.ArrayLike | pd.Series) -> Indices:
+    """The (n,) index in `table` of each bar's session; SessionError names the first dates that are none."""
+    days = session_dates(ts)
+    index = np.searchsorted(table.dates, days)
+    wrong = index == len(table.dates)
+    wrong[~wrong] = table.dates[index[~wrong]] != days[~wrong]
+    if wrong.any():
+        first = ", ".join(str(day) for day in days[wrong][:3])
+        raise SessionError(
+            f"expected session dates of the asset class, got {wrong.sum()} others, the first {first}: "
+            "check the symbol's asset_class and that ts is the session date"
+        )
+    return index
+
+
+def target_index(table: Sessions, release_at: Times) -> Indices:
+    """The (n,) session each release falls on: close of the one before <= release < its close.
+
+    Releases before the table fall on index 0 and those after it on len(table.dates).
+    """
+    return np.searchsorted(table.closes, release_at, side="right")
+
+
+def session_dates(ts: npt.ArrayLike | pd.Series) -> Times:
+    """The (n,) datetime64[D] dates of bar times, each of which must be 00:00 UTC."""
+    times = utc(ts)
+    days = times.astype("datetime64[D]")
+    off = days != times
+    if off.any():
+        raise SessionError(f"expected ts at 00:00 UTC, got {times[off][0]}: store the bar's session date")
+    return days
+
+
+def utc(values: npt.ArrayLike | pd.Series) -> Times:
+    """Any times as datetime64[ns] in UTC (those without a zone are taken as UTC); null stays NaT."""
+    index = pd.DatetimeIndex(pd.to_datetime(np.asarray(values), utc=True))
+    return index.as_unit("ns").tz_localize(None).to_numpy()
+
+
+@lru_cache(maxsize=16)
+def _table(asset_class: str, last_year: int) -> Sessions:
+    """All sessions up to a year's end; one more is read, because as_of needs the next open."""
+    last_day = date(last_year, 12, 31)
+    until = last_day + timedelta(days=31)
+    if asset_class in _EXCHANGES:
+        dates, opens, closes = _exchange_sessions(_EXCHANGES[asset_class], until)
+    elif asset_class == "fx":
+        dates, opens, closes = _fx_sessions(until)
+    elif asset_class == "crypto":
+        dates, opens, closes = _crypto_sessions(until)
+    else:
+        raise SessionError(
+            f"expected asset class crypto, us_equity, index or fx, got {asset_class!r}: "
+            "mend the symbols table"
+        )
+    as_of = np.minimum(closes[:-1] + ONE_HOUR, opens[1:])
+    keep = slice(np.searchsorted(dates, np.datetime64(last_day), side="right"))
+    table = Sessions(dates[keep], opens[keep], closes[keep], as_of[keep])
+    for array in (table.dates, table.opens, table.closes, table.as_of):
+        array.setflags(write=False)
+    return table
+
+
+def _exchange_sessions(name: str, until: date) -> tuple[Times, Times, Times]:
+    """Sessions of an exchange, with its holidays, half days and daylight saving (`exchange_calendars`)."""
+    schedule = exchange_calendars.get_calendar(name, start=FIRST_DAY, end=until).schedule
+    return schedule.index.to_numpy().astype("datetime64[D]"), utc(schedule["open"]), utc(schedule["close"])
+
+
+def _fx_sessions(until: date) -> tuple[Times, Times, Times]:
+    """Weekdays, from 17:00 New York on the day before to 17:00 New York."""
+    days = np.arange(np.datetime64(FIRST_DAY), np.datetime64(until))
+    days = days[np.is_busday(days)]
+    return days, _five_in_new_york(days - 1), _five_in_new_york(days)
+
+
+def _five_in_new_york(days: Times) -> Times:
+    return utc(pd.DatetimeIndex(days + np.timedelta64(17, "h")).tz_localize("America/New_York"))
+
+
+def _crypto_sessions(until: date) -> tuple[Times, Times, Times]:
+    """Every day, 24 hours from 00:00 UTC."""
+    days = np.arange(np.datetime64(FIRST_DAY), np.datetime64(until))
+    return days, days.astype("datetime64[ns]"), (days + 1).astype("datetime64[ns]")

@@ -1,0 +1,64 @@
+"""The event types, their families and the twenty channels, read from `event_types.toml`."""
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from types import MappingProxyType
+from typing import Any, Final
+
+from kronos_shared.candles import LEADERS
+from kronos_shared.errors import KronosError
+
+
+class UnknownEventType(KronosError):
+    """The calendar holds event types that `event_types.toml` does not list."""
+
+
+def _read() -> dict[str, Any]:
+    return tomllib.loads(files("kronos_shared").joinpath("event_types.toml").read_text(encoding="utf-8"))
+
+
+_TAXONOMY: Final = _read()
+
+CHANNEL_VERSION: Final[int] = _TAXONOMY["version"]
+CURRENCY: Final[str] = _TAXONOMY["currency"]
+IMPACT_WEIGHTS: Final[Mapping[str, float]] = MappingProxyType(_TAXONOMY["impact_weights"])
+FAMILIES: Final[tuple[str, ...]] = tuple(_TAXONOMY["families"])
+EVENT_TYPES: Final[Mapping[str, str]] = MappingProxyType(
+    {event_type: family for family, types in _TAXONOMY["families"].items() for event_type in types}
+)
+"""Event type -> family."""
+
+SURPRISE: Final = len(FAMILIES)
+DAYS_UNTIL: Final = SURPRISE + 1
+FIRST_LEADER: Final = DAYS_UNTIL + 1
+CHANNELS: Final[tuple[str, ...]] = (
+    *FAMILIES,
+    "surprise_z",
+    "days_until",
+    *(f"leader_{leader.lower()}" for leader in LEADERS),
+)
+
+
+def channel_hash() -> str:
+    """The sha256 of everything that gives the channels their meaning; an adapter fits one hash only."""
+    meaning = {"taxonomy": _TAXONOMY, "channels": CHANNELS}
+    return hashlib.sha256(json.dumps(meaning).encode()).hexdigest()
+
+
+def check_event_types(event_types: Iterable[str]) -> None:
+    """Raise `UnknownEventType` naming every type that is not in the taxonomy, at once."""
+    unknown = sorted({str(event_type) for event_type in event_types} - set(EVENT_TYPES))
+    if unknown:
+        raise UnknownEventType(
+            f"expected event types of event_types.toml, got {', '.join(unknown)}: "
+            "map them to a listed type or drop those rows from the calendar"
+        )
+
+
+def family_index(event_type: str) -> int:
+    """The channel, 0 to 13, of an event type's family."""
+    check_event_types([event_type])
+    return FAMILIES.index(EVENT_TYPES[event_type])
