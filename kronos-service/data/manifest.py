@@ -47,7 +47,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     """The manifest of a directory that has one.
 
     Raises:
-        SnapshotError: it does not parse, lacks a table, has another schema version, or names a file elsewhere.
+        SnapshotError: it does not parse, lacks a table, or has another schema version.
     """
     path = directory / MANIFEST
     try:

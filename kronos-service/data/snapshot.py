@@ -6,11 +6,11 @@
       symbols-<sha12>.parquet
       economic_calendar-<sha12>.parquet
 
-Files are named by their content, so a new version never touches an old one's. Replacing manifest.json is the one step
-that makes the new version the snapshot: a kill at any moment leaves the old one or the new one, whole.
+Files are named by their content, so a new version never touches an old one's. Replacing manifest.json is the
+one step that makes the new version the snapshot: a kill at any moment leaves the old or the new one, whole.
 
-A directory of tables without a manifest (ohlcv_1d, symbols, economic_calendar as .parquet or .csv) is read too: it is
-hashed on the spot, and flagged.
+A directory of tables without a manifest (ohlcv_1d, symbols, economic_calendar as .parquet or .csv) is read
+too: it is hashed on the spot, and flagged.
 """
 
 import hashlib
@@ -40,7 +40,15 @@ from kronos_service.data.tables import TABLES, bar_table, calendar_table, symbol
 from kronos_service.data.validation import check_tables
 from kronos_shared.candles import LEADERS
 
-__all__ = ["Snapshot", "SnapshotError", "leader_data", "load_snapshot", "series", "write_snapshot"]
+__all__ = [
+    "Snapshot",
+    "SnapshotError",
+    "leader_data",
+    "load_snapshot",
+    "read_tables",
+    "series",
+    "write_snapshot",
+]
 
 _TYPED: Final[dict[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {
     "ohlcv_1d": bar_table,
@@ -102,6 +110,13 @@ def load_snapshot(path: str | Path, *, now: datetime | None = None) -> Snapshot:
         TableError: a missing column, an empty table, a bad key (and its subclasses: bad bars, release times).
         UnknownEventType: the calendar has a type outside the taxonomy.
     """
+    snapshot = read_tables(path)
+    check_tables(snapshot.symbols, snapshot.bars, snapshot.calendar, now=now or datetime.now(UTC))
+    return snapshot
+
+
+def read_tables(path: str | Path) -> Snapshot:
+    """As `load_snapshot`, without judging the values: for whoever means to mend or drop bad rows."""
     directory = Path(path)
     if not directory.is_dir():
         raise SnapshotError(f"no such snapshot: {path} is not a directory; make one with export or sample")
@@ -117,9 +132,6 @@ def load_snapshot(path: str | Path, *, now: datetime | None = None) -> Snapshot:
     tables = {name: _TYPED[name](_parse(files[name], data)) for name, data in content.items()}
     if manifest is not None:
         check_rows(directory, manifest, {name: len(table) for name, table in tables.items()})
-    check_tables(
-        tables["symbols"], tables["ohlcv_1d"], tables["economic_calendar"], now=now or datetime.now(UTC)
-    )
     return Snapshot(
         name=directory.resolve().name,
         symbols=tables["symbols"],
@@ -173,7 +185,7 @@ def _publish(directory: Path, manifest: Mapping[str, Any], files: Mapping[str, b
             foreign = [p.name for p in directory.iterdir() if not _is_ours(p.name)]
             if foreign:
                 raise SnapshotError(
-                    f"{directory} holds {foreign[0]}, which is no part of a snapshot; choose an empty directory"
+                    f"{directory} holds {foreign[0]}, no part of a snapshot; choose an empty directory"
                 )
             for name, data in files.items():
                 _write_durably(directory / name, data)

@@ -87,10 +87,10 @@ def calendar_table(raw: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values(order, kind="stable", na_position="first", ignore_index=True)
 
 
-def some(items: list[str], most: int = 5) -> str:
-    """The first few of many, for an error of one line."""
-    rest = f" and {len(items) - most} more" if len(items) > most else ""
-    return ", ".join(items[:most]) + rest
+def some(items: list[str], most: int = 5, total: int | None = None) -> str:
+    """The first few of many, for an error of one line; `total` where `items` are already a selection."""
+    more = (len(items) if total is None else total) - most
+    return ", ".join(items[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def _select(raw: pd.DataFrame, name: str, columns: tuple[str, ...]) -> pd.DataFrame:

@@ -1,12 +1,23 @@
-"""Do the values make sense? Functions that only raise or collect, applied at the boundary and trusted after."""
+"""Do the values make sense? Functions that only raise or collect, applied at the boundary, trusted after."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from kronos_service.data.tables import ReleaseTimeError, TableError, some
+from kronos_service.events.sessions import FIRST_DAY, sessions
+from kronos_service.events.taxonomy import CURRENCY, check_event_types
 from kronos_shared.candles import ASSET_CLASSES, IMPACTS
+
+UNFINISHED: Final = "its session has not closed"
+NO_SESSION: Final = "no session on this date"
+
+SPLIT_RATIOS: Final = (2, 3, 4, 5, 8, 10, 15, 20, 25, 50)
+SPLIT_TOLERANCE: Final = 0.03
+"""How near to a ratio, as a share of it, an overnight move must be to be worth a look."""
 
 
 class BadBarsError(TableError):
@@ -18,13 +29,25 @@ class BadBarsError(TableError):
 
 
 def check_tables(symbols: pd.DataFrame, bars: pd.DataFrame, calendar: pd.DataFrame, *, now: datetime) -> None:
-    """Raise what is wrong with typed tables (see `tables`); `now` settles which bars exist yet."""
+    """Raise what is wrong with typed tables (see `tables`); `now` settles which sessions have closed.
+
+    Raises:
+        TableError: an unknown asset class, a repeated key, an impact or a value that cannot be.
+        ReleaseTimeError: release times that look like bare dates.
+        UnknownEventType: a type outside the taxonomy.
+        BadBarsError: at least one bar that `find_bad_bars` lists.
+    """
     check_symbols(symbols, bars)
     check_calendar(calendar)
-    bad = find_bad_bars(bars)
+    refuse_bad_bars(find_bad_bars(bars, symbols, now=now))
+
+
+def refuse_bad_bars(bad: pd.DataFrame) -> None:
+    """Raise `BadBarsError` unless the list of `find_bad_bars` is empty."""
     if not bad.empty:
-        listed = [f"{row.symbol} {row.ts.date()} ({row.reason})" for row in bad.head(6).itertuples()]
-        raise BadBarsError(f"table ohlcv_1d: {len(bad)} bad bars: {some(listed)}; mend or drop them", bad)
+        listed = [f"{row.symbol} {row.ts} ({row.reason})" for row in _dated(bad.head(6)).itertuples()]
+        count = f"{len(bad)} bad bar{'s' if len(bad) > 1 else ''}"
+        raise BadBarsError(f"table ohlcv_1d: {count}: {some(listed, total=len(bad))}; mend or drop them", bad)
 
 
 def check_symbols(symbols: pd.DataFrame, bars: pd.DataFrame) -> None:
@@ -47,7 +70,8 @@ def check_symbols(symbols: pd.DataFrame, bars: pd.DataFrame) -> None:
 
 def check_calendar(calendar: pd.DataFrame) -> None:
     """Known types, impacts and finite values, real release times, one row per (event_id, first_seen_at)."""
-    usd = calendar[calendar["currency"] == "USD"]
+    usd = calendar[calendar["currency"] == CURRENCY]
+    check_event_types(usd["event_type"])
     wrong = sorted(set(calendar["impact"]) - set(IMPACTS))
     if wrong:
         raise TableError(
@@ -71,19 +95,70 @@ def check_calendar(calendar: pd.DataFrame) -> None:
         )
 
 
-def find_bad_bars(bars: pd.DataFrame) -> pd.DataFrame:
-    """Every bar that cannot be true, as (symbol, ts, reason), one reason each; both copies of a duplicate."""
+def find_bad_bars(bars: pd.DataFrame, symbols: pd.DataFrame, *, now: datetime) -> pd.DataFrame:
+    """Every bar that cannot be true, as (symbol, ts, reason), one reason each; all copies of a duplicate.
+
+    A null amount is no fault: it stands for volume x mean(OHLC).
+    """
     prices = bars[["open", "high", "low", "close"]]
     body = bars[["open", "close"]]
+    faults = session_faults(bars, symbols, now=now)
     reasons = {
         "duplicate key": bars.duplicated(["symbol", "ts"], keep=False),
         "ts not at 00:00 UTC": bars["ts"] != bars["ts"].dt.normalize(),
-        "not finite": ~np.isfinite(bars[["open", "high", "low", "close", "volume"]]).all(axis=1)
+        "not finite": ~np.isfinite(prices).all(axis=1)
+        | ~np.isfinite(bars["volume"])
         | np.isinf(bars["amount"]),
         "price not above 0": (prices <= 0).any(axis=1),
         "negative volume or amount": (bars["volume"] < 0) | (bars["amount"] < 0),
         "low above open or close": bars["low"] > body.min(axis=1),
         "high below open or close": bars["high"] < body.max(axis=1),
+        NO_SESSION: faults == NO_SESSION,
+        UNFINISHED: faults == UNFINISHED,
     }
     bad = pd.concat([bars.loc[mask, ["symbol", "ts"]].assign(reason=why) for why, mask in reasons.items()])
     return bad.drop_duplicates(["symbol", "ts"]).sort_values(["symbol", "ts"], ignore_index=True)
+
+
+def session_faults(bars: pd.DataFrame, symbols: pd.DataFrame, *, now: datetime) -> pd.Series:
+    """Per bar: empty, or why it is not one of its asset class's sessions that have closed by `now`."""
+    faults = pd.Series("", index=bars.index, dtype="str")
+    asset_class = bars["symbol"].map(symbols.set_index("symbol")["asset_class"])
+    for name, rows in bars["ts"].groupby(asset_class):
+        days = rows.dt.tz_localize(None).to_numpy().astype("datetime64[D]")
+        faults[rows.index] = _faults(str(name), days, now)
+    return faults
+
+
+def find_split_ratios(bars: pd.DataFrame, symbols: pd.DataFrame) -> pd.DataFrame:
+    """Overnight moves of equities near a split ratio, as (symbol, ts, ratio): unadjusted prices, perhaps."""
+    equities = symbols.loc[symbols["asset_class"] == "us_equity", "symbol"]
+    rows = bars[bars["symbol"].isin(equities)]
+    previous = rows.groupby("symbol")["close"].shift()
+    move = previous / rows["open"]
+    found = []
+    for ratio in SPLIT_RATIOS:
+        for label, value in ((f"{ratio}:1", float(ratio)), (f"1:{ratio}", 1 / ratio)):
+            near = (move / value - 1).abs() <= SPLIT_TOLERANCE
+            found.append(rows.loc[near, ["symbol", "ts"]].assign(ratio=label))
+    return pd.concat(found).sort_values(["symbol", "ts"], ignore_index=True)
+
+
+def _faults(asset_class: str, days: npt.NDArray[np.datetime64], now: datetime) -> npt.NDArray[np.object_]:
+    first = max(days.min().astype(object), FIRST_DAY)
+    table = sessions(asset_class, first, now.date() + timedelta(days=2))
+    index = np.searchsorted(table.dates, days)
+    inside = index < len(table.dates)
+    faults = np.where(inside, "", UNFINISHED).astype(object)  # past the table means past tomorrow
+    at = index[inside]
+    is_session = table.dates[at] == days[inside]
+    is_closed = table.closes[at] <= np.datetime64(pd.Timestamp(now).tz_convert("UTC").tz_localize(None), "ns")
+    faults[inside] = np.where(is_session, np.where(is_closed, "", UNFINISHED), NO_SESSION)
+    return faults
+
+
+def _dated(bad: pd.DataFrame) -> pd.DataFrame:
+    """Bar keys as people write them: the date, and the time only where there is one."""
+    midnight = bad["ts"] == bad["ts"].dt.normalize()
+    text = bad["ts"].dt.strftime("%Y-%m-%d").where(midnight, bad["ts"].astype("str"))
+    return bad.assign(ts=text)
