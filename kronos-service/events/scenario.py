@@ -1,0 +1,60 @@
+"""What-if: surprises and leader moves supposed to happen on forecast bars."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+
+import numpy as np
+import numpy.typing as npt
+
+from kronos_service.events.scores import CLIP
+from kronos_service.events.sessions import Times
+from kronos_service.events.taxonomy import CHANNELS, FIRST_LEADER, SURPRISE
+from kronos_shared.candles import LEADERS
+from kronos_shared.errors import KronosError
+
+
+class ScenarioError(KronosError):
+    """A scenario that does not fit the forecast's bars."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """Supposed values, in standard deviations, by session date of the forecast bar on which they happen."""
+
+    surprises: Mapping[date, float] = field(default_factory=dict)
+    """Session date of the release -> surprise; it conditions the bar after it."""
+    leaders: Mapping[str, Mapping[date, float]] = field(default_factory=dict)
+    """Leader -> session date -> its move on that bar; it conditions the bar after it."""
+
+
+def scenario_rows(scenario: Scenario, future: Times) -> npt.NDArray[np.float64]:
+    """The (H - 1, 20) rows past the last known bar, given the session dates `future` (H,) of the forecast.
+
+    Row j is about forecast bar j + 1, so it carries what is supposed to happen on bar j. ScenarioError for a
+    date that is no forecast bar, or is the last one: nothing comes after it.
+    """
+    unknown = sorted(set(scenario.leaders) - set(LEADERS))
+    if unknown:
+        raise ScenarioError(f"expected leaders {', '.join(LEADERS)}, got {', '.join(unknown)}: drop them")
+    rows = np.zeros((len(future) - 1, len(CHANNELS)))
+    _place(rows[:, SURPRISE], scenario.surprises, future)
+    for number, leader in enumerate(LEADERS):
+        _place(rows[:, FIRST_LEADER + number], scenario.leaders.get(leader, {}), future)
+    return rows
+
+
+def _place(column: npt.NDArray[np.float64], values: Mapping[date, float], future: Times) -> None:
+    position = {day.item(): bar for bar, day in enumerate(future)}
+    for day, value in values.items():
+        if day not in position:
+            raise ScenarioError(
+                f"expected a date among the forecast bars {future[0]} .. {future[-1]}, got {day}"
+            )
+        if position[day] == len(future) - 1:
+            raise ScenarioError(
+                f"expected a date before the last forecast bar, got {day}: lengthen the horizon"
+            )
+        if not np.isfinite(value):
+            raise ScenarioError(f"expected a finite value on {day}, got {value}")
+        column[position[day]] = np.clip(value, -CLIP, CLIP)

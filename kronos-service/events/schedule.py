@@ -1,0 +1,48 @@
+"""What is scheduled for each target, as it was known at the time: channels 0-13 and `days_until`."""
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from kronos_service.events.calendar import CalendarRows
+from kronos_service.events.sessions import Indices, Sessions, Times, target_index
+from kronos_service.events.taxonomy import FAMILIES
+
+HORIZON_DAYS: Final = 10
+"""From so many calendar days on, the next event does not show in `days_until`."""
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+
+def schedule_channels(
+    rows: CalendarRows, table: Sessions, target: Indices, as_of: Times
+) -> tuple[Floats, Floats]:
+    """For n positions: family weights (n, 14) on the target, and `days_until` (n,) counted from it.
+
+    `target` holds strictly ascending indices into `table`; `as_of` says what each position may know.
+    """
+    event_session = target_index(table, rows.release_at)
+    families = np.zeros((len(target), len(FAMILIES)))
+    on_target, position = _known_on(rows, event_session, target, as_of)
+    np.maximum.at(families, (position, rows.family[on_target]), rows.weight[on_target])
+
+    nearness = np.zeros(len(target))
+    # Sessions are at least a day apart, so an event fewer than 10 days ahead is fewer than 10 sessions ahead.
+    for sessions_ahead in range(HORIZON_DAYS):
+        ahead, position = _known_on(rows, event_session - sessions_ahead, target, as_of)
+        ahead, position = ahead[rows.is_high[ahead]], position[rows.is_high[ahead]]
+        inside = event_session[ahead] < len(table.dates)
+        ahead, position = ahead[inside], position[inside]
+        days = (table.dates[event_session[ahead]] - table.dates[target[position]]).astype(np.int64)
+        np.maximum.at(nearness, position, 1 - np.minimum(days, HORIZON_DAYS) / HORIZON_DAYS)
+    return families, nearness
+
+
+def _known_on(rows: CalendarRows, session: Indices, target: Indices, as_of: Times) -> tuple[Indices, Indices]:
+    """The rows whose `session` is a target and that stood at its as_of, with the target's position."""
+    position = np.minimum(np.searchsorted(target, session), len(target) - 1)
+    known = (rows.first_seen_at <= as_of[position]) & (as_of[position] < rows.superseded_at)
+    found = np.flatnonzero((target[position] == session) & known)
+    return found, position[found]

@@ -1,0 +1,71 @@
+"""Surprises: how far each release was from its forecast, and the first bar that may know it."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from kronos_service.events.calendar import CalendarRows
+from kronos_service.events.scores import Floats, scores
+from kronos_service.events.sessions import Times
+
+MIN_EARLIER: Final = 8
+"""A surprise counts only after so many earlier ones of its type, which give it its scale."""
+
+
+@dataclass(frozen=True, eq=False)
+class Surprises:
+    """One per event, ascending in time: `usable_at` (E,), after which `z` (E,) may be used."""
+
+    usable_at: Times
+    z: Floats
+
+
+def find_surprises(rows: CalendarRows) -> Surprises:
+    """The first complete version (actual and forecast) of each event, scored by earlier ones of its type.
+
+    A version replaced before its own actual was usable (a postponed release) does not count; later revisions
+    are no new surprise. z = (actual - forecast) / sigma, sigma with ddof 1, clipped to +-5; 0 without sigma.
+    """
+    usable_at = usable_from(rows.release_at, rows.first_seen_at)
+    complete = np.isfinite(rows.actual) & np.isfinite(rows.forecast) & (rows.superseded_at > usable_at)
+    found = np.flatnonzero(complete)
+    found = found[np.lexsort((usable_at[found], rows.event_id[found]))]
+    _, first = np.unique(rows.event_id[found], return_index=True)
+    found = found[first]
+    # By event_id within one moment, so that sums run in one order whatever the order of the rows.
+    found = found[np.lexsort((rows.event_id[found], usable_at[found]))]
+    usable_at, value = usable_at[found], rows.actual[found] - rows.forecast[found]
+    sigma = np.zeros(len(found))
+    for event_type in np.unique(rows.event_type[found]):
+        of_type = rows.event_type[found] == event_type
+        sigma[of_type] = _sigma(usable_at[of_type], value[of_type])
+    return Surprises(usable_at=usable_at, z=scores(value, sigma))
+
+
+def surprise_channel(surprises: Surprises, as_of: Times, before: np.datetime64) -> Floats:
+    """For T bars, `as_of` ascending: the largest-magnitude z (T,) of the surprises that sit at each, or 0.
+
+    A surprise sits at the first bar with `usable_at < as_of`, unless it was usable before the first bar:
+    at `before`, the as_of of the session that precedes it. Of equal magnitudes the positive one counts.
+    """
+    position = np.searchsorted(as_of, surprises.usable_at, side="right")
+    sits = (position < len(as_of)) & (surprises.usable_at >= before)
+    highest, lowest = np.zeros(len(as_of)), np.zeros(len(as_of))
+    np.maximum.at(highest, position[sits], surprises.z[sits])
+    np.minimum.at(lowest, position[sits], surprises.z[sits])
+    return np.where(highest >= -lowest, highest, lowest)
+
+
+def usable_from(release_at: Times, first_seen_at: Times) -> Times:
+    """When a version's actual became known; a position may use it only if its as_of is strictly later."""
+    return np.maximum(release_at, first_seen_at)
+
+
+def _sigma(usable_at: Times, value: Floats) -> Floats:
+    """For each surprise of one type, in order of time: the spread of those usable strictly earlier, or 0."""
+    sigma = np.zeros(len(value))
+    for i, earlier in enumerate(np.searchsorted(usable_at, usable_at, side="left")):
+        if earlier >= MIN_EARLIER:
+            sigma[i] = value[:earlier].std(ddof=1)
+    return sigma
