@@ -94,13 +94,12 @@ def some(items: list[str], most: int = 5, total: int | None = None) -> str:
 
 
 def _select(raw: pd.DataFrame, name: str, columns: tuple[str, ...]) -> pd.DataFrame:
-    missing = [c for c in columns if c not in raw.columns and c not in OPTIONAL]
-    if missing:
-        raise TableError(
-            f"table {name}: missing {some(missing)}; it has {some(list(map(str, raw.columns)), 12)}"
-        )
     if raw.empty:
         raise TableError(f"table {name} is empty: expected at least one row")
+    missing = [c for c in columns if c not in raw.columns and c not in OPTIONAL]
+    if missing:
+        present = some([str(c) for c in raw.columns], most=12)
+        raise TableError(f"table {name}: missing column {some(missing)}; it has {present}")
     return raw.reindex(columns=list(columns)).reset_index(drop=True)
 
 
