@@ -162,7 +162,7 @@ def supabase_source(
         SupabaseError: a setting is absent or cannot be; nothing has been sent yet.
     """
     try:
-        settings = settings or SupabaseSettings()
+        settings = settings or SupabaseSettings.model_validate({})
     except ValidationError as error:
         wrong = ", ".join(f"SUPABASE_{'_'.join(map(str, e['loc']))}".upper() for e in error.errors())
         raise SupabaseError(f"set {wrong} in the environment (absent or not valid)") from None

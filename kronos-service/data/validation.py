@@ -116,8 +116,9 @@ def find_bad_bars(bars: pd.DataFrame, symbols: pd.DataFrame, *, now: datetime) -
         NO_SESSION: faults == NO_SESSION,
         UNFINISHED: faults == UNFINISHED,
     }
-    bad = pd.concat([bars.loc[mask, ["symbol", "ts"]].assign(reason=why) for why, mask in reasons.items()])
-    return bad.drop_duplicates(["symbol", "ts"]).sort_values(["symbol", "ts"], ignore_index=True)
+    found = [bars.loc[mask, ["symbol", "ts"]].assign(reason=why) for why, mask in reasons.items()]
+    bad: pd.DataFrame = pd.concat(found).drop_duplicates(["symbol", "ts"])
+    return bad.sort_values(["symbol", "ts"], ignore_index=True)
 
 
 def session_faults(bars: pd.DataFrame, symbols: pd.DataFrame, *, now: datetime) -> pd.Series:
