@@ -1,0 +1,205 @@
+"""Builds what training and serving start from: a frozen base with its tokenizer, and fingerprints of both.
+
+A base is a preset's name, a hub repository at a revision, or a directory as `save_base` writes it:
+
+    base.json                             {"context": bars, "preset": name, ...}
+    tokenizer/, predictor/                each config.json and model.safetensors
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from safetensors.torch import save_file
+from torch import nn
+
+from kronos_service.events.encoder import EventEncoder
+from kronos_service.model.checkpoints import BaseModelError, Files, Fingerprint, build, hub_files, read_json
+from kronos_service.model.kronos import Kronos
+from kronos_service.model.presets import PRESETS, Preset
+from kronos_service.model.tokenizer import KronosTokenizer
+
+__all__ = ["BaseModelError", "Bundle", "Fingerprint", "load_bundle", "save_base"]
+
+NANO_DIRECTORY: Final = Path(__file__).with_name("kronos_nano")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A frozen base, in `eval()` and without gradients, with everything needed to feed it."""
+
+    tokenizer: KronosTokenizer
+    model: Kronos
+    context: int
+    """Longest sequence in bars."""
+    event_encoder: EventEncoder
+    base: Fingerprint
+    tokenizer_print: Fingerprint
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Parts:
+    tokenizer: Files
+    predictor: Files
+    context: int | None
+
+
+def load_bundle(
+    base: str,
+    *,
+    tokenizer: str | None = None,
+    revision: str | None = None,
+    tokenizer_revision: str | None = None,
+    device: str = "cpu",
+) -> Bundle:
+    """Load a base.
+
+    Args:
+        base: nano, mini, small or base; a directory; or a hub id "owner/name".
+        tokenizer: a directory or hub id instead of the base's own; a hub id that is no preset needs one.
+        revision, tokenizer_revision: commits on the hub; required where the presets pin none.
+
+    Raises:
+        BaseModelError: nothing of that name, no network, or weights that do not fit (all misfits at once).
+    """
+    parts = _find(base, tokenizer, revision, tokenizer_revision)
+    tokenizer_model = build(KronosTokenizer, parts.tokenizer)
+    model = build(Kronos, parts.predictor)
+    ours, theirs = (tokenizer_model.s1_bits, tokenizer_model.s2_bits), (model.s1_bits, model.s2_bits)
+    if ours != theirs:
+        raise BaseModelError(
+            f"tokenizer {parts.tokenizer.repo} makes tokens of {ours} bits, but predictor "
+            f"{parts.predictor.repo} reads {theirs}; name the tokenizer it was trained with"
+        )
+    return Bundle(
+        tokenizer=tokenizer_model.to(device),
+        model=model.to(device),
+        context=_context(parts, model.config),
+        event_encoder=EventEncoder(),
+        base=parts.predictor.fingerprint(),
+        tokenizer_print=parts.tokenizer.fingerprint(),
+    )
+
+
+def save_base(
+    directory: str | Path,
+    tokenizer: KronosTokenizer,
+    model: Kronos,
+    context: int,
+    preset: str,
+    extra: Mapping[str, Any],
+) -> None:
+    """Write a base that `load_bundle` reads; `extra` (how it was made) joins base.json, written last."""
+    if model.event_emb is not None:
+        raise ValueError("a base is saved without an event embedding: that belongs to an adapter")
+    root = Path(directory)
+    marker = root / "base.json"
+    marker.unlink(missing_ok=True)
+    parts: dict[str, KronosTokenizer | Kronos] = {"tokenizer": tokenizer, "predictor": model}
+    for name, part in parts.items():
+        (root / name).mkdir(parents=True, exist_ok=True)
+        _write_json(root / name / "config.json", part.config)
+        _write_weights(root / name / "model.safetensors", part)
+    _write_json(marker, {"context": context, "preset": preset, **extra})
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    aside = path.with_suffix(".tmp")
+    aside.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    os.replace(aside, path)
+
+
+def _write_weights(path: Path, part: nn.Module) -> None:
+    aside = path.with_suffix(".tmp")
+    state = {name: value.detach().cpu().contiguous() for name, value in part.state_dict().items()}
+    save_file(state, aside, metadata={"format": "pt"})
+    os.replace(aside, path)
+
+
+def _find(base: str, tokenizer: str | None, revision: str | None, tokenizer_revision: str | None) -> _Parts:
+    name = base.removeprefix("kronos-")
+    if name == "nano":
+        return _in_directory(NANO_DIRECTORY, "kronos-nano", tokenizer, revision, tokenizer_revision)
+    if base not in PRESETS and Path(base).is_dir():
+        path = Path(base).resolve()
+        return _in_directory(path, path.name, tokenizer, revision, tokenizer_revision)
+    if name not in PRESETS and base.count("/") != 1:
+        known = ", ".join(PRESETS)
+        raise BaseModelError(f"expected a preset ({known}), a directory or a hub id owner/name, got {base!r}")
+    preset = PRESETS.get(name) or next((p for p in PRESETS.values() if p.hub_id == base), None)
+    return _on_hub(base, preset, tokenizer, revision, tokenizer_revision)
+
+
+def _in_directory(
+    root: Path, name: str, tokenizer: str | None, revision: str | None, tokenizer_revision: str | None
+) -> _Parts:
+    if revision:
+        raise BaseModelError(f"a revision belongs to a hub id, but {name} is a directory; leave it out")
+    about = read_json(root / "base.json", hint=f"{name} must hold base.json, tokenizer/ and predictor/")
+    context = about.get("context")
+    if not isinstance(context, int) or context < 2:
+        raise BaseModelError(f"base.json of {name} must give context as a number of bars, got {context!r}")
+    if tokenizer:
+        own = _override(tokenizer, tokenizer_revision)
+    else:
+        own = Files.in_directory(root / "tokenizer", repo=name)
+    return _Parts(tokenizer=own, predictor=Files.in_directory(root / "predictor", repo=name), context=context)
+
+
+def _override(tokenizer: str, revision: str | None) -> Files:
+    path = Path(tokenizer)
+    if path.is_dir():
+        path = path.resolve()
+        inner = path / "tokenizer"
+        return Files.in_directory(inner if inner.is_dir() else path, repo=path.name)
+    pinned = {p.tokenizer_hub_id: p for p in PRESETS.values() if p.tokenizer_hub_id}.get(tokenizer)
+    if pinned is None:
+        return hub_files(tokenizer, revision)
+    return _pinned_tokenizer(pinned, revision)
+
+
+def _pinned_tokenizer(preset: Preset, revision: str | None) -> Files:
+    wanted = revision or preset.tokenizer_revision
+    sha256 = preset.tokenizer_sha256 if wanted == preset.tokenizer_revision else None
+    return hub_files(str(preset.tokenizer_hub_id), wanted, sha256=sha256)
+
+
+def _on_hub(
+    base: str,
+    preset: Preset | None,
+    tokenizer: str | None,
+    revision: str | None,
+    tokenizer_revision: str | None,
+) -> _Parts:
+    if preset is None:
+        if not tokenizer:
+            raise BaseModelError(
+                f"{base!r} is no directory here; as a hub id it is not one of ours, so name its tokenizer "
+                "and both revisions"
+            )
+        predictor = hub_files(base, revision)
+        return _Parts(tokenizer=_override(tokenizer, tokenizer_revision), predictor=predictor, context=None)
+    wanted = revision or preset.hub_revision
+    sha256 = preset.hub_sha256 if wanted == preset.hub_revision else None
+    predictor = hub_files(str(preset.hub_id), wanted, sha256=sha256)
+    own = (
+        _override(tokenizer, tokenizer_revision)
+        if tokenizer
+        else _pinned_tokenizer(preset, tokenizer_revision)
+    )
+    return _Parts(tokenizer=own, predictor=predictor, context=preset.context)
+
+
+def _context(parts: _Parts, config: Mapping[str, Any]) -> int:
+    if parts.context is not None:
+        return parts.context
+    for preset in PRESETS.values():
+        if dict(preset.predictor) == dict(config):
+            return preset.context
+    raise BaseModelError(
+        f"{parts.predictor.repo} has the shape of no preset, so its context length is unknown; download it "
+        'and add a base.json {"context": bars, "preset": name} beside tokenizer/ and predictor/'
+    )

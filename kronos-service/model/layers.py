@@ -1,0 +1,160 @@
+"""Transformer blocks that the tokenizer and the predictor share.
+
+Parameter and buffer names are those of the released weights. Nothing here changes its own state in `forward`,
+so one model may serve several threads. Letters: B batch, T bars, D width, H heads, K = D / H.
+"""
+
+from collections.abc import Callable
+from typing import Self, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Rope = tuple[Tensor, Tensor]
+"""Cosines and sines, fp32, each broadcastable to (B, H, T, K/2)."""
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Number of scalar parameters, trainable or not; buffers do not count."""
+    return sum(p.numel() for p in module.parameters())
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm over the last dimension, computed in fp32 whatever the input's dtype."""
+
+    def __init__(self, dim: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        normed = F.rms_norm(x.float(), (x.shape[-1],), eps=self.eps)
+        return normed.type_as(x) * self.weight
+
+
+class RotaryEmbedding(nn.Module):
+    """Rotary angles for given positions.
+
+    The angles are computed per call in fp32 and never cached: bf16 cannot tell position 300 from 301, and
+    a cache would be state that threads and autograd modes share.
+    """
+
+    inv_freq: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("inv_freq", 1.0 / (10000 ** (torch.arange(0, dim, 2).float() / dim)))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        exact = self.inv_freq
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        # `.bfloat16()` and `.half()` must move the frequencies but not round them
+        self.inv_freq = exact.to(self.inv_freq.device)
+        return self
+
+    def forward(self, positions: Tensor) -> Rope:
+        """Angles at int64 positions: (T,) gives (T, K/2) tables, (B, T) gives (B, 1, T, K/2)."""
+        with torch.autocast(positions.device.type, enabled=False):
+            angles = positions.float().unsqueeze(-1) * self.inv_freq
+        if positions.dim() == 2:
+            angles = angles.unsqueeze(1)
+        return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, rope: Rope) -> Tensor:
+    """x (B, H, T, K) turned by the angles of its positions, in fp32, returned in x's dtype."""
+    cos, sin = rope
+    a, b = x.float().chunk(2, dim=-1)
+    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1).to(x.dtype)
+
+
+class Attention(nn.Module):
+    """Projections of multi-head attention; subclasses say who attends to whom."""
+
+    def __init__(
+        self, d_model: int, n_heads: int, attn_dropout_p: float = 0.0, resid_dropout_p: float = 0.0
+    ) -> None:
+        super().__init__()
+        if d_model % (2 * n_heads):
+            raise ValueError(f"d_model must be a multiple of 2 x n_heads = {2 * n_heads}, got {d_model}")
+        self.n_heads = n_heads
+        self.q_proj = nn.Linear(d_model, d_model)
+        self.k_proj = nn.Linear(d_model, d_model)
+        self.v_proj = nn.Linear(d_model, d_model)
+        self.out_proj = nn.Linear(d_model, d_model)
+        self.rotary = RotaryEmbedding(d_model // n_heads)
+        self.attn_dropout_p = attn_dropout_p
+        self.resid_dropout = nn.Dropout(resid_dropout_p)
+
+    def split(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, H, T, K)"""
+        return x.view(*x.shape[:2], self.n_heads, -1).transpose(1, 2)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+        """(B, H, T, K) queries over keys and values -> (B, T, D), projected."""
+        dropout_p = self.attn_dropout_p if self.training else 0.0
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout_p, is_causal=causal)
+        projected: Tensor = self.resid_dropout(self.out_proj(out.transpose(1, 2).flatten(2)))
+        return projected
+
+
+class SelfAttention(Attention):
+    """Causal attention of a sequence to itself."""
+
+    def forward(self, x: Tensor, rope: Rope) -> Tensor:
+        q = rotate(self.split(self.q_proj(x)), rope)
+        k = rotate(self.split(self.k_proj(x)), rope)
+        return self.attend(q, k, self.split(self.v_proj(x)), mask=None, causal=True)
+
+
+class FeedForward(nn.Module):
+    """SwiGLU: w2(silu(w1 x) * w3 x)."""
+
+    def __init__(self, d_model: int, ff_dim: int, ffn_dropout_p: float = 0.0) -> None:
+        super().__init__()
+        self.w1 = nn.Linear(d_model, ff_dim, bias=False)
+        self.w3 = nn.Linear(d_model, ff_dim, bias=False)
+        self.w2 = nn.Linear(ff_dim, d_model, bias=False)
+        self.ffn_dropout = nn.Dropout(ffn_dropout_p)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.ffn_dropout(self.w2(F.silu(self.w1(x)) * self.w3(x)))
+        return out
+
+
+class TransformerBlock(nn.Module):
+    """Pre-norm causal attention and feed-forward, each with a residual."""
+
+    def __init__(
+        self,
+        d_model: int,
+        n_heads: int,
+        ff_dim: int,
+        ffn_dropout_p: float = 0.0,
+        attn_dropout_p: float = 0.0,
+        resid_dropout_p: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.norm1 = RMSNorm(d_model)
+        self.self_attn = SelfAttention(d_model, n_heads, attn_dropout_p, resid_dropout_p)
+        self.norm2 = RMSNorm(d_model)
+        self.ffn = FeedForward(d_model, ff_dim, ffn_dropout_p)
+
+    def forward(self, x: Tensor, rope: Rope) -> Tensor:
+        x = x + self.self_attn(self.norm1(x), rope)
+        out: Tensor = x + self.ffn(self.norm2(x))
+        return out
+
+
+class BlockStack(nn.ModuleList):
+    """Blocks in a row over x (B, T, D); they have one head size, so one rotary table serves them all."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(self) == 0:
+            return x
+        first = cast(TransformerBlock, self[0])
+        rope = first.self_attn.rotary(torch.arange(x.shape[1], device=x.device))
+        for block in self:
+            x = block(x, rope)
+        return x
