@@ -73,7 +73,7 @@ def hub_files(repo: str, revision: str | None, *, sha256: str | None = None) -> 
         raise BaseModelError(f"no pinned revision of {repo} is known: name a commit as its revision")
     if not re.fullmatch("[0-9a-f]{40}", revision):
         raise BaseModelError(
-            f"the revision of {repo} must be a commit (40 hex digits), because branches move; got {revision!r}"
+            f"revision of {repo} must be a commit (40 hex digits), because branches move; got {revision!r}"
         )
     files = Files(
         repo=repo,
