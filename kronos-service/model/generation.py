@@ -29,11 +29,14 @@ class GenerationError(KronosError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Decoder:
+class Decoder:
+    """A model and the settings by which its next tokens are drawn."""
+
     model: Kronos
     sampling: Sampling
-    upstream_decode: bool
     context: int
+    """Tokens the model sees at most, the latest ones."""
+    upstream_decode: bool = False
 
     def next_tokens(self, tokens: Tensor, stamps: Tensor, events: Tensor | None, uniform: Tensor) -> Tensor:
         """Tokens (R, L, 2) and draws (R, Q, 2) -> next tokens (R, Q, 2); the rest may reach past L."""
@@ -43,7 +46,7 @@ class _Decoder:
             s1, s2 = tokens[rows, window].unbind(-1)
             known = None if events is None else events[rows, window]
             h = self.model.hidden(s1, s2, stamps[rows, window], events=known)
-            groups = uniform[rows].split(PATHS_PER_PASS, dim=1)
+            groups = torch.split(uniform[rows], PATHS_PER_PASS, dim=1)
             return torch.cat([self._draw(h, group) for group in groups], dim=1)
 
         return _in_passes(one_pass, len(tokens), window.stop - window.start)
@@ -100,20 +103,20 @@ def generate(
         cut = _surplus(x.shape[1], horizon, context)
         x, stamps = x[:, cut:], stamps[:, cut:]
         events = None if events is None else events[:, cut:]
-    decoder = _Decoder(model=model, sampling=sampling, upstream_decode=upstream_decode, context=context)
+    decoder = Decoder(model=model, sampling=sampling, upstream_decode=upstream_decode, context=context)
     # the first step draws whole groups of paths, so that its shapes do not depend on N either
     draws = noise(seeds, -(-paths // PATHS_PER_PASS) * PATHS_PER_PASS, horizon)
     tokens = _in_passes(lambda rows: torch.stack(tokenizer.encode(x[rows]), dim=-1), *x.shape[:2])
-    tokens = _roll_out(decoder, tokens, torch.cat((stamps, future_stamps), dim=1), events, draws, paths)
+    tokens = roll_out(decoder, tokens, torch.cat((stamps, future_stamps), dim=1), events, draws, paths)
     s1, s2 = tokens[:, -context:].unbind(-1)
     bars = _in_passes(lambda rows: tokenizer.decode(s1[rows], s2[rows]), *s1.shape)
-    return bars[:, -horizon:].unflatten(0, (-1, paths))
+    return bars[:, -horizon:].reshape(len(seeds), paths, horizon, -1)
 
 
-def _roll_out(
-    decoder: _Decoder, tokens: Tensor, stamps: Tensor, events: Tensor | None, draws: Tensor, paths: int
+def roll_out(
+    decoder: Decoder, tokens: Tensor, stamps: Tensor, events: Tensor | None, draws: Tensor, paths: int
 ) -> Tensor:
-    """History tokens (B, T, 2) -> (B N, T + H, 2); draws (B, >= N, H, 2)."""
+    """Extend history tokens (B, T, 2) by H drawn ones per path: (B N, T + H, 2); draws (B, >= N, H, 2)."""
     new = decoder.next_tokens(tokens, stamps, events, draws[:, :, 0])[:, :paths]
     tokens = torch.cat((tokens.repeat_interleave(paths, 0), new.flatten(0, 1).unsqueeze(1)), dim=1)
     stamps = stamps.repeat_interleave(paths, 0)
