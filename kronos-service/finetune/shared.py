@@ -15,7 +15,9 @@ Floats = npt.NDArray[np.float64]
 
 
 def feature_matrix(bars: pd.DataFrame) -> Floats:
-    """The (T, 6) float64 matrix of `FEATURES`; a null amount becomes volume x mean(OHLC), as upstream Kronos does."""
+    """The (T, 6) float64 matrix of `FEATURES`; a null amount becomes volume x mean(OHLC), as upstream
+    Kronos does.
+    """
     x = bars.loc[:, list(FEATURES)].to_numpy(dtype=np.float64, copy=True)
     missing = np.isnan(x[:, 5])
     x[missing, 5] = x[missing, 4] * x[missing, :4].mean(axis=1)

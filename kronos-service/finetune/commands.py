@@ -1,0 +1,85 @@
+"""The commands: each parses its own flags and calls the function that does the work.
+
+The work is imported where it is called, so that `--help` of one command does not load the libraries of all.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from kronos_service.finetune.options import option, parse
+
+PROGRAM = "python -m kronos_service.finetune"
+
+
+def event_lora(argv: Sequence[str]) -> None:
+    """Train an event-conditioned LoRA adapter on a frozen base, judge it, and publish it."""
+    from kronos_service.finetune.event_conditioned.config import EventLoraConfig
+    from kronos_service.finetune.event_conditioned.job import event_lora as run
+
+    run(
+        parse(
+            EventLoraConfig,
+            argv,
+            prog=f"{PROGRAM} event-lora",
+            description=_help(event_lora, EVENT_LORA_EXAMPLES),
+        )
+    )
+
+
+def evaluate(argv: Sequence[str]) -> None:
+    """Score an adapter against its base on a split."""
+    from kronos_service.finetune.event_conditioned.evaluate import EvaluateConfig
+    from kronos_service.finetune.event_conditioned.evaluate import evaluate as run
+
+    run(parse(EvaluateConfig, argv, prog=f"{PROGRAM} evaluate", description=_help(evaluate)))
+
+
+def pretrain(argv: Sequence[str]) -> None:
+    """Train a small tokenizer and predictor from a snapshot's bars, without events."""
+    from kronos_service.finetune.pretrain import PretrainConfig
+    from kronos_service.finetune.pretrain import pretrain as run
+
+    run(parse(PretrainConfig, argv, prog=f"{PROGRAM} pretrain", description=_help(pretrain)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleConfig:
+    """Settings of the sample market."""
+
+    out: Path = option(help="directory to write the snapshot to")
+    seed: int = option(0, help="seed of the market; 0 is the embedded one")
+    symbols: int = option(40, help="tradable US equities, SPY among them")
+    start: date = option(date(2020, 1, 1), help="first day")
+    end: date = option(date(2026, 3, 31), help="last day of the bars")
+
+
+def sample(argv: Sequence[str]) -> None:
+    """Write a snapshot of the seeded sample market, whose event effects are known."""
+    from kronos_service.data.sample import write_sample
+
+    config = parse(SampleConfig, argv, prog=f"{PROGRAM} sample", description=_help(sample))
+    write_sample(config.out, seed=config.seed, symbols=config.symbols, start=config.start, end=config.end)
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+    "event-lora": event_lora,
+    "evaluate": evaluate,
+    "pretrain": pretrain,
+    "sample": sample,
+}
+
+EVENT_LORA_EXAMPLES = f"""
+examples:
+  {PROGRAM} event-lora --control
+      the embedded sample market and base: a few minutes on two cores
+  {PROGRAM} event-lora --snapshot data/snapshots/2026-11 --base-model NeoQuasar/Kronos-base --control
+      your own snapshot (made by export) and the released base
+  {PROGRAM} event-lora --config run.toml --epochs 5
+      settings from a file; flags win
+"""
+
+
+def _help(command: Callable[[Sequence[str]], None], more: str = "") -> str:
+    return f"{command.__doc__}\n{more}"

@@ -1,0 +1,144 @@
+"""Write an adapter directory, and publish it as an immutable version that LATEST.json names."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors.torch import save_file
+from torch import Tensor
+
+from kronos_service.finetune.event_conditioned.windows import MIN_HISTORY
+from kronos_service.finetune.shared import CLIP, EPSILON
+from kronos_service.model.adapter import channels_record, make_canary, merge, source_record, tensor_records
+from kronos_service.model.factory import Bundle
+from kronos_shared.adapter_manifest import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    EVENT_WEIGHTS,
+    FILES,
+    MANIFEST,
+    MODEL_CARD,
+    AdapterManifest,
+    DataRecord,
+    EventEmbeddingRecord,
+    FileRecord,
+    Latest,
+    LoraRecord,
+    NormalizationRecord,
+    version_name,
+)
+from kronos_shared.atomic import fsync, new_directory, replace_file
+
+
+def save_adapter(
+    model: PeftModel,
+    bundle: Bundle,
+    directory: Path,
+    *,
+    context: int,
+    data: DataRecord,
+    metrics: Mapping[str, Any],
+    gain: dict[str, Any] | Literal["unknown"],
+    card: str,
+) -> AdapterManifest:
+    """Write a trained model's LoRA and event embedding, with manifest and card, as a new directory (whole
+    or not at all).
+    """
+    event_emb = model.base_model.model.event_emb
+    weights: dict[str, dict[str, Tensor]] = {
+        ADAPTER_WEIGHTS: _on_cpu(get_peft_model_state_dict(model)),
+        EVENT_WEIGHTS: _on_cpu(event_emb.state_dict()),
+    }
+    lora = model.peft_config["default"]
+    with new_directory(directory) as scratch:
+        for name, tensors in weights.items():
+            save_file(tensors, scratch / name, metadata={"format": "pt"})
+        (scratch / ADAPTER_CONFIG).write_text(
+            json.dumps(_peft_config(lora.to_dict()), indent=2, sort_keys=True) + "\n"
+        )
+        (scratch / MODEL_CARD).write_text(card, encoding="utf-8")
+        manifest = AdapterManifest(
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            files={name: _file_record(scratch / name) for name in FILES},
+            tensors={name: tensor_records(tensors) for name, tensors in weights.items()},
+            base=source_record(bundle.base),
+            tokenizer=source_record(bundle.tokenizer_print),
+            channels=channels_record(),
+            lora=LoraRecord(rank=lora.r, alpha=lora.lora_alpha, dropout=lora.lora_dropout),
+            event_embedding=EventEmbeddingRecord(taps=event_emb.taps, width=event_emb.fc_in.out_features),
+            normalization=NormalizationRecord(
+                clip=CLIP, epsilon=EPSILON, min_history=MIN_HISTORY, context=context
+            ),
+            data=data,
+            metrics=dict(metrics),
+            conditioning_gain=gain,
+            canary=make_canary(merge(model).cpu().float()),
+        )
+        (scratch / MANIFEST).write_bytes(manifest.to_bytes())
+    return manifest
+
+
+def publish(adapter: Path, adapters: Path, *, keep: int) -> Latest:
+    """Copy an adapter directory to the next version under `adapters` and make it LATEST; old versions
+    beyond `keep` are removed.
+
+    One publisher at a time holds the lock, so no two take one generation; a kill at any moment leaves the
+    previous LATEST in force.
+    """
+    manifest = (adapter / MANIFEST).read_bytes()
+    versions = adapters / "versions"
+    versions.mkdir(parents=True, exist_ok=True)
+    with FileLock(adapters / ".lock"):
+        _sweep(versions)
+        number = 1 + max((int(path.name.split("-")[0]) for path in _versions(versions)), default=0)
+        latest = Latest(
+            generation=1 + _generation(adapters),
+            version=version_name(number, manifest),
+            manifest_sha256=hashlib.sha256(manifest).hexdigest(),
+        )
+        with new_directory(versions / latest.version) as scratch:
+            for name in (*FILES, MANIFEST):
+                shutil.copyfile(adapter / name, scratch / name)
+        fsync(adapters)
+        replace_file(adapters / "LATEST.json", (latest.model_dump_json(indent=2) + "\n").encode())
+        for old in _versions(versions)[:-keep]:
+            old.rename(versions / f".{old.name}")
+        _sweep(versions)
+    return latest
+
+
+def _sweep(versions: Path) -> None:
+    """Remove what killed publishers left and what has been retired: names that begin with a dot."""
+    for path in versions.glob(".*"):
+        shutil.rmtree(path)
+
+
+def _versions(versions: Path) -> list[Path]:
+    """Published versions, oldest first; scratch directories of killed publishers begin with a dot."""
+    return sorted(path for path in versions.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _generation(adapters: Path) -> int:
+    pointer = adapters / "LATEST.json"
+    return Latest.model_validate_json(pointer.read_bytes()).generation if pointer.exists() else 0
+
+
+def _peft_config(config: dict[str, Any]) -> dict[str, Any]:
+    """peft's own settings, ready for JSON: sets become sorted lists, and no local path is kept."""
+    config = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
+    return {**config, "base_model_name_or_path": None, "inference_mode": True}
+
+
+def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _file_record(path: Path) -> FileRecord:
+    content = path.read_bytes()
+    return FileRecord(size=len(content), sha256=hashlib.sha256(content).hexdigest())

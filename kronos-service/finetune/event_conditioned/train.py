@@ -1,0 +1,189 @@
+"""The training loop: batch, loss, backward, clip, step, log, validate.
+
+The loss of a target is CE(s1) + CE(s2), teacher forced; a step's loss is the weighted sum over its
+targets divided by the split's mean number of targets per step. So an event target counts exactly
+`event_oversample` times a quiet one whatever the batch it falls in, and gradients do not depend on the
+micro-batch.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import send_to_device
+from torch import Tensor, nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader
+
+from kronos_service.finetune.event_conditioned.config import EventLoraConfig
+from kronos_service.finetune.event_conditioned.dataset import Batch, EventConditionedDataset, Sample, collate
+from kronos_service.finetune.event_conditioned.lora import parameter_groups, trainable, training_mode
+from kronos_service.finetune.event_conditioned.metrics import MetricLog
+from kronos_service.finetune.event_conditioned.validate import LOSSES, score, summarize, token_losses
+from kronos_shared.errors import KronosError
+
+EpochEnd = Callable[[int, dict[str, float | None]], None]
+Advance = Callable[[int, float], None]
+
+
+class TrainingError(KronosError):
+    """Training cannot go on: a loss or gradient that is not finite."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """What the loop tells whoever watches it."""
+
+    advance: Advance = lambda windows, loss: None
+    """After each step: windows done, and the step's weighted mean loss."""
+    epoch_end: EpochEnd = lambda epoch, figures: None
+    """After each epoch (and before the first, as epoch 0): its validation figures."""
+
+
+def train(
+    model: nn.Module,
+    train_set: EventConditionedDataset,
+    *,
+    fixed_set: EventConditionedDataset,
+    val_set: EventConditionedDataset,
+    config: EventLoraConfig,
+    accelerator: Accelerator,
+    log: MetricLog,
+    progress: Progress,
+) -> list[dict[str, float | None]]:
+    """Train in place and return the figures of every epoch, the untrained state first.
+
+    `fixed_set` is a fixed part of the train split, never blanked, whose loss in eval mode is followed
+    from epoch to epoch.
+
+    Raises:
+        TrainingError: a loss or gradient is not finite; the step, and the symbols and dates of its batch,
+        are named.
+    """
+    torch.manual_seed(config.seed)
+    micro_batch = config.micro_batch or config.batch_size
+    steps_per_epoch = math.ceil(len(train_set) / config.batch_size)
+    targets_per_step = train_set.n_targets / steps_per_epoch
+    groups = parameter_groups(
+        model, learning_rate=config.learning_rate, event_learning_rate=config.event_learning_rate
+    )
+    optimizer = AdamW(groups, weight_decay=config.weight_decay)
+    rate = partial(cosine_with_warmup, warmup=config.warmup_steps, total=steps_per_epoch * config.epochs)
+    scheduler = LambdaLR(optimizer, rate)
+    optimizer = accelerator.prepare(optimizer)
+    parameters = [parameter for _, parameter in trainable(model)]
+    validate = partial(_validate, model, fixed_set, val_set, accelerator, micro_batch)
+
+    step = 0
+    history = [validate()]
+    log.log(history[0], step=0, epoch=0)
+    progress.epoch_end(0, history[0])
+    for epoch in range(1, config.epochs + 1):
+        train_set.set_epoch(epoch)
+        training_mode(model)
+        for samples in _batches(train_set, config.batch_size, config.seed, epoch):
+            loss = torch.zeros((), device=accelerator.device)
+            for micro in _chunks(samples, micro_batch):
+                part = (
+                    weighted_loss(model, send_to_device(collate(micro), accelerator.device), accelerator)
+                    / targets_per_step
+                )
+                accelerator.backward(part)
+                loss += part.detach()
+            norm = accelerator.clip_grad_norm_(parameters, config.clip)
+            _require_finite(loss, norm, step, samples)
+            optimizer.step()
+            rates = scheduler.get_last_lr()
+            scheduler.step()
+            optimizer.zero_grad()
+            step += 1
+            shown = (
+                float(loss) * targets_per_step / sum(float(sample["loss_weight"].sum()) for sample in samples)
+            )
+            log.log(
+                {
+                    "train/loss": shown,
+                    "train/grad_norm": float(norm),
+                    "train/lr": rates[0],
+                    "train/event_lr": rates[1],
+                },
+                step=step,
+                epoch=epoch,
+            )
+            progress.advance(len(samples), shown)
+        history.append(validate())
+        log.log(history[-1], step=step, epoch=epoch)
+        progress.epoch_end(epoch, history[-1])
+    return history
+
+
+def weighted_loss(model: nn.Module, batch: Batch, accelerator: Accelerator) -> Tensor:
+    """Sum over the scored targets of weight x (CE(s1) + CE(s2))."""
+    with accelerator.autocast():
+        s1, s2 = token_losses(model, batch)
+    return ((s1 + s2) * batch["weight"]).sum()
+
+
+def cosine_with_warmup(step: int, *, warmup: int, total: int) -> float:
+    """Share of the peak learning rate at a step: linear up over `warmup` steps, then a half cosine down
+    to 0 at `total`.
+    """
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1)))
+
+
+def _batches(
+    dataset: EventConditionedDataset, batch_size: int, seed: int, epoch: int
+) -> Iterator[list[Sample]]:
+    """Each window once, in an order shuffled by (seed, epoch)."""
+    order = np.random.default_rng((seed, epoch)).permutation(len(dataset))
+    return iter(DataLoader(dataset, batch_size, sampler=order.tolist(), collate_fn=list))
+
+
+def _chunks(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
+    return (samples[begin : begin + size] for begin in range(0, len(samples), size))
+
+
+def _require_finite(loss: Tensor, norm: Tensor | float, step: int, samples: Sequence[Sample]) -> None:
+    if math.isfinite(float(loss)) and math.isfinite(float(norm)):
+        return
+    first = min(sample["target_dates"][0] for sample in samples)
+    last = max(sample["target_dates"][-1] for sample in samples)
+    raise TrainingError(
+        f"step {step + 1}: loss {float(loss):g}, gradient norm {float(norm):g} (expected finite numbers); "
+        f"the batch holds windows {sorted(sample['index'] for sample in samples)} with targets from {first} "
+        f"to {last}: lower the learning rate, or look at these bars"
+    )
+
+
+def _validate(
+    model: nn.Module,
+    fixed_set: EventConditionedDataset,
+    val_set: EventConditionedDataset,
+    accelerator: Accelerator,
+    micro_batch: int,
+) -> dict[str, float | None]:
+    model.eval()
+    val = summarize(score(model, val_set, accelerator, micro_batch=micro_batch))
+    figures = {
+        f"val/{group}_{name}": val[group][name] for group in ("event", "quiet", "all") for name in LOSSES
+    }
+    return {"train/fixed_loss": mean_weighted_loss(model, fixed_set, accelerator, micro_batch), **figures}
+
+
+@torch.inference_mode()
+def mean_weighted_loss(
+    model: nn.Module, dataset: EventConditionedDataset, accelerator: Accelerator, micro_batch: int
+) -> float:
+    """The weighted mean loss over all targets of a dataset."""
+    total = weight = 0.0
+    for batch in DataLoader(dataset, batch_size=micro_batch, collate_fn=collate):
+        total += float(weighted_loss(model, send_to_device(batch, accelerator.device), accelerator))
+        weight += float(batch["weight"].sum())
+    return total / weight

@@ -1,0 +1,142 @@
+"""Command-line flags and config files from one dataclass per command.
+
+A command's settings are a frozen, keyword-only dataclass whose fields are made by `option`. Flags,
+`--help` and the keys of `--config FILE.toml` all come from those fields, so there is one place for each
+default. A flag beats the file, the file beats the default.
+"""
+
+import argparse
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Sequence
+from dataclasses import MISSING, Field, field, fields
+from datetime import date
+from pathlib import Path
+from typing import Any, NoReturn, Protocol, TypeVar
+
+from kronos_shared.errors import KronosError
+
+
+class ConfigError(KronosError):
+    """A flag or a key of a config file is unknown, of the wrong type, or out of range."""
+
+
+class Settings(Protocol):
+    """Any dataclass whose fields come from `option`."""
+
+    __dataclass_fields__: typing.ClassVar[dict[str, Field[Any]]]
+
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
+def option(default: Any = MISSING, *, help: str, choices: Sequence[str] = ()) -> Any:
+    """A dataclass field with the help text of its flag; without a default the flag is required."""
+    return field(default=default, metadata={"help": help, "choices": tuple(choices)})
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise `ConfigError` with the message unless the condition holds (for `__post_init__` range checks)."""
+    if not condition:
+        raise ConfigError(message)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message} (see {self.prog} --help)")
+
+
+def parse(settings: type[SettingsT], argv: Sequence[str], *, prog: str, description: str) -> SettingsT:
+    """Build a command's settings from its flags and an optional `--config` TOML file.
+
+    Raises:
+        ConfigError: unknown flag or key, wrong type, missing required value, or a range check of the
+        settings.
+    """
+    parser = _Parser(
+        prog=prog,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE.toml", help="read settings from this file; flags win"
+    )
+    hints = typing.get_type_hints(settings)
+    for item in fields(settings):
+        _add_flag(parser, item, _base_type(hints[item.name]))
+    given = vars(parser.parse_args(argv))
+    config_file = given.pop("config", None)
+    flags = {name: value for name, value in given.items() if value is not MISSING}
+    values = (_read_config(config_file, hints) if config_file else {}) | flags
+    missing = [item.name for item in fields(settings) if item.default is MISSING and item.name not in values]
+    if missing:
+        raise ConfigError(f"required: {', '.join(map(_flag, missing))} (see {prog} --help)")
+    return settings(**values)
+
+
+def _add_flag(parser: argparse.ArgumentParser, item: Field[Any], kind: type) -> None:
+    default = "required" if item.default is MISSING else f"default: {_shown(item.default)}"
+    text = f"{item.metadata['help']} ({default})".replace("%", "%%")
+    if kind is bool:
+        parser.add_argument(
+            _flag(item.name), action=argparse.BooleanOptionalAction, default=MISSING, help=text
+        )
+        return
+    choices = item.metadata["choices"] or None
+    metavar = None if choices else kind.__name__.upper()
+    parser.add_argument(
+        _flag(item.name), type=_converter(kind), default=MISSING, choices=choices, metavar=metavar, help=text
+    )
+
+
+def _read_config(path: Path, hints: dict[str, Any]) -> dict[str, Any]:
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"no config file {path}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+    values = {}
+    for key, value in table.items():
+        name = key.replace("-", "_")
+        if name not in hints:
+            close = difflib.get_close_matches(name, hints, n=1)
+            advice = f"did you mean {close[0]!r}?" if close else "see --help for the keys there are"
+            raise ConfigError(f"{path}: unknown key {key!r}; {advice}")
+        values[name] = _from_toml(path, key, value, _base_type(hints[name]))
+    return values
+
+
+def _from_toml(path: Path, key: str, value: Any, kind: type) -> Any:
+    if kind in (float, Path) and type(value) in (int, str):
+        try:
+            return kind(value)
+        except ValueError:
+            pass
+    if type(value) is not kind:
+        raise ConfigError(f"{path}: {key} must be {kind.__name__}, got {value!r}")
+    return value
+
+
+def _converter(kind: type) -> Any:
+    return date.fromisoformat if kind is date else kind
+
+
+def _base_type(hint: Any) -> type:
+    """The T of `T` or `T | None`."""
+    if isinstance(hint, types.UnionType):
+        (hint,) = (arg for arg in typing.get_args(hint) if arg is not types.NoneType)
+    return typing.cast(type, hint)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return "none" if value is None else str(value)

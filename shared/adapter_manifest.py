@@ -1,0 +1,135 @@
+"""What an adapter directory says about itself: written by the trainer, checked by everyone who loads one.
+
+adapters/versions/<000001>-<sha12>/  adapter_config.json, adapter_model.safetensors, event_emb.safetensors,
+                                     manifest.json, README.md
+adapters/LATEST.json                 {generation, version, manifest_sha256}
+"""
+
+import hashlib
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MANIFEST = "manifest.json"
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+EVENT_WEIGHTS = "event_emb.safetensors"
+MODEL_CARD = "README.md"
+FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, EVENT_WEIGHTS, MODEL_CARD)
+"""Every file of a version but the manifest, which lists them."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FileRecord(_Record):
+    """Size in bytes and sha256 of one file."""
+
+    size: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class TensorRecord(_Record):
+    """Shape and dtype (as safetensors spells it) of one tensor."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class SourceRecord(_Record):
+    """Where frozen weights came from, and the sha256 of their bytes."""
+
+    repo: str
+    revision: str | None
+    content_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class ChannelsRecord(_Record):
+    """Version and hash of the event tensor's channel list."""
+
+    version: int
+    sha256: str
+
+
+class LoraRecord(_Record):
+    """LoRA settings; alpha is the scaling numerator."""
+
+    rank: int = Field(ge=1)
+    alpha: int = Field(ge=1)
+    dropout: float
+
+
+class EventEmbeddingRecord(_Record):
+    """Where the event embedding enters the network, and its width."""
+
+    taps: tuple[str, ...]
+    width: int
+
+
+class NormalizationRecord(_Record):
+    """How windows are normalised before the tokenizer sees them."""
+
+    clip: float
+    epsilon: float
+    min_history: int
+    context: int
+
+
+class DataRecord(_Record):
+    """What the adapter was trained on."""
+
+    snapshot: str
+    sha256: str
+    has_manifest: bool
+    """False where the tables came without a manifest and were hashed on the spot."""
+    splits: dict[str, tuple[str, str]]
+
+
+class Canary(_Record):
+    """A forward pass anyone can repeat: inputs drawn from a seed, and the merged model's last-position
+    logits in fp32 on a CPU.
+    """
+
+    seed: int
+    length: int
+    s1_logits: tuple[float, ...]
+    s2_logits: tuple[float, ...]
+    tolerance: float
+
+
+class AdapterManifest(_Record):
+    """Everything a loader must check before it trusts an adapter."""
+
+    schema_version: Literal[1] = 1
+    created_at: str
+    files: dict[str, FileRecord]
+    tensors: dict[str, dict[str, TensorRecord]]
+    """Per weights file: every tensor's name, shape and dtype."""
+    base: SourceRecord
+    tokenizer: SourceRecord
+    channels: ChannelsRecord
+    lora: LoraRecord
+    event_embedding: EventEmbeddingRecord
+    normalization: NormalizationRecord
+    data: DataRecord
+    metrics: dict[str, Any]
+    conditioning_gain: dict[str, Any] | Literal["unknown"]
+    canary: Canary
+
+    def to_bytes(self) -> bytes:
+        """The manifest as it is written to disk."""
+        return (self.model_dump_json(indent=2) + "\n").encode()
+
+
+class Latest(_Record):
+    """The one file that says which version serves."""
+
+    generation: int = Field(ge=1)
+    version: str = Field(pattern=r"^\d{6,}-[0-9a-f]{12}$")
+    manifest_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+def version_name(number: int, manifest: bytes) -> str:
+    """`000001-<sha12>`: a version's directory from its number and the bytes of its manifest."""
+    return f"{number:06d}-{hashlib.sha256(manifest).hexdigest()[:12]}"
