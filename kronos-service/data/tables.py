@@ -113,14 +113,20 @@ def _numbers(table: pd.DataFrame, name: str, column: str) -> pd.Series:
     try:
         return pd.to_numeric(table[column]).astype("float64")
     except (ValueError, TypeError) as error:
-        raise TableError(f"table {name}: column {column} must hold numbers: {error}") from None
+        raise TableError(f"table {name}: column {column} must hold numbers: {_first_line(error)}") from None
 
 
 def _times(table: pd.DataFrame, name: str, column: str) -> pd.Series:
     try:
         return pd.to_datetime(table[column], format="ISO8601", utc=True).dt.as_unit("ns")
     except (ValueError, TypeError) as error:
-        raise TableError(f"table {name}: column {column} must hold ISO 8601 times: {error}") from None
+        raise TableError(
+            f"table {name}: column {column} must hold ISO 8601 times: {_first_line(error)}"
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _refuse_bare_dates(table: pd.DataFrame) -> None:

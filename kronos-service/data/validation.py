@@ -96,7 +96,7 @@ def check_calendar(calendar: pd.DataFrame) -> None:
 
 
 def find_bad_bars(bars: pd.DataFrame, symbols: pd.DataFrame, *, now: datetime) -> pd.DataFrame:
-    """Every bar that cannot be true, as (symbol, ts, reason), one reason each; all copies of a duplicate.
+    """Every bar that cannot be true, as (symbol, ts, reason): each key once, with one reason.
 
     A null amount is no fault: it stands for volume x mean(OHLC).
     """

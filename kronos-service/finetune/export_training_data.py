@@ -1,8 +1,8 @@
 """From a source to a snapshot: read everything, judge every row, and only then write, in one step.
 
-Nothing is dropped silently: bad bars stop the export, or are dropped and listed; the unfinished bar of a session
-still open is left out and counted. The calendar is always read whole, because what a surprise is worth depends
-on the earlier surprises of its type.
+Nothing is dropped silently: bad bars stop the export, or are dropped and listed; the unfinished bar of a
+session still open is left out and counted. The calendar is always read whole, because what a surprise is
+worth depends on the earlier surprises of its type.
 """
 
 import time

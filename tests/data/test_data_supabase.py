@@ -1,0 +1,201 @@
+"""Reading Supabase: every row once, whatever the cap; passing faults retried, others explained in a line."""
+
+from collections.abc import Iterator
+from datetime import date
+from typing import Any
+
+import httpx
+import pandas as pd
+import pytest
+from fake_postgrest import FakePostgrest, Row
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from kronos_service.data.source import Source
+from kronos_service.data.supabase import SupabaseError, SupabaseSettings, SupabaseSource, supabase_source
+
+URL = "https://abc.supabase.co"
+AWKWARD = ["BRK.B", 'quo"te', "com,ma", "par(en)", "back\\slash", "plus+", "a b", "ÄÖ", "%25", "&x=1"]
+
+
+def source(fake: FakePostgrest, url: str = URL, key: str = "secret-key", attempts: int = 3) -> SupabaseSource:
+    chosen = SupabaseSettings(url=url, key=SecretStr(key), attempts=attempts, backoff_s=0)
+    return supabase_source(chosen, transport=fake.transport())
+
+
+def bar_rows(symbols: list[str], count: int) -> list[Row]:
+    days = pd.date_range("2024-01-01", periods=count, tz="UTC")
+    return [{"symbol": s, "ts": day.isoformat(), "close": 1.0, "volume": 2} for s in symbols for day in days]
+
+
+def calendar_rows(versions: list[int]) -> list[Row]:
+    """For each event, so many rows: the first was always known, the others were seen later."""
+    seen = [None, *(f"2024-02-{day:02}T12:00:00+00:00" for day in range(1, 20))]
+    return [
+        {
+            "event_id": f"e{i:03}",
+            "release_at": f"2024-01-{i % 28 + 1:02}T13:30:00+00:00",
+            "first_seen_at": when,
+        }
+        for i, count in enumerate(versions)
+        for when in seen[:count]
+    ]
+
+
+def keys(frames: Iterator[pd.DataFrame] | list[pd.DataFrame], *columns: str) -> list[tuple[Any, ...]]:
+    table = pd.concat(list(frames)).astype(object)
+    return [
+        tuple(None if pd.isna(v) else v for v in row) for row in table[list(columns)].itertuples(index=False)
+    ]
+
+
+@pytest.mark.parametrize("cap", [1, 7, 1000, 5000])
+def test_every_bar_comes_once_and_in_order_whatever_the_cap(cap: int) -> None:
+    rows = bar_rows(AWKWARD, 3 if cap < 1000 else 230)
+    fake = FakePostgrest({"ohlcv_1d": rows}, cap=cap)
+    read: Source = source(fake)
+    expected = sorted((row["symbol"], row["ts"]) for row in rows)
+    assert keys(read.bars(), "symbol", "ts") == expected
+    pages = -(-len(rows) // min(cap, 1000))
+    assert len(fake.requests) == pages + 1  # the last page is empty: nothing was assumed about the cap
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=12), st.integers(1, 6))
+def test_every_version_of_an_event_comes_once_wherever_the_pages_end(versions: list[int], cap: int) -> None:
+    rows = calendar_rows(versions)
+    read = source(FakePostgrest({"economic_calendar": rows}, cap=cap)).calendar()
+    expected = [(row["event_id"], row["first_seen_at"]) for row in rows]
+    assert keys([read], "event_id", "first_seen_at") == expected
+
+
+def test_no_row_is_lost_or_doubled_while_another_client_writes() -> None:
+    rows = bar_rows(["B", "D"], 60)
+    more = iter(bar_rows(["A", "C", "E"], 20))
+
+    def write(fake: FakePostgrest) -> None:
+        fake.tables["ohlcv_1d"] = [*fake.tables["ohlcv_1d"], next(more)]
+
+    fake = FakePostgrest({"ohlcv_1d": rows}, cap=10, before=write)
+    read = keys(source(fake).bars(), "symbol", "ts")
+    assert len(read) == len(set(read))
+    assert {(row["symbol"], row["ts"]) for row in rows} <= set(read)
+
+
+def test_since_leaves_out_what_is_older() -> None:
+    tables = {"ohlcv_1d": bar_rows(["A", "B"], 10), "economic_calendar": calendar_rows([2] * 10)}
+    read = source(FakePostgrest(tables, cap=3))
+    days = keys(read.bars(date(2024, 1, 8)), "ts")
+    assert days == [(f"2024-01-{day:02}T00:00:00+00:00",) for day in (8, 9, 10)] * 2
+    assert len(read.calendar(date(2024, 1, 8))) == 6
+    assert list(read.bars(date(2030, 1, 1))) == []
+
+
+def test_a_short_read_is_an_error_and_not_a_small_table() -> None:
+    rows = bar_rows(["A"], 30)
+
+    def delete(fake: FakePostgrest) -> None:
+        if len(fake.requests) == 2:
+            fake.tables["ohlcv_1d"] = rows[:15]
+
+    with pytest.raises(SupabaseError, match="30 rows counted but 15 read"):
+        list(source(FakePostgrest({"ohlcv_1d": rows}, cap=10, before=delete)).bars())
+    with pytest.raises(SupabaseError, match="no row count"):
+        list(source(FakePostgrest({"ohlcv_1d": rows}, counts=False)).bars())
+
+
+PASSING: list[httpx.Response | Exception] = [
+    httpx.ReadTimeout("slow"),
+    httpx.ConnectError("refused"),
+    httpx.RemoteProtocolError("closed"),
+    httpx.Response(429, json={"message": "slow down"}),
+    httpx.Response(500, json={"code": "57014", "message": "canceling statement due to statement timeout"}),
+    httpx.Response(503, text="upstream"),
+    httpx.Response(504),
+]
+
+
+@pytest.mark.parametrize(
+    "fault", PASSING, ids=lambda fault: getattr(fault, "status_code", type(fault).__name__)
+)
+def test_a_fault_of_the_moment_is_retried_and_a_lasting_one_given_up_in_a_line(
+    fault: httpx.Response | Exception,
+) -> None:
+    rows = bar_rows(["A"], 5)
+    fake = FakePostgrest({"ohlcv_1d": rows}, answers=[fault, fault])
+    assert len(keys(source(fake).bars(), "ts")) == 5
+    lasting = FakePostgrest({"ohlcv_1d": rows}, answers=[fault] * 10)
+    with pytest.raises(SupabaseError, match="ohlcv_1d") as refused:
+        list(source(lasting).bars())
+    assert len(lasting.requests) == 3  # ours alone: the client's own retries are off
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "answer", "message"),
+    [
+        ({"key": "wrong"}, None, "refused SUPABASE_KEY .*Invalid API key"),
+        (
+            {},
+            httpx.Response(403, json={"code": "42501", "message": "permission denied"}),
+            "refused SUPABASE_KEY",
+        ),
+        (
+            {},
+            httpx.Response(401, json={"code": "PGRST301", "message": "JWT expired"}),
+            "refused SUPABASE_KEY",
+        ),
+        (
+            {},
+            httpx.Response(404, json={"code": "PGRST205", "message": "no"}),
+            "create it with shared/schema.sql",
+        ),
+        (
+            {},
+            httpx.Response(404, json={"code": "42P01", "message": "no"}),
+            "create it with shared/schema.sql",
+        ),
+        ({}, httpx.Response(404, html="<h1>Not found</h1>"), "is SUPABASE_URL right"),
+        ({}, httpx.Response(200, html="<h1>Welcome</h1>"), "something other than rows"),
+        ({}, httpx.Response(200, text='[{"symbol": "A"'), "something other than rows"),
+        ({}, httpx.Response(400, json={"code": "42703", "message": "column x"}), "42703 column x"),
+        ({"url": URL + "/" + "x" * 70_000}, None, "cannot reach"),
+    ],
+)
+def test_what_cannot_pass_is_explained_at_once_in_a_line_without_the_key(
+    change: dict[str, str], answer: httpx.Response | None, message: str
+) -> None:
+    fake = FakePostgrest({"ohlcv_1d": bar_rows(["A"], 5)}, answers=[answer] if answer else [])
+    with pytest.raises(SupabaseError, match=message) as refused:
+        list(source(fake, **change).bars())  # type: ignore[arg-type]
+    assert len(fake.requests) <= 1
+    assert "\n" not in str(refused.value)
+    assert "secret-key" not in str(refused.value)
+
+
+def test_an_empty_or_hidden_table_is_an_error() -> None:
+    with pytest.raises(SupabaseError, match="row-level security hides it"):
+        source(FakePostgrest({"symbols": []})).symbols()
+
+
+def test_settings_come_from_the_environment_and_absent_ones_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("SUPABASE_URL", "SUPABASE_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(SupabaseError, match="set SUPABASE_URL, SUPABASE_KEY in the environment"):
+        supabase_source()
+    monkeypatch.setenv("SUPABASE_URL", URL)
+    monkeypatch.setenv("SUPABASE_KEY", "secret-key\n")  # as `cat key` leaves it
+    fake = FakePostgrest({"symbols": [{"symbol": "A", "asset_class": "fx", "tradable": True}]})
+    read = supabase_source(transport=fake.transport())
+    assert len(read.symbols()) == 1
+    assert read.name == "supabase:abc.supabase.co"
+    assert "secret-key" not in repr(read.settings)
+
+
+@pytest.mark.parametrize("url", ["", "abc.supabase.co", "ftp://abc"])
+def test_an_address_that_cannot_be_is_refused_before_anything_is_sent(url: str) -> None:
+    with pytest.raises(SupabaseError, match="not valid"):
+        source(FakePostgrest({}), url=url)
