@@ -25,6 +25,7 @@ from kronos_service.events.sessions import (
     Indices,
     SessionError,
     Sessions,
+    TimesLike,
     locate,
     session_dates,
     sessions,
@@ -70,7 +71,7 @@ def prepare(calendar: pd.DataFrame, leader_data: Mapping[str, pd.DataFrame]) -> 
 
 def encode_rows(
     tables: EventTables,
-    ts: npt.ArrayLike | pd.Series,
+    ts: TimesLike,
     asset_class: str,
     *,
     horizon: int = 0,
@@ -117,7 +118,7 @@ class EventEncoder:
         return encode_rows(tables, bars["ts"], asset_class, horizon=horizon, scenario=scenario)
 
 
-def _bar_sessions(ts: npt.ArrayLike | pd.Series, asset_class: str, horizon: int) -> tuple[Sessions, Indices]:
+def _bar_sessions(ts: TimesLike, asset_class: str, horizon: int) -> tuple[Sessions, Indices]:
     """The sessions around the bars, some before and enough behind, and the (T,) index of each bar's."""
     days = session_dates(ts)
     if len(days) == 0:

@@ -7,7 +7,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from kronos_service.events.calendar import NEVER, read_calendar
-from kronos_service.events.sessions import LONGEST_CLOSURE, locate, session_dates, sessions, target_index
+from kronos_service.events.sessions import (
+    LONGEST_CLOSURE,
+    TimesLike,
+    locate,
+    session_dates,
+    sessions,
+    target_index,
+)
 from kronos_service.events.taxonomy import FAMILIES
 
 
@@ -19,7 +26,7 @@ class TargetLabels:
     families: npt.NDArray[np.bool_]
 
 
-def label_targets(calendar: pd.DataFrame, asset_class: str, dates: npt.ArrayLike | pd.Series) -> TargetLabels:
+def label_targets(calendar: pd.DataFrame, asset_class: str, dates: TimesLike) -> TargetLabels:
     """Label session dates (n,) by the high-impact events that fell on them.
 
     The last version of each event counts, whenever it was seen. An event falls on the session that closes

@@ -4,6 +4,7 @@ Times are numpy datetime64[ns] in UTC; session dates are datetime64[D]. The tabl
 calendars and time zones, never from the data: a missing bar is a gap in the data, not a longer session.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import lru_cache
@@ -18,6 +19,7 @@ from kronos_shared.errors import KronosError
 
 Times = npt.NDArray[np.datetime64]
 Indices = npt.NDArray[np.int64]
+TimesLike = pd.Series | pd.Index | Times | Sequence[str] | Sequence[date]
 
 FIRST_DAY: Final = date(1990, 1, 1)
 LONGEST_CLOSURE: Final = timedelta(days=14)
@@ -55,7 +57,7 @@ def sessions(asset_class: str, start: date, end: date) -> Sessions:
     return Sessions(table.dates[span], table.opens[span], table.closes[span], table.as_of[span])
 
 
-def locate(table: Sessions, ts: npt.ArrayLike | pd.Series) -> Indices:
+def locate(table: Sessions, ts: TimesLike) -> Indices:
     """The (n,) index in `table` of each bar's session; SessionError names the first dates that are none."""
     days = session_dates(ts)
     index = np.searchsorted(table.dates, days)
@@ -78,7 +80,7 @@ def target_index(table: Sessions, release_at: Times) -> Indices:
     return np.searchsorted(table.closes, release_at, side="right")
 
 
-def session_dates(ts: npt.ArrayLike | pd.Series) -> Times:
+def session_dates(ts: TimesLike) -> Times:
     """The (n,) datetime64[D] dates of bar times, each of which must be 00:00 UTC."""
     times = utc(ts)
     days = times.astype("datetime64[D]")
@@ -88,9 +90,9 @@ def session_dates(ts: npt.ArrayLike | pd.Series) -> Times:
     return days
 
 
-def utc(values: npt.ArrayLike | pd.Series) -> Times:
+def utc(values: TimesLike) -> Times:
     """Any times as datetime64[ns] in UTC (those without a zone are taken as UTC); null stays NaT."""
-    index = pd.DatetimeIndex(pd.to_datetime(np.asarray(values), utc=True))
+    index = pd.DatetimeIndex(pd.to_datetime(pd.Index(values), utc=True, cache=False))
     return index.as_unit("ns").tz_localize(None).to_numpy()
 
 
