@@ -17,6 +17,7 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -55,6 +56,7 @@ _TYPED: Final[dict[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {
     "symbols": symbol_table,
     "economic_calendar": calendar_table,
 }
+_OURS: Final = re.compile(rf"\.lock|\.?({MANIFEST}|({'|'.join(TABLES)})-[0-9a-f]{{12}}\.parquet)(\.tmp)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,15 +180,11 @@ def write_snapshot(
 
 
 def _publish(directory: Path, manifest: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
     lock = directory / ".lock"
     try:
+        directory.mkdir(parents=True, exist_ok=True)
         with FileLock(lock, timeout=0):
-            foreign = [p.name for p in directory.iterdir() if not _is_ours(p.name)]
-            if foreign:
-                raise SnapshotError(
-                    f"{directory} holds {foreign[0]}, no part of a snapshot; choose an empty directory"
-                )
+            _refuse_foreign(directory)
             for name, data in files.items():
                 _write_durably(directory / name, data)
             _write_durably(directory / MANIFEST, json.dumps(manifest, indent=2).encode() + b"\n")
@@ -197,15 +195,19 @@ def _publish(directory: Path, manifest: Mapping[str, Any], files: Mapping[str, b
         raise SnapshotError(
             f"another process is writing {directory}; wait for it, or choose another"
         ) from None
+    except OSError as error:
+        raise SnapshotError(
+            f"cannot write {directory} ({error.strerror}); make room or choose another"
+        ) from None
 
 
-def _is_ours(name: str) -> bool:
-    hidden = name == ".lock" or name.endswith(".tmp")
-    return (
-        hidden
-        or name == MANIFEST
-        or (name.startswith(tuple(f"{t}-" for t in TABLES)) and name.endswith(".parquet"))
-    )
+def _refuse_foreign(directory: Path) -> None:
+    """What a snapshot does not consist of would be lost or read by mistake later."""
+    foreign = sorted(path.name for path in directory.iterdir() if not _OURS.fullmatch(path.name))
+    if foreign:
+        raise SnapshotError(
+            f"{directory} holds {foreign[0]}, no part of a snapshot; choose an empty directory or a snapshot"
+        )
 
 
 def _write_durably(path: Path, data: bytes) -> None:

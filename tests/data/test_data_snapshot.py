@@ -70,7 +70,7 @@ def test_the_hash_follows_the_content_and_not_the_place_or_the_row_order(tmp_pat
     first = write(tmp_path / "a", tables)["sha256"]
     shuffled = {name: table.sample(frac=1, random_state=1) for name, table in tables.items()}
     assert write(tmp_path / "b", shuffled)["sha256"] == first
-    tables["bars"].loc[3, "volume"] += 1
+    tables["bars"].loc[3, "volume"] = 1001.0
     assert write(tmp_path / "c", tables)["sha256"] != first
 
 
@@ -210,11 +210,18 @@ def test_a_failed_write_leaves_the_old_version_alone(tmp_path: Path) -> None:
     assert load_snapshot(tmp_path / "s", now=NOW).sha256 == old["sha256"]
 
 
-def test_a_directory_with_other_things_in_it_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(SnapshotError, match=r"holds thesis\.txt"):
+@pytest.mark.parametrize("name", ["thesis.txt", "draft.tmp", "symbols.csv", "ohlcv_1d-old.parquet"])
+def test_a_directory_with_other_things_in_it_is_left_alone(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("years of work")
+    with pytest.raises(SnapshotError, match=f"holds {name}, no part of a snapshot"):
         write(tmp_path, small_tables())
-    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+    assert (tmp_path / name).read_text() == "years of work"
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SnapshotError, match=r"cannot write .*file"):
+        write(tmp_path / "file" / "s", small_tables())
 
 
 def test_two_writers_never_share_a_directory(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Raw frames take one form, whatever their reader made of them, or are refused by name."""
 
 from datetime import date
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -57,7 +58,7 @@ def test_neither_row_order_nor_extra_columns_matter(seed: int) -> None:
 def test_absent_event_ids_are_made_from_type_and_release_date() -> None:
     made = calendar_table(small_calendar().iloc[:2].drop(columns="event_id"))
     assert made["event_id"].tolist() == ["nfp:2024-01-05", "cpi:2024-01-11"]
-    half = small_calendar().iloc[:2].assign(event_id=["kept", None])
+    half = small_calendar().iloc[:2].assign(event_id=pd.Series(["kept", None], dtype=object))
     assert calendar_table(half)["event_id"].tolist() == ["nfp:2024-01-05", "kept"]
 
 
@@ -71,7 +72,7 @@ def test_absent_event_ids_are_made_from_type_and_release_date() -> None:
     ],
     ids=["text", "date objects", "null", "one of two"],
 )
-def test_bare_release_dates_are_refused(release: object) -> None:
+def test_bare_release_dates_are_refused(release: Any) -> None:
     row = (
         small_calendar().iloc[[0, 0]]
         if isinstance(release, pd.Series) and len(release) > 1
@@ -101,7 +102,7 @@ def test_times_of_any_precision_and_zone_become_utc_nanoseconds() -> None:
         ("calendar", "actual", "3.1%", "column actual must hold numbers"),
     ],
 )
-def test_a_value_that_does_not_parse_is_refused(table: str, column: str, value: object, message: str) -> None:
+def test_a_value_that_does_not_parse_is_refused(table: str, column: str, value: Any, message: str) -> None:
     raw = small_tables()[table].astype(object)
     raw.loc[raw.index[1], column] = value
     with pytest.raises(TableError, match=message) as refused:

@@ -1,6 +1,7 @@
 """Rows that cannot be true are found, each with its key and its reason, and nothing else is."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,11 +37,11 @@ def check(tables: Tables) -> None:
     check_tables(tables["symbols"], tables["bars"], tables["calendar"], now=NOW)
 
 
-def with_cells(table: str, row: int, **cells: object) -> Tables:
+def with_cells(table: str, row: int, **cells: Any) -> Tables:
     """The good tables, with some cells of one row replaced."""
     changed = GOOD[table].copy()
     for column, value in cells.items():
-        changed[column] = changed[column].where(changed.index != row, value)  # type: ignore[arg-type]
+        changed[column] = changed[column].where(changed.index != row, value)
     return GOOD | {table: changed}
 
 
@@ -77,7 +78,7 @@ def test_exactly_the_planted_faults_are_listed(planted: dict[int, str]) -> None:
         ("ts", pd.Timestamp("1980-01-03T00:00Z"), "no session on this date"),  # before any session table
     ],
 )
-def test_every_kind_of_bad_bar_has_its_reason(column: str, value: object, reason: str) -> None:
+def test_every_kind_of_bad_bar_has_its_reason(column: str, value: Any, reason: str) -> None:
     row = int(GOOD["bars"].index[GOOD["bars"]["symbol"] == "DXY"][3])
     bad = find_bad_bars(with_cells("bars", row, **{column: value})["bars"], GOOD["symbols"], now=NOW)
     assert bad["reason"].tolist() == [reason]
@@ -119,7 +120,7 @@ def test_a_bar_exists_from_its_close_on_and_not_a_moment_before(
     assert find_bad_bars(bars, symbols, now=closed_at + timedelta(days=3650)).empty
 
 
-Refusal = tuple[str, int, dict[str, object], type[TableError] | type[UnknownEventType], str]
+Refusal = tuple[str, int, dict[str, Any], type[TableError] | type[UnknownEventType], str]
 REFUSALS: list[Refusal] = [
     ("symbols", 0, {"asset_class": "bond"}, TableError, "unknown asset class .BTCUSDT: bond.; one of crypto"),
     ("symbols", 0, {"symbol": "SPY"}, TableError, "SPY listed more than once"),
@@ -140,7 +141,7 @@ REFUSALS: list[Refusal] = [
 
 @pytest.mark.parametrize(("table", "row", "cells", "error", "message"), REFUSALS)
 def test_a_table_out_of_order_is_refused_in_one_line(
-    table: str, row: int, cells: dict[str, object], error: type[Exception], message: str
+    table: str, row: int, cells: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message) as refused:
         check(with_cells(table, row, **cells))

@@ -1,10 +1,11 @@
-"""An export judges every row before it writes, drops nothing silently, keeps the old snapshot until the end."""
+"""An export judges rows before it writes, drops nothing silently, keeps the old snapshot until the end."""
 
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -44,7 +45,7 @@ class FrameSource:
         return self.event_rows
 
 
-def market(**cells: object) -> FrameSource:
+def market(**cells: Any) -> FrameSource:
     """Two weeks of flat bars up to 14 March and one release; `cells` change the first bar, or the event."""
     first, last = date(2024, 3, 1), date(2024, 3, 14)
     days = [
@@ -152,7 +153,7 @@ def test_a_bad_row_may_be_dropped_and_is_listed_then(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("on_bad_row", ["fail", "drop"])
 def test_a_table_out_of_order_is_refused_and_nothing_is_written(
-    tmp_path: Path, cells: dict[str, object], error: type[Exception], message: str, on_bad_row: OnBadRow
+    tmp_path: Path, cells: dict[str, Any], error: type[Exception], message: str, on_bad_row: OnBadRow
 ) -> None:
     with pytest.raises(error, match=message):
         run(market(**cells), tmp_path / "s", on_bad_row=on_bad_row)
