@@ -1,0 +1,86 @@
+"""The blocks: rotary angles that stay exact, norms in fp32, no hidden state."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kronos_service.model.kronos import FixedEmbedding
+from kronos_service.model.layers import (
+    BlockStack,
+    RMSNorm,
+    RotaryEmbedding,
+    SelfAttention,
+    TransformerBlock,
+    rotate,
+)
+
+
+@given(a=st.integers(0, 1000), b=st.integers(0, 1000), shift=st.integers(0, 1000))
+def test_rotated_products_depend_on_the_distance_only(a: int, b: int, shift: int) -> None:
+    rotary, g = RotaryEmbedding(16), torch.Generator().manual_seed(0)
+    q, k = torch.randn(2, 1, 1, 1, 16, generator=g)
+
+    def product(i: int, j: int) -> float:
+        at = [rotate(x, rotary(torch.tensor([n]))) for x, n in ((q, i), (k, j))]
+        return float((at[0] * at[1]).sum())
+
+    assert product(a, b) == pytest.approx(product(a + shift, b + shift), abs=2e-3)
+
+
+def test_rotary_angles_stay_fp32_in_a_bf16_model() -> None:
+    exact = RotaryEmbedding(8)(torch.arange(512))
+    rotary = RotaryEmbedding(8).bfloat16()
+    assert rotary.inv_freq.dtype == torch.float32
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cos, sin = rotary(torch.arange(512))
+    assert torch.equal(cos, exact[0])
+    assert torch.equal(sin, exact[1])
+    assert len(torch.unique(sin[:, 1])) > 500  # in bf16 neighbouring positions would fall together
+
+
+def test_positions_per_row_give_the_same_angles_as_a_range() -> None:
+    rotary = RotaryEmbedding(8)
+    cos, _ = rotary(torch.arange(10))
+    picked, _ = rotary(torch.tensor([[9, 0], [3, 3]]))
+    assert picked.shape == (2, 1, 2, 4)
+    assert torch.equal(picked[0, 0], cos[[9, 0]])
+    assert torch.equal(picked[1, 0], cos[[3, 3]])
+
+
+def test_a_bf16_block_runs_and_returns_bf16() -> None:
+    stack = BlockStack([TransformerBlock(16, 2, 32)]).bfloat16()
+    assert stack(torch.randn(1, 5, 16, dtype=torch.bfloat16)).dtype == torch.bfloat16
+
+
+def test_a_forward_in_inference_mode_does_not_break_training() -> None:
+    stack = BlockStack([TransformerBlock(16, 2, 32) for _ in range(2)])
+    x = torch.randn(1, 5, 16)
+    with torch.inference_mode():
+        stack(x)
+    before = {name: value.clone() for name, value in stack.state_dict().items()}
+    stack(x).sum().backward()
+    assert all(torch.equal(value, before[name]) for name, value in stack.state_dict().items())
+
+
+def test_a_stack_without_blocks_is_the_identity() -> None:
+    x = torch.randn(2, 3, 4)
+    assert torch.equal(BlockStack()(x), x)
+
+
+def test_rms_norm_is_computed_in_fp32() -> None:
+    x = torch.full((1, 64), 300.0, dtype=torch.float16)  # its square overflows fp16
+    torch.testing.assert_close(RMSNorm(64).half()(x), torch.ones(1, 64, dtype=torch.float16))
+
+
+def test_a_width_that_heads_do_not_divide_is_refused() -> None:
+    with pytest.raises(ValueError, match="multiple of 2 x n_heads = 6, got 32"):
+        SelfAttention(32, 3)
+
+
+def test_fixed_time_tables_are_sinusoids_without_gradient() -> None:
+    table = FixedEmbedding(24, 8)
+    assert not any(p.requires_grad for p in table.parameters())
+    row = table(torch.tensor(3))
+    assert row[0] == pytest.approx(torch.sin(torch.tensor(3.0)).item())
+    assert row[1] == pytest.approx(torch.cos(torch.tensor(3.0)).item())
