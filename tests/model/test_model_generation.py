@@ -1,4 +1,4 @@
-"""Forecasts: repeatable, independent of their company, cut or sliding at the context limit, ordered candles."""
+"""Forecasts: repeatable, independent of their company, cut or sliding at the context limit."""
 
 from typing import Any
 
