@@ -29,8 +29,8 @@ START: Final = date(2020, 1, 1)
 END: Final = date(2026, 3, 31)
 STEPS: Final = 12
 """Increments of the path inside one bar; the first is the opening gap."""
-PULL: Final = 0.05
-"""Share of the log price's distance from its level that a bar takes back: prices stay in one range."""
+PULL: Final = 0.2
+"""Share of the log distance from its level that a bar takes back: one day stays large beside the range of prices."""
 MARKET_SHARE: Final = 0.3
 """Share of an equity's variance that is SPY's own noise."""
 SURPRISE_CLIP: Final = 3.0
@@ -296,7 +296,7 @@ def _bars(
     path = before[:, None] * (1 - PULL * np.arange(1, STEPS + 1) / STEPS) + moves.cumsum(axis=1)
     price = np.round(shape.level * np.exp(path), 2)
     ohlc = np.stack([price[:, 0], price.max(axis=1), price.min(axis=1), price[:, -1]], axis=1)
-    volume = np.round(shape.volume * np.sqrt(widen) * np.exp(rng.normal(0.0, 0.25, len(moves))))
+    volume = np.round(shape.volume * np.sqrt(widen) * np.exp(rng.normal(0.0, 0.06, len(moves))))
     table = pd.DataFrame(ohlc, columns=["open", "high", "low", "close"])
     return table.assign(
         ts=pd.DatetimeIndex(days.dates).as_unit("ns").tz_localize("UTC"),

@@ -79,9 +79,11 @@ _TOKENIZER_BASE_SHA256 = "59d85f6af76a2c3b8240ea06cb21db4213b4eeca053f246b23e29c
 
 PRESETS: Final[Mapping[str, Preset]] = {
     "nano": Preset(
-        tokenizer=_tokenizer(d_model=64, ff_dim=128, layers=3, bits=8, group_size=4),
-        predictor=_predictor(n_layers=3, d_model=96, n_heads=4, ff_dim=192, bits=8),
-        context=256,
+        tokenizer=_tokenizer(d_model=64, ff_dim=128, layers=2, bits=8, group_size=4),
+        predictor=_predictor(
+            n_layers=3, d_model=96, n_heads=4, ff_dim=192, bits=8, dropouts=(0.0, 0.0, 0.0, 0.0)
+        ),
+        context=128,
     ),
     "mini": Preset(
         tokenizer=_TOKENIZER_2K,
