@@ -30,7 +30,7 @@ END: Final = date(2026, 3, 31)
 STEPS: Final = 12
 """Increments of the path inside one bar; the first is the opening gap."""
 PULL: Final = 0.2
-"""Share of the log distance from its level that a bar takes back: one day stays large beside the range of prices."""
+"""Share of its log distance from the level that a price loses per bar: a day stays large beside its range."""
 MARKET_SHARE: Final = 0.3
 """Share of an equity's variance that is SPY's own noise."""
 SURPRISE_CLIP: Final = 3.0
