@@ -41,4 +41,4 @@ def denormalize(z: npt.NDArray[np.floating], mean: Floats, std: Floats) -> Float
 
 def time_features(ts: pd.DatetimeIndex) -> npt.NDArray[np.int64]:
     """The (T, 5) calendar stamps [minute, hour, weekday, day, month] of each bar, in UTC."""
-    return np.stack([ts.minute, ts.hour, ts.weekday, ts.day, ts.month], axis=1).astype(np.int64)
+    return np.stack([ts.minute, ts.hour, ts.day_of_week, ts.day, ts.month], axis=1).astype(np.int64)

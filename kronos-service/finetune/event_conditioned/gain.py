@@ -5,9 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-BLOCK = 5
-"""Consecutive dates resampled together: symbols on one day, and neighbouring days, are not independent."""
-
 RESAMPLES = 2000
 
 
@@ -30,7 +27,9 @@ def paired_gain(reference: pd.DataFrame, better: pd.DataFrame, *, on_event: bool
     """Mean of reference - better total loss over event (or quiet) targets; both as `validate.score`
     returns them.
 
-    The interval is a circular block bootstrap over dates (Politis and Romano, 1992), blocks of `BLOCK` dates.
+    The interval is a circular block bootstrap over dates (Politis and Romano, 1992), blocks of n^(1/3) dates (Hall,
+    Horowitz and Jing, 1995): symbols on one day, and neighbouring days, are not independent. With few dates it is
+    somewhat too narrow (it covers about 91 times in 100 at 80 dates).
     """
     keys = ["symbol", "date"]
     pairs = reference.merge(better, on=keys, suffixes=("_reference", "_better"), validate="one_to_one")
@@ -55,8 +54,9 @@ def paired_gain(reference: pd.DataFrame, better: pd.DataFrame, *, on_event: bool
 
 def _interval(sums: np.ndarray, counts: np.ndarray, seed: int) -> tuple[float, float]:
     dates = len(sums)
-    starts = np.random.default_rng(seed).integers(0, dates, (RESAMPLES, -(-dates // BLOCK)))
-    drawn = ((starts[:, :, None] + np.arange(BLOCK)) % dates).reshape(RESAMPLES, -1)[:, :dates]
+    block = round(dates ** (1 / 3))
+    starts = np.random.default_rng(seed).integers(0, dates, (RESAMPLES, -(-dates // block)))
+    drawn = ((starts[:, :, None] + np.arange(block)) % dates).reshape(RESAMPLES, -1)[:, :dates]
     means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)

@@ -1,0 +1,54 @@
+"""A small market and a small random base that the tests of training and serving share."""
+
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import pytest
+import torch
+
+from kronos_service.data.sample import write_sample
+from kronos_service.data.snapshot import Snapshot, load_snapshot
+from kronos_service.model.factory import Bundle, load_bundle, save_base
+from kronos_service.model.kronos import Kronos
+from kronos_service.model.presets import PRESETS
+from kronos_service.model.tokenizer import KronosTokenizer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny matrices gain nothing from threads, and the bits of a sum may depend on their number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def market_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four equities and the leaders, January 2021 to December 2022."""
+    path = tmp_path_factory.mktemp("market") / "snapshot"
+    write_sample(path, seed=3, symbols=4, start=date(2021, 1, 4), end=date(2022, 12, 30))
+    return path
+
+
+@pytest.fixture(scope="session")
+def market(market_path: Path) -> Snapshot:
+    return load_snapshot(market_path)
+
+
+@pytest.fixture(scope="session")
+def base_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random base of two narrow layers."""
+    torch.manual_seed(0)
+    nano = PRESETS["nano"]
+    tokenizer = KronosTokenizer(**{**nano.tokenizer, "d_model": 16, "ff_dim": 32})
+    model = Kronos(**{**nano.predictor, "n_layers": 2, "d_model": 32, "n_heads": 2, "ff_dim": 48})
+    path = tmp_path_factory.mktemp("base") / "tiny"
+    save_base(path, tokenizer, model, context=72, preset="nano", extra={})
+    return path
+
+
+@pytest.fixture(scope="session")
+def bundle(base_path: Path) -> Bundle:
+    return load_bundle(str(base_path))

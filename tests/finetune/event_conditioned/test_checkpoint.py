@@ -1,0 +1,276 @@
+"""An adapter directory: written whole, published atomically, read back exactly, refused when anything is off."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+
+from kronos_service.finetune.event_conditioned.checkpoint import publish, save_adapter
+from kronos_service.finetune.event_conditioned.lora import adapt, trainable
+from kronos_service.model.adapter import (
+    AdapterError,
+    attach,
+    canary_logits,
+    check_canary,
+    latest_version,
+    merge,
+    read_adapter,
+    tensor_records,
+)
+from kronos_service.model.factory import Bundle, load_bundle, save_base
+from kronos_service.model.kronos import Kronos
+from kronos_service.model.presets import PRESETS
+from kronos_shared.adapter_manifest import (
+    ADAPTER_WEIGHTS,
+    EVENT_WEIGHTS,
+    FILES,
+    MANIFEST,
+    AdapterManifest,
+    DataRecord,
+    Latest,
+)
+
+DATA = DataRecord(
+    snapshot="s", sha256="0" * 64, has_manifest=True, splits={"val": ("2025-01-01", "2025-06-30")}
+)
+
+
+@pytest.fixture(scope="module")
+def model(bundle: Bundle) -> PeftModel:
+    """An adapter with every trainable tensor away from its initial value."""
+    wrapped = adapt(bundle.model, rank=4, dropout=0.05, taps="both", seed=0)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for _, parameter in trainable(wrapped):
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return wrapped
+
+
+@pytest.fixture(scope="module")
+def saved(model: PeftModel, bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("adapter") / "adapter"
+    save_adapter(model, bundle, directory, context=72, data=DATA, metrics={}, gain="unknown", card="# card\n")
+    return directory
+
+
+@pytest.fixture
+def copy(saved: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(saved, tmp_path / "copy"))
+
+
+def logits(model: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    return canary_logits(model, seed=7, length=24)
+
+
+def test_a_saved_adapter_loads_back_to_identical_logits(
+    model: PeftModel, bundle: Bundle, saved: Path
+) -> None:
+    loaded = attach(read_adapter(saved), bundle)
+    for got, expected in zip(logits(loaded.base_model.model), logits(model.base_model.model), strict=True):
+        assert torch.equal(got, expected)
+
+
+def test_merging_changes_neither_the_adapter_nor_the_base(model: PeftModel, bundle: Bundle) -> None:
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    base = {name: value.clone() for name, value in bundle.model.state_dict().items()}
+    merged = merge(model)
+    for got, expected in zip(logits(merged), logits(model.base_model.model), strict=True):
+        torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(torch.equal(value, base[name]) for name, value in bundle.model.state_dict().items())
+
+
+def test_the_canary_holds_for_the_adapter_and_for_no_other(
+    model: PeftModel, bundle: Bundle, saved: Path
+) -> None:
+    adapter = read_adapter(saved)
+    check_canary(merge(attach(adapter, bundle)), adapter.manifest.canary)
+    other = adapt(bundle.model, rank=4, dropout=0.0, taps="both", seed=0)
+    with pytest.raises(AdapterError, match="logits differ from the trainer's"):
+        check_canary(merge(other), adapter.manifest.canary)
+
+
+def test_the_directory_holds_exactly_the_files_of_the_format(saved: Path) -> None:
+    assert {path.name for path in saved.iterdir()} == {*FILES, MANIFEST}
+    assert not any("pickle" in path.name or path.suffix in (".bin", ".pt") for path in saved.iterdir())
+
+
+def reseal(directory: Path, change: Callable[[dict[str, Any]], None] = lambda manifest: None) -> None:
+    """Make the manifest vouch for the files as they are now, after changing what else it says."""
+    manifest = json.loads((directory / MANIFEST).read_text())
+    for name in manifest["files"]:
+        if (directory / name).exists():
+            content = (directory / name).read_bytes()
+            manifest["files"][name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    for name in (ADAPTER_WEIGHTS, EVENT_WEIGHTS):
+        if (directory / name).exists():
+            records = tensor_records(load_file(directory / name))
+            manifest["tensors"][name] = {key: record.model_dump() for key, record in records.items()}
+    change(manifest)
+    (directory / MANIFEST).write_text(json.dumps(manifest))
+
+
+def edit(directory: Path, name: str, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
+    tensors = load_file(directory / name)
+    change(tensors)
+    save_file(tensors, directory / name)
+    reseal(directory)
+
+
+def drop_first(tensors: dict[str, torch.Tensor]) -> None:
+    del tensors[sorted(tensors)[0]]
+
+
+def narrow_first(tensors: dict[str, torch.Tensor]) -> None:
+    first = sorted(tensors)[0]
+    tensors[first] = tensors[first][:-1].clone()
+
+
+def half_precision(tensors: dict[str, torch.Tensor]) -> None:
+    for name in tensors:
+        tensors[name] = tensors[name].half()
+
+
+def not_finite(tensors: dict[str, torch.Tensor]) -> None:
+    tensors[sorted(tensors)[0]].view(-1)[0] = float("nan")
+
+
+def flip_a_bit(directory: Path) -> None:
+    content = bytearray((directory / EVENT_WEIGHTS).read_bytes())
+    content[len(content) // 2] ^= 1
+    (directory / EVENT_WEIGHTS).write_bytes(content)
+
+
+def other_channels(manifest: dict[str, Any]) -> None:
+    manifest["channels"]["sha256"] = "f" * 64
+
+
+def other_rank(manifest: dict[str, Any]) -> None:
+    manifest["lora"]["rank"] = 5
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no event_emb": (lambda d: (d / EVENT_WEIGHTS).unlink(), "event_emb.safetensors is missing"),
+    "no manifest": (lambda d: (d / MANIFEST).unlink(), "has no manifest.json"),
+    "bit flip": (flip_a_bit, "event_emb.safetensors is not the file the manifest describes"),
+    "truncated": (
+        lambda d: (d / ADAPTER_WEIGHTS).write_bytes((d / ADAPTER_WEIGHTS).read_bytes()[:-4]),
+        "adapter_model.safetensors is not the file",
+    ),
+    "missing tensor": (lambda d: edit(d, EVENT_WEIGHTS, drop_first), "missing tensor fc_in.bias"),
+    "wrong shape": (lambda d: edit(d, ADAPTER_WEIGHTS, narrow_first), "has shape"),
+    "wrong dtype": (lambda d: edit(d, ADAPTER_WEIGHTS, half_precision), "dtype torch.float16"),
+    "not finite": (lambda d: edit(d, EVENT_WEIGHTS, not_finite), "is not finite"),
+    "not safetensors": (
+        lambda d: ((d / EVENT_WEIGHTS).write_bytes(b"x" * 99), reseal_bytes(d)),
+        "not a safetensors",
+    ),
+    "another channel hash": (
+        lambda d: reseal(d, other_channels),
+        "made for event channels version 1 \\(ffffffffffff\\)",
+    ),
+    "another rank": (lambda d: reseal(d, other_rank), "r must be 5, got 4"),
+    "manifest of the wrong type": (lambda d: (d / MANIFEST).write_text("[]"), "not a valid manifest"),
+}
+
+
+def reseal_bytes(directory: Path) -> None:
+    """As `reseal`, where a weights file no longer parses."""
+    manifest = json.loads((directory / MANIFEST).read_text())
+    content = (directory / EVENT_WEIGHTS).read_bytes()
+    manifest["files"][EVENT_WEIGHTS] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    (directory / MANIFEST).write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(("damage", "message"), DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_adapter_is_refused_with_its_reason(
+    copy: Path, bundle: Bundle, damage: Callable[[Path], object], message: str
+) -> None:
+    attach(read_adapter(copy), bundle)
+    damage(copy)
+    with pytest.raises(AdapterError, match=message):
+        attach(read_adapter(copy), bundle)
+
+
+def test_an_adapter_of_another_base_is_refused_and_both_are_named(
+    bundle: Bundle, saved: Path, tmp_path: Path
+) -> None:
+    with torch.no_grad():
+        other_model = type(bundle.model)(**bundle.model.config)
+    save_base(tmp_path / "other", bundle.tokenizer, other_model, context=72, preset="nano", extra={})
+    with pytest.raises(AdapterError, match=r"made for base tiny \(\w{12}\), not other \(\w{12}\)"):
+        attach(read_adapter(saved), load_bundle(str(tmp_path / "other")))
+
+
+def test_an_adapter_of_another_tokenizer_is_refused(bundle: Bundle, saved: Path) -> None:
+    other = replace(bundle, tokenizer_print=replace(bundle.tokenizer_print, content_sha256="e" * 64))
+    with pytest.raises(AdapterError, match=r"made for tokenizer tiny .* not tiny \(eeeeeeeeeeee\)"):
+        attach(read_adapter(saved), other)
+
+
+def test_publishing_makes_an_immutable_version_that_latest_names(saved: Path, tmp_path: Path) -> None:
+    first = publish(saved, tmp_path, keep=10)
+    second = publish(saved, tmp_path, keep=10)
+    assert (first.generation, second.generation) == (1, 2)
+    assert first.version.startswith("000001-")
+    assert second.version.startswith("000002-")
+    assert first.version[7:] == hashlib.sha256((saved / MANIFEST).read_bytes()).hexdigest()[:12]
+    directory = latest_version(tmp_path)
+    assert directory == tmp_path / "versions" / second.version
+    assert {path.name for path in directory.iterdir()} == {*FILES, MANIFEST}
+    assert (
+        AdapterManifest.model_validate_json((directory / MANIFEST).read_bytes())
+        == read_adapter(saved).manifest
+    )
+    pointer = Latest.model_validate_json((tmp_path / "LATEST.json").read_bytes())
+    assert pointer.manifest_sha256 == hashlib.sha256((directory / MANIFEST).read_bytes()).hexdigest()
+
+
+def test_only_the_newest_versions_are_kept_and_always_the_one_that_serves(
+    saved: Path, tmp_path: Path
+) -> None:
+    published = [publish(saved, tmp_path, keep=2).version for _ in range(4)]
+    assert sorted(path.name for path in (tmp_path / "versions").iterdir()) == published[-2:]
+
+
+def test_publishers_at_once_never_share_a_generation(saved: Path, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        published = list(pool.map(lambda _: publish(saved, tmp_path, keep=99), range(16)))
+    assert sorted(latest.generation for latest in published) == list(range(1, 17))
+    assert len({latest.version for latest in published}) == 16
+
+
+def test_nothing_published_is_no_version_and_a_broken_pointer_is_refused(tmp_path: Path) -> None:
+    assert latest_version(tmp_path) is None
+    (tmp_path / "LATEST.json").write_text('{"generation": 1, "version": "../../etc", "manifest_sha256": "x"}')
+    with pytest.raises(AdapterError, match="not a valid pointer"):
+        latest_version(tmp_path)
+
+
+@pytest.mark.slow
+def test_an_adapter_of_the_base_preset_is_under_five_megabytes_and_loads_back(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    full_size = Kronos(**PRESETS["base"].predictor).eval().requires_grad_(False)
+    large = replace(bundle, model=full_size)
+    wrapped = adapt(full_size, rank=8, dropout=0.05, taps="both", seed=0)
+    with torch.no_grad():
+        for _, parameter in trainable(wrapped):
+            parameter.add_(0.01 * torch.randn_like(parameter))
+    save_adapter(
+        wrapped, large, tmp_path / "a", context=512, data=DATA, metrics={}, gain="unknown", card="# card\n"
+    )
+    assert sum(path.stat().st_size for path in (tmp_path / "a").iterdir()) < 5_000_000
+    loaded = attach(read_adapter(tmp_path / "a"), large)
+    for got, expected in zip(logits(loaded.base_model.model), logits(wrapped.base_model.model), strict=True):
+        assert torch.equal(got, expected)
