@@ -25,7 +25,9 @@ FIRST_DAY: Final = date(1990, 1, 1)
 LONGEST_CLOSURE: Final = timedelta(days=14)
 """More days than any of the calendars was ever closed for in a row."""
 ONE_HOUR: Final = np.timedelta64(1, "h")
-_EXCHANGES: Final = {"us_equity": "XNYS", "index": "XCBF"}
+# Cboe keeps the days and half days of NYSE and closes 15 minutes later. The library's Cboe calendar, XCBF,
+# knows only one of the three yearly half days: on 3 July and 24 December it would close three hours late.
+_CLOSES_AFTER_NYSE: Final = {"us_equity": np.timedelta64(0, "m"), "index": np.timedelta64(15, "m")}
 
 
 class SessionError(KronosError):
@@ -101,8 +103,9 @@ def _table(asset_class: str, last_year: int) -> Sessions:
     """All sessions up to a year's end; one more is read, because as_of needs the next open."""
     last_day = date(last_year, 12, 31)
     until = last_day + timedelta(days=31)
-    if asset_class in _EXCHANGES:
-        dates, opens, closes = _exchange_sessions(_EXCHANGES[asset_class], until)
+    if asset_class in _CLOSES_AFTER_NYSE:
+        dates, opens, closes = _nyse_sessions(until)
+        closes = closes + _CLOSES_AFTER_NYSE[asset_class]
     elif asset_class == "fx":
         dates, opens, closes = _fx_sessions(until)
     elif asset_class == "crypto":
@@ -120,9 +123,9 @@ def _table(asset_class: str, last_year: int) -> Sessions:
     return table
 
 
-def _exchange_sessions(name: str, until: date) -> tuple[Times, Times, Times]:
-    """Sessions of an exchange, with its holidays, half days and daylight saving (`exchange_calendars`)."""
-    schedule = exchange_calendars.get_calendar(name, start=FIRST_DAY, end=until).schedule
+def _nyse_sessions(until: date) -> tuple[Times, Times, Times]:
+    """NYSE with its holidays, half days and daylight saving (`exchange_calendars`)."""
+    schedule = exchange_calendars.get_calendar("XNYS", start=FIRST_DAY, end=until).schedule
     return schedule.index.to_numpy().astype("datetime64[D]"), utc(schedule["open"]), utc(schedule["close"])
 
 

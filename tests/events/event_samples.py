@@ -86,7 +86,7 @@ def session_days(asset_class: str, start: str, end: str) -> npt.NDArray[np.datet
 
 def empty_leaders() -> dict[str, pd.DataFrame]:
     frame = bars_of([]).assign(close=np.zeros(0))
-    return {leader: frame for leader in LEADERS}
+    return dict.fromkeys(LEADERS, frame)
 
 
 @lru_cache(maxsize=1)

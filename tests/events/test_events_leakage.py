@@ -115,11 +115,11 @@ def at_the_release_itself(release_at: Any, first_seen_at: Any) -> Any:
     return np.maximum(release_at, first_seen_at) - np.timedelta64(1, "ns")
 
 
-def whenever_first_seen(release_at: Any, first_seen_at: Any) -> Any:
+def whenever_first_seen(release_at: Any, _first_seen_at: Any) -> Any:
     return release_at
 
 
-def scale_from_all_surprises(usable_at: Any, value: Any) -> Any:
+def scale_from_all_surprises(_usable_at: Any, value: Any) -> Any:
     return np.full(len(value), value.std(ddof=1) if len(value) > 1 else 0.0)
 
 
