@@ -104,7 +104,7 @@ def find_bad_bars(bars: pd.DataFrame, symbols: pd.DataFrame, *, now: datetime) -
     body = bars[["open", "close"]]
     faults = session_faults(bars, symbols, now=now)
     reasons = {
-        "duplicate key": bars.duplicated(["symbol", "ts"], keep=False),
+        "duplicate key": bars.duplicated(["symbol", "ts"]),
         "ts not at 00:00 UTC": bars["ts"] != bars["ts"].dt.normalize(),
         "not finite": ~np.isfinite(prices).all(axis=1)
         | ~np.isfinite(bars["volume"])
