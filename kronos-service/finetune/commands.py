@@ -3,12 +3,17 @@
 The work is imported where it is called, so that `--help` of one command does not load the libraries of all.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
-from kronos_service.finetune.options import option, parse
+from kronos_service.finetune.options import option, parse, require
+
+if TYPE_CHECKING:
+    from kronos_service.finetune.export_training_data import OnBadRow
 
 PROGRAM = "python -m kronos_service.finetune"
 
@@ -45,6 +50,43 @@ def pretrain(argv: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """Settings of an export."""
+
+    out: Path = option(help="directory of the snapshot; an older one there stays until the new one is whole")
+    source: str = option(
+        "supabase",
+        choices=("supabase", "snapshot"),
+        help="where to read: SUPABASE_URL and SUPABASE_KEY, or a directory of tables",
+    )
+    tables: Path | None = option(None, help="with --source snapshot: the directory of tables to read")
+    since: date | None = option(None, help="first session date of the bars; all there are if left out")
+    on_bad_row: str = option(
+        "fail",
+        choices=("fail", "drop"),
+        help="a bar that cannot be true stops the export, or is dropped and listed",
+    )
+
+    def __post_init__(self) -> None:
+        require(
+            (self.source == "snapshot") == (self.tables is not None),
+            "--tables names the directory that --source snapshot reads: give both or neither",
+        )
+
+
+def export(argv: Sequence[str]) -> None:
+    """Read candles and calendar from Supabase (or a directory of tables) into a validated snapshot."""
+    from kronos_service.data.source import SnapshotSource, Source
+    from kronos_service.data.supabase import supabase_source
+    from kronos_service.finetune.export_training_data import export as run
+
+    config = parse(ExportConfig, argv, prog=f"{PROGRAM} export", description=_help(export))
+    source: Source = SnapshotSource(directory=config.tables) if config.tables else supabase_source()
+    summary = run(source, config.out, since=config.since, on_bad_row=cast("OnBadRow", config.on_bad_row))
+    sys.stdout.write("\n".join(summary.lines()) + "\n")
+
+
+@dataclass(frozen=True, kw_only=True)
 class SampleConfig:
     """Settings of the sample market."""
 
@@ -66,6 +108,7 @@ def sample(argv: Sequence[str]) -> None:
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "event-lora": event_lora,
     "evaluate": evaluate,
+    "export": export,
     "pretrain": pretrain,
     "sample": sample,
 }

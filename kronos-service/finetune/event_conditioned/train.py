@@ -96,7 +96,7 @@ def train(
                 accelerator.backward(part)
                 loss += part.detach()
             norm = accelerator.clip_grad_norm_(parameters, config.clip)
-            _require_finite(loss, norm, step, samples)
+            _require_finite(loss, norm, step, train_set, samples)
             optimizer.step()
             rates = scheduler.get_last_lr()
             scheduler.step()
@@ -150,15 +150,18 @@ def _chunks(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
     return (samples[begin : begin + size] for begin in range(0, len(samples), size))
 
 
-def _require_finite(loss: Tensor, norm: Tensor | float, step: int, samples: Sequence[Sample]) -> None:
+def _require_finite(
+    loss: Tensor, norm: Tensor | float, step: int, dataset: EventConditionedDataset, samples: Sequence[Sample]
+) -> None:
     if math.isfinite(float(loss)) and math.isfinite(float(norm)):
         return
-    first = min(sample["target_dates"][0] for sample in samples)
-    last = max(sample["target_dates"][-1] for sample in samples)
+    windows = [dataset.windows[sample["index"]] for sample in samples]
+    targets = [dataset.series[w.series].dates[[w.first_target, w.stop - 1]] for w in windows]
+    symbols = sorted({dataset.series[window.series].symbol for window in windows})
     raise TrainingError(
-        f"step {step + 1}: loss {float(loss):g}, gradient norm {float(norm):g} (expected finite numbers); "
-        f"the batch holds windows {sorted(sample['index'] for sample in samples)} with targets from {first} "
-        f"to {last}: lower the learning rate, or look at these bars"
+        f"step {step + 1}: loss {float(loss):g}, gradient norm {float(norm):g} (expected finite numbers) in a "
+        f"batch with targets of {', '.join(symbols)} from {np.min(targets)} to {np.max(targets)}: lower the "
+        "learning rate, or look at these bars"
     )
 
 

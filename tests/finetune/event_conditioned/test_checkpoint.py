@@ -1,4 +1,4 @@
-"""An adapter directory: written whole, published atomically, read back exactly, refused when anything is off."""
+"""An adapter directory: written whole, published atomically, read back exactly, refused when it is off."""
 
 import hashlib
 import json
@@ -89,9 +89,7 @@ def test_merging_changes_neither_the_adapter_nor_the_base(model: PeftModel, bund
     assert all(torch.equal(value, base[name]) for name, value in bundle.model.state_dict().items())
 
 
-def test_the_canary_holds_for_the_adapter_and_for_no_other(
-    model: PeftModel, bundle: Bundle, saved: Path
-) -> None:
+def test_the_canary_holds_for_the_adapter_and_for_no_other(bundle: Bundle, saved: Path) -> None:
     adapter = read_adapter(saved)
     check_canary(merge(attach(adapter, bundle)), adapter.manifest.canary)
     other = adapt(bundle.model, rank=4, dropout=0.0, taps="both", seed=0)

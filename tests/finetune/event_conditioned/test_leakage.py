@@ -1,4 +1,4 @@
-"""No sample knows the future: scramble what was not usable at as_of(i), and nothing up to position i may change."""
+"""No sample knows the future: scramble what was not usable at as_of(i), and nothing up to i may change."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -66,7 +66,7 @@ def as_of_of(one: Series, bar: int) -> np.datetime64:
 
 
 def scramble(snapshot: Snapshot, as_of: np.datetime64, seed: int) -> Snapshot:
-    """Bars that close later, figures published later and rows first seen later are others; the rows are shuffled."""
+    """Bars that close later, figures published later and rows first seen later differ; rows are shuffled."""
     rng = np.random.default_rng(seed)
     bars = snapshot.bars.copy()
     future = close_times(snapshot) > as_of
@@ -136,6 +136,11 @@ LEAKS: list[tuple[Any, str, Callable[..., Any]]] = [
 ]
 
 
+def assert_no_leak_in_draws(snapshot: Snapshot, bundle: Bundle, cache: Path) -> None:
+    for seed in range(30):
+        assert_no_leak(snapshot, bundle, cache, sorted(SPANS)[seed % 3], draw=7 * seed, seed=seed)
+
+
 @pytest.mark.parametrize(("module", "seam", "leak"), LEAKS, ids=[leak[1] for leak in LEAKS])
 def test_a_planted_leak_is_caught(
     all_classes: Snapshot,
@@ -148,8 +153,7 @@ def test_a_planted_leak_is_caught(
 ) -> None:
     monkeypatch.setattr(module, seam, leak)
     with pytest.raises(AssertionError, match="knows what came after as_of"):
-        for seed in range(30):
-            assert_no_leak(all_classes, bundle, tmp_path, sorted(SPANS)[seed % 3], draw=7 * seed, seed=seed)
+        assert_no_leak_in_draws(all_classes, bundle, tmp_path)
 
 
 def assert_no_target_in_two_splits(splits: Splits) -> None:

@@ -1,0 +1,275 @@
+"""The commands as a user runs them: what works end to end, and one clear line for each mistake."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from kronos_service.data.snapshot import load_snapshot
+from kronos_service.finetune.__main__ import main
+from kronos_service.model.adapter import attach, check_canary, latest_version, merge, read_adapter
+from kronos_service.model.factory import Bundle
+from kronos_shared.adapter_manifest import FILES, MANIFEST
+
+SPLITS = [
+    "--train-start",
+    "2021-06-01",
+    "--val-start",
+    "2022-06-01",
+    "--test-start",
+    "2022-10-01",
+    "--test-end",
+    "2023-03-31",
+]
+TINY = ["--epochs", "2", "--scored", "8", "--context", "72", "--warmup-steps", "2", "--rank", "2", *SPLITS]
+
+
+@pytest.fixture
+def tables(market_path: Path, tmp_path: Path) -> Path:
+    """The small market as plain tables without a manifest, for tests to damage."""
+    snapshot = load_snapshot(market_path)
+    directory = tmp_path / "tables"
+    directory.mkdir()
+    snapshot.bars.to_parquet(directory / "ohlcv_1d.parquet")
+    snapshot.symbols.to_csv(directory / "symbols.csv", index=False)
+    snapshot.calendar.to_parquet(directory / "economic_calendar.parquet")
+    return directory
+
+
+def edit(directory: Path, table: str, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    path = directory / f"{table}.parquet"
+    if path.exists():
+        change(pd.read_parquet(path)).to_parquet(path)
+    else:
+        path = path.with_suffix(".csv")
+        change(pd.read_csv(path)).to_csv(path, index=False)
+
+
+def run_in(directory: Path, *argv: str) -> list[str]:
+    return [*argv, "--run-dir", str(directory / "run"), "--adapters", str(directory / "adapters")]
+
+
+def test_event_lora_leaves_a_judged_and_published_adapter(
+    market_path: Path, base_path: Path, bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["event-lora", "--snapshot", str(market_path), "--base-model", str(base_path), *TINY]
+    assert main([*run_in(tmp_path, *argv), "--control", "--placebo"]) == 0
+    shown = capsys.readouterr().out
+    for words in (
+        "Validation loss",
+        "Success criteria",
+        "conditioning gain",
+        "placebo",
+        "promoted",
+        "next: python",
+    ):
+        assert words in shown
+
+    directory = latest_version(tmp_path / "adapters")
+    assert directory is not None
+    assert {path.name for path in directory.iterdir()} == {*FILES, MANIFEST}
+    adapter = read_adapter(directory)
+    check_canary(merge(attach(adapter, bundle)), adapter.manifest.canary)
+
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    losses = pd.read_parquet(tmp_path / "run" / "val_losses.parquet")
+    assert set(losses["model"]) == {"base", "adapter", "control", "placebo"}
+    for model in ("base", "adapter"):
+        mine = losses[(losses["model"] == model) & losses["is_event"]]
+        assert results["val"][model]["event"]["total"] == pytest.approx(mine["total"].mean())
+        assert results["val"][model]["event"]["targets"] == len(mine) > 0
+    by_target = losses.pivot_table(
+        index=["symbol", "date", "is_event"], columns="model", values="total"
+    ).reset_index()
+    difference = (by_target["control"] - by_target["adapter"])[by_target["is_event"]].mean()
+    assert adapter.manifest.conditioning_gain["nats"] == pytest.approx(difference)  # type: ignore[index]
+    criteria = {one["name"]: one for one in json.loads((tmp_path / "run" / "criteria.json").read_text())}
+    assert criteria["conditioning gain"]["figure"] == pytest.approx(difference)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines if "val/event_total" in line] == [0, 1, 2]
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
+
+    capsys.readouterr()
+    argv = ["evaluate", "--adapter", str(tmp_path / "adapters"), "--snapshot", str(market_path)]
+    assert main([*argv, "--base-model", str(base_path), "--scored", "8"]) == 0
+    assert f"{results['val']['adapter']['event']['total']:.4f}" in capsys.readouterr().out
+
+
+def test_without_a_control_the_gain_is_unknown_and_a_run_that_fails_is_not_promoted(
+    market_path: Path, base_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A learning rate of 1 makes the loss worse."""
+    argv = ["event-lora", "--snapshot", str(market_path), "--base-model", str(base_path), *TINY]
+    harmful = ["--learning-rate", "1", "--event-learning-rate", "1"]
+    assert main([*run_in(tmp_path, *argv), *harmful]) == 0
+    shown = capsys.readouterr().out
+    assert "not promoted" in shown
+    assert "no control was trained" in shown
+    assert latest_version(tmp_path / "adapters") is None
+    assert read_adapter(tmp_path / "run" / "adapter").manifest.conditioning_gain == "unknown"
+
+
+def no_leader(directory: Path) -> None:
+    edit(directory, "ohlcv_1d", lambda t: t[t["symbol"] != "VIX"])
+    edit(directory, "symbols", lambda t: t[t["symbol"] != "VIX"])
+
+
+def unknown_type(directory: Path) -> None:
+    edit(directory, "economic_calendar", lambda t: t.assign(event_type=t["event_type"].replace("cpi", "cpj")))
+
+
+def short_history(directory: Path) -> None:
+    edit(directory, "ohlcv_1d", lambda t: t[t["ts"] >= pd.Timestamp("2022-10-20", tz="UTC")])
+
+
+def short_calendar(directory: Path) -> None:
+    edit(directory, "economic_calendar", lambda t: t[t["release_at"] < pd.Timestamp("2022-08-01", tz="UTC")])
+
+
+def quiet(start: str, end: str) -> Callable[[Path], None]:
+    def lower_impact(table: pd.DataFrame) -> pd.DataFrame:
+        inside = table["release_at"].between(pd.Timestamp(start, tz="UTC"), pd.Timestamp(end, tz="UTC"))
+        return table.assign(impact=table["impact"].mask(inside, "low"))
+
+    return lambda directory: edit(directory, "economic_calendar", lower_impact)
+
+
+MISTAKES: dict[str, tuple[Callable[[Path], object] | None, list[str], str]] = {
+    "no such snapshot": (None, ["--snapshot", "nowhere"], "no such snapshot: nowhere"),
+    "a missing leader": (no_leader, [], "VIX"),
+    "an unknown event type": (unknown_type, [], "cpj"),
+    "too little history": (short_history, [], "targets"),
+    "a calendar that ends early": (short_calendar, [], "the calendar ends on 2022-07"),
+    "no event days in train": (quiet("2021-05-01", "2022-06-03"), [], "the train split .* has no event days"),
+    "no event days in val": (quiet("2022-05-28", "2022-10-03"), [], "the val split .* has no event days"),
+    "an unknown preset": (None, ["--base-model", "huge"], "huge"),
+    "a hub id with no network": (None, ["--base-model", "NeoQuasar/Kronos-small"], "NeoQuasar/Kronos-small"),
+    "rank 0": (None, ["--rank", "0"], "rank must be at least 1, got 0"),
+    "a context that holds no history": (None, ["--context", "8"], "context must exceed scored"),
+    "splits out of order": (None, ["--val-start", "2020-01-01"], "split dates must ascend"),
+    "a gain required but not measured": (None, ["--require-gain"], "add --control"),
+    "an unknown flag": (None, ["--ranks", "4"], "--ranks"),
+}
+
+
+@pytest.mark.parametrize(("damage", "flags", "message"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_exits_with_2_and_one_line(
+    tables: Path,
+    base_path: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    damage: Callable[[Path], object] | None,
+    flags: list[str],
+    message: str,
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    if damage:
+        damage(tables)
+    argv = ["event-lora", "--snapshot", str(tables), "--base-model", str(base_path), *TINY, *flags]
+    assert main(run_in(tmp_path, *argv)) == 2
+    assert_one_line(capsys.readouterr().err, message)
+    assert not (tmp_path / "adapters").exists()
+
+
+def assert_one_line(error: str, message: str) -> None:
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert "Traceback" not in error
+    assert re.search(message, error), error
+
+
+def test_a_file_that_fails_its_hash_is_refused(
+    market_path: Path, base_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = Path(shutil.copytree(market_path, tmp_path / "copy"))
+    damaged = next(copy.glob("ohlcv_1d*"))
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
+    assert main(run_in(tmp_path, "event-lora", "--snapshot", str(copy), "--base-model", str(base_path))) == 2
+    assert_one_line(capsys.readouterr().err, "sha256|hash")
+
+
+def test_a_config_key_that_does_not_exist_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text("epoch = 3\n")
+    assert main(["event-lora", "--config", str(config)]) == 2
+    assert_one_line(capsys.readouterr().err, "unknown key 'epoch'; did you mean 'epochs'")
+
+
+def test_a_run_directory_in_use_or_not_writable_is_refused(
+    market_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "kept").write_text("old")
+    assert main(run_in(tmp_path, "event-lora", "--snapshot", str(market_path))) == 2
+    assert_one_line(capsys.readouterr().err, "is not empty")
+    assert (tmp_path / "run" / "kept").read_text() == "old"
+    assert main(["event-lora", "--run-dir", str(tmp_path / "run" / "kept" / "below")]) == 2
+    assert_one_line(capsys.readouterr().err, "cannot write to the run directory")
+
+
+def test_an_unknown_command_and_none_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["event-laura"]) == 2
+    assert "there are event-lora, evaluate" in capsys.readouterr().err
+    assert main([]) == 2
+    assert main(["--help"]) == 0
+    assert "event-lora" in capsys.readouterr().out
+
+
+def test_evaluate_refuses_a_directory_without_an_adapter(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", "--adapter", str(tmp_path)]) == 2
+    assert_one_line(capsys.readouterr().err, "holds no adapter")
+
+
+def test_export_makes_a_snapshot_of_a_directory_of_tables(
+    tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "snapshot"
+    assert main(["export", "--source", "snapshot", "--tables", str(tables), "--out", str(out)]) == 0
+    exported, original = load_snapshot(out), load_snapshot(tables)
+    assert not exported.flagged
+    pd.testing.assert_frame_equal(exported.bars, original.bars)
+    assert f"{len(original.bars):,} bars" in capsys.readouterr().out
+
+
+def test_export_without_credentials_names_the_variables(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SUPABASE_URL", raising=False)
+    monkeypatch.delenv("SUPABASE_KEY", raising=False)
+    assert main(["export", "--out", str(tmp_path / "s")]) == 2
+    assert_one_line(capsys.readouterr().err, "SUPABASE_URL, SUPABASE_KEY")
+
+
+def test_sample_writes_a_snapshot_that_training_reads(tmp_path: Path) -> None:
+    argv = ["sample", "--out", str(tmp_path / "s"), "--seed", "5", "--symbols", "2"]
+    assert main([*argv, "--start", "2024-01-02", "--end", "2024-06-28"]) == 0
+    assert set(load_snapshot(tmp_path / "s").symbols["symbol"]) == {"SPY", "SYN01", "BTCUSDT", "DXY", "VIX"}
+
+
+@pytest.mark.parametrize("command", ["event-lora", "evaluate", "export", "pretrain", "sample"])
+def test_every_command_teaches_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main([command, "--help"])
+    assert exit_.value.code == 0
+    assert "default: " in capsys.readouterr().out
+
+
+def test_the_launcher_of_the_request_runs_the_same_job() -> None:
+    launcher = Path(__file__).parents[2] / "kronos-service" / "finetune" / "train_event_conditioned.py"
+    done = subprocess.run(
+        [sys.executable, launcher, "--rank", "0"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert_one_line(done.stderr, "rank must be at least 1, got 0")
