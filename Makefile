@@ -27,7 +27,7 @@ type: setup  ## mypy, on an installed copy: it cannot see through the hyphen of 
 	rm -rf build/types
 	$(BIN)/python -m pip install --quiet --no-deps --target build/types .
 	MYPYPATH=build/types $(BIN)/mypy -p kronos_service -p kronos_shared
-	MYPYPATH=build/types $(BIN)/mypy tests
+	MYPYPATH=build/types:tests/data:tests/events:tests/model $(BIN)/mypy --explicit-package-bases tests
 
 wheel: setup  ## build the wheel, install it into an empty environment, run the sample job from there
 	$(BIN)/python -m pytest -m slow tests/test_packaging.py

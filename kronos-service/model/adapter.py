@@ -142,6 +142,13 @@ def attach(adapter: Adapter, bundle: Bundle) -> PeftModel:
     return wrapped.to(next(base.parameters()).device).requires_grad_(False).eval()
 
 
+def kronos_of(model: PeftModel) -> Kronos:
+    """The Kronos inside a peft wrapper, its LoRA layers in place."""
+    inside = model.base_model.model
+    assert isinstance(inside, Kronos)
+    return inside
+
+
 def merge(model: PeftModel) -> Kronos:
     """A plain Kronos with LoRA merged into copies of the touched weights; the model it came from keeps
     its own.

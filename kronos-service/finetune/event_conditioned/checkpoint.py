@@ -9,13 +9,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 from filelock import FileLock
-from peft import PeftModel, get_peft_model_state_dict
+from peft import LoraConfig, PeftModel, get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor
 
 from kronos_service.finetune.event_conditioned.windows import MIN_HISTORY
 from kronos_service.finetune.shared import CLIP, EPSILON
-from kronos_service.model.adapter import channels_record, make_canary, merge, source_record, tensor_records
+from kronos_service.model.adapter import (
+    channels_record,
+    kronos_of,
+    make_canary,
+    merge,
+    source_record,
+    tensor_records,
+)
 from kronos_service.model.factory import Bundle
 from kronos_shared.adapter_manifest import (
     ADAPTER_CONFIG,
@@ -50,18 +57,18 @@ def save_adapter(
     """Write a trained model's LoRA and event embedding, with manifest and card, as a new directory (whole
     or not at all).
     """
-    event_emb = model.base_model.model.event_emb
+    event_emb = kronos_of(model).event_emb
+    lora = model.peft_config["default"]
+    assert event_emb is not None
+    assert isinstance(lora, LoraConfig)
     weights: dict[str, dict[str, Tensor]] = {
         ADAPTER_WEIGHTS: _on_cpu(get_peft_model_state_dict(model)),
         EVENT_WEIGHTS: _on_cpu(event_emb.state_dict()),
     }
-    lora = model.peft_config["default"]
     with new_directory(directory) as scratch:
         for name, tensors in weights.items():
             save_file(tensors, scratch / name, metadata={"format": "pt"})
-        (scratch / ADAPTER_CONFIG).write_text(
-            json.dumps(_peft_config(lora.to_dict()), indent=2, sort_keys=True) + "\n"
-        )
+        (scratch / ADAPTER_CONFIG).write_text(json.dumps(_peft_config(lora), indent=2, sort_keys=True) + "\n")
         (scratch / MODEL_CARD).write_text(card, encoding="utf-8")
         manifest = AdapterManifest(
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -129,8 +136,9 @@ def _generation(adapters: Path) -> int:
     return Latest.model_validate_json(pointer.read_bytes()).generation if pointer.exists() else 0
 
 
-def _peft_config(config: dict[str, Any]) -> dict[str, Any]:
+def _peft_config(lora: LoraConfig) -> dict[str, Any]:
     """peft's own settings, ready for JSON: sets become sorted lists, and no local path is kept."""
+    config: dict[str, Any] = lora.to_dict()  # type: ignore[no-untyped-call]
     config = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
     return {**config, "base_model_name_or_path": None, "inference_mode": True}
 

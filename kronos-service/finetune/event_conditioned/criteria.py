@@ -114,7 +114,8 @@ def _measured(name: str, wanted: str, figure: float, detail: str, holds: bool) -
 
 def _change(run: RunFigures, group: str) -> float:
     """Adapted against base total loss, in percent."""
-    return 100 * (run.adapted[group]["total"] / run.base[group]["total"] - 1)
+    adapted, base = float(run.adapted[group]["total"]), float(run.base[group]["total"])
+    return 100 * (adapted / base - 1)
 
 
 def _gain(gain: Gain | None) -> Criterion:

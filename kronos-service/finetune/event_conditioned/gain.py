@@ -28,8 +28,8 @@ def paired_gain(reference: pd.DataFrame, better: pd.DataFrame, *, on_event: bool
     returns them.
 
     The interval is a circular block bootstrap over dates (Politis and Romano, 1992) with blocks of n^(1/3)
-    dates (Hall, Horowitz and Jing, 1995): symbols on one day, and neighbouring days, are not independent. With
-    few dates it is somewhat too narrow (it covers about 91 times in 100 at 80 dates).
+    dates (Hall, Horowitz and Jing, 1995): symbols on one day, and neighbouring days, are not independent.
+    With few dates it is somewhat too narrow (it covers about 91 times in 100 at 80 dates).
     """
     keys = ["symbol", "date"]
     pairs = reference.merge(better, on=keys, suffixes=("_reference", "_better"), validate="one_to_one")

@@ -98,7 +98,7 @@ def train(
             norm = accelerator.clip_grad_norm_(parameters, config.clip)
             _require_finite(loss, norm, step, train_set, samples)
             optimizer.step()
-            rates = scheduler.get_last_lr()
+            rates = [float(rate) for rate in scheduler.get_last_lr()]
             scheduler.step()
             optimizer.zero_grad()
             step += 1
@@ -159,8 +159,8 @@ def _require_finite(
     targets = [dataset.series[w.series].dates[[w.first_target, w.stop - 1]] for w in windows]
     symbols = sorted({dataset.series[window.series].symbol for window in windows})
     raise TrainingError(
-        f"step {step + 1}: loss {float(loss):g}, gradient norm {float(norm):g} (expected finite numbers) in a "
-        f"batch with targets of {', '.join(symbols)} from {np.min(targets)} to {np.max(targets)}: lower the "
+        f"step {step + 1}: loss {float(loss):g}, gradient norm {float(norm):g} (expected finite numbers) in "
+        f"a batch of {', '.join(symbols)} from {np.min(targets)} to {np.max(targets)}: lower the "
         "learning rate, or look at these bars"
     )
 

@@ -57,7 +57,7 @@ def score(
     """
     model.eval()
     parts = []
-    for batch in DataLoader(dataset, batch_size=micro_batch, collate_fn=collate):  # type: ignore[arg-type]
+    for batch in DataLoader(dataset, batch_size=micro_batch, collate_fn=collate):
         moved = send_to_device(batch, accelerator.device)
         with accelerator.autocast():
             s1, s2 = token_losses(model, moved, events=events)

@@ -21,6 +21,7 @@ from kronos_service.model.adapter import (
     attach,
     canary_logits,
     check_canary,
+    kronos_of,
     latest_version,
     merge,
     read_adapter,
@@ -75,7 +76,7 @@ def test_a_saved_adapter_loads_back_to_identical_logits(
     model: PeftModel, bundle: Bundle, saved: Path
 ) -> None:
     loaded = attach(read_adapter(saved), bundle)
-    for got, expected in zip(logits(loaded.base_model.model), logits(model.base_model.model), strict=True):
+    for got, expected in zip(logits(kronos_of(loaded)), logits(kronos_of(model)), strict=True):
         assert torch.equal(got, expected)
 
 
@@ -83,7 +84,7 @@ def test_merging_changes_neither_the_adapter_nor_the_base(model: PeftModel, bund
     before = {name: value.clone() for name, value in model.state_dict().items()}
     base = {name: value.clone() for name, value in bundle.model.state_dict().items()}
     merged = merge(model)
-    for got, expected in zip(logits(merged), logits(model.base_model.model), strict=True):
+    for got, expected in zip(logits(merged), logits(kronos_of(model)), strict=True):
         torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(torch.equal(value, base[name]) for name, value in bundle.model.state_dict().items())
@@ -148,6 +149,14 @@ def flip_a_bit(directory: Path) -> None:
     (directory / EVENT_WEIGHTS).write_bytes(content)
 
 
+def not_safetensors(directory: Path) -> None:
+    content = b"x" * 99
+    (directory / EVENT_WEIGHTS).write_bytes(content)
+    manifest = json.loads((directory / MANIFEST).read_text())
+    manifest["files"][EVENT_WEIGHTS] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    (directory / MANIFEST).write_text(json.dumps(manifest))
+
+
 def other_channels(manifest: dict[str, Any]) -> None:
     manifest["channels"]["sha256"] = "f" * 64
 
@@ -169,7 +178,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "wrong dtype": (lambda d: edit(d, ADAPTER_WEIGHTS, half_precision), "dtype torch.float16"),
     "not finite": (lambda d: edit(d, EVENT_WEIGHTS, not_finite), "is not finite"),
     "not safetensors": (
-        lambda d: ((d / EVENT_WEIGHTS).write_bytes(b"x" * 99), reseal_bytes(d)),
+        not_safetensors,
         "not a safetensors",
     ),
     "another channel hash": (
@@ -179,14 +188,6 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "another rank": (lambda d: reseal(d, other_rank), "r must be 5, got 4"),
     "manifest of the wrong type": (lambda d: (d / MANIFEST).write_text("[]"), "not a valid manifest"),
 }
-
-
-def reseal_bytes(directory: Path) -> None:
-    """As `reseal`, where a weights file no longer parses."""
-    manifest = json.loads((directory / MANIFEST).read_text())
-    content = (directory / EVENT_WEIGHTS).read_bytes()
-    manifest["files"][EVENT_WEIGHTS] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    (directory / MANIFEST).write_text(json.dumps(manifest))
 
 
 @pytest.mark.parametrize(("damage", "message"), DAMAGE.values(), ids=DAMAGE)
@@ -270,5 +271,5 @@ def test_an_adapter_of_the_base_preset_is_under_five_megabytes_and_loads_back(
     )
     assert sum(path.stat().st_size for path in (tmp_path / "a").iterdir()) < 5_000_000
     loaded = attach(read_adapter(tmp_path / "a"), large)
-    for got, expected in zip(logits(loaded.base_model.model), logits(wrapped.base_model.model), strict=True):
+    for got, expected in zip(logits(kronos_of(loaded)), logits(kronos_of(wrapped)), strict=True):
         assert torch.equal(got, expected)
