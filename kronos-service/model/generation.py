@@ -99,8 +99,10 @@ def generate(
     """
     _check_shapes(x, stamps, future_stamps, events, horizon, paths, seeds)
     _check_models(tokenizer, model)
+    if horizon >= context:
+        raise GenerationError(f"horizon must be below the context of {context} bars, got {horizon}")
     if not exact_window:
-        cut = _surplus(x.shape[1], horizon, context)
+        cut = max(0, x.shape[1] - (context - horizon))
         x, stamps = x[:, cut:], stamps[:, cut:]
         events = None if events is None else events[:, cut:]
     decoder = Decoder(model=model, sampling=sampling, upstream_decode=upstream_decode, context=context)
@@ -146,16 +148,6 @@ def _in_passes(one_pass: Callable[[Tensor], Tensor], n_rows: int, length: int) -
         rows = torch.arange(start, start + size).clamp(max=n_rows - 1)
         results.append(one_pass(rows)[: n_rows - start])
     return torch.cat(results)
-
-
-def _surplus(history: int, horizon: int, context: int) -> int:
-    room = context - horizon
-    if room < 1:
-        raise GenerationError(
-            f"a horizon of {horizon} bars leaves no history within the context of {context}; ask for fewer "
-            "bars or for exact_window"
-        )
-    return max(0, history - room)
 
 
 def _check_shapes(

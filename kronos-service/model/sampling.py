@@ -64,6 +64,4 @@ def sample(logits: Tensor, uniform: Tensor, settings: Sampling) -> Tensor:
         p = p * (p.cumsum(-1) - p < settings.top_p)
     cdf = p.cumsum(-1)
     rank = torch.searchsorted(cdf, uniform.double().unsqueeze(-1) * cdf[:, -1:], right=True)
-    # rounding could carry a draw near 1 past the last token that has any probability
-    last = (p > 0).sum(-1, keepdim=True) - 1
-    return ids.gather(-1, rank.minimum(last)).squeeze(-1)
+    return ids.gather(-1, rank).squeeze(-1)

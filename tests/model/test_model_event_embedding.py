@@ -10,7 +10,7 @@ from kronos_service.model.event_embedding import EventEmbedding
 from kronos_service.model.layers import count_parameters
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     channels=st.lists(st.floats(-1e6, 1e6, width=32), min_size=20, max_size=20),
     training=st.booleans(),

@@ -60,7 +60,7 @@ def test_s2_depends_on_the_s1_it_is_given(model: Kronos) -> None:
     assert not torch.allclose(one, two, atol=1e-3)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(positions=st.lists(st.integers(0, BARS - 1), min_size=1, max_size=BARS + 5))
 def test_logits_at_some_positions_equal_those_of_all(positions: list[int]) -> None:
     model = with_trained_events(tiny_predictor())

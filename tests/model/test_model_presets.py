@@ -12,7 +12,6 @@ from kronos_service.model.tokenizer import KronosTokenizer
 @pytest.mark.parametrize(
     ("name", "predictor", "tokenizer", "context"),
     [
-        ("nano", 446_048, 168_918, 256),
         ("mini", 4_108_032, 3_958_042, 2048),
         ("small", 24_741_376, 3_958_042, 512),
         ("base", 102_310_592, 3_958_042, 512),
@@ -24,6 +23,12 @@ def test_presets_have_the_published_sizes(name: str, predictor: int, tokenizer: 
         assert count_parameters(Kronos(**preset.predictor)) == predictor
         assert count_parameters(KronosTokenizer(**preset.tokenizer)) == tokenizer
     assert preset.context == context
+
+
+def test_nano_is_small_enough_to_ship() -> None:
+    nano = PRESETS["nano"]
+    total = count_parameters(Kronos(**nano.predictor)) + count_parameters(KronosTokenizer(**nano.tokenizer))
+    assert total * 4 < 4_000_000  # bytes in fp32
 
 
 def test_tokenizers_differ_by_group_size_and_every_pair_agrees_on_bits() -> None:

@@ -38,6 +38,12 @@ def test_frequencies_are_the_probabilities() -> None:
     assert frequencies([0.1, 0.2, 0.3, 0.4], EVERYTHING) == pytest.approx([0.1, 0.2, 0.3, 0.4], abs=1e-3)
 
 
+def test_a_token_owns_the_half_open_interval_of_its_probability() -> None:
+    even = torch.zeros(3, 2)
+    uniform = torch.tensor([0.0, 0.5, LAST_BEFORE_ONE], dtype=torch.float64)
+    assert sample(even, uniform, EVERYTHING).tolist() == [0, 1, 1]
+
+
 def test_temperature_sharpens_and_flattens() -> None:
     assert frequencies([0.2, 0.8], Sampling(temperature=0.5, top_p=1.0))[1] == pytest.approx(
         16 / 17, abs=1e-3
