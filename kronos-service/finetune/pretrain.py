@@ -45,9 +45,9 @@ class PretrainConfig:
     until: date = option(date(2025, 1, 1), help="only bars before this date are seen")
     context: int = option(256, help="bars per window, and the base's longest sequence")
     tokenizer_steps: int = option(1500, help="optimizer steps of the tokenizer")
-    predictor_steps: int = option(3000, help="optimizer steps of the predictor")
+    predictor_steps: int = option(2000, help="optimizer steps of the predictor")
     batch_size: int = option(16, help="windows per step")
-    tokenizer_lr: float = option(1e-3, help="peak learning rate of the tokenizer")
+    tokenizer_lr: float = option(2e-3, help="peak learning rate of the tokenizer")
     predictor_lr: float = option(1e-3, help="peak learning rate of the predictor")
     heldout: float = option(0.05, help="share of the dates, the last before --until, kept for validation")
     precision: str = option(
