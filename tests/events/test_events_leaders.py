@@ -34,7 +34,7 @@ def expected(bars: pd.DataFrame, last: str, before: str) -> float:
         ("VIX", "us_equity", "2024-03-06", "2024-03-06", "2024-03-05"),
         ("DXY", "us_equity", "2024-03-06", "2024-03-06", "2024-03-05"),
         ("BTCUSDT", "us_equity", "2024-03-06", "2024-03-05", "2024-03-04"),
-        # On the half day of 3 July as_of is 14:00, before the dollar index closes: that bar counts on the 5th.
+        # On the half day of 3 July as_of is 14:00; the dollar index closes later, so it counts on the 5th.
         ("DXY", "us_equity", "2024-07-05", "2024-07-05", "2024-07-02"),
         ("VIX", "us_equity", "2024-07-03", "2024-07-03", "2024-07-02"),
         # After a weekend three crypto days have passed; Monday's is not over.
