@@ -59,6 +59,7 @@ def parse(settings: type[SettingsT], argv: Sequence[str], *, prog: str, descript
         prog=prog,
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -67,9 +68,11 @@ def parse(settings: type[SettingsT], argv: Sequence[str], *, prog: str, descript
     hints = typing.get_type_hints(settings)
     for item in fields(settings):
         _add_flag(parser, item, _base_type(hints[item.name]))
-    given = vars(parser.parse_args(argv))
-    config_file = given.pop("config", None)
-    flags = {name: value for name, value in given.items() if value is not MISSING}
+    flags = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in vars(parser.parse_args(argv)).items()
+    }
+    config_file = flags.pop("config", None)
     values = (_read_config(config_file, hints) if config_file else {}) | flags
     missing = [item.name for item in fields(settings) if item.default is MISSING and item.name not in values]
     if missing:
@@ -81,14 +84,19 @@ def _add_flag(parser: argparse.ArgumentParser, item: Field[Any], kind: type) -> 
     default = "required" if item.default is MISSING else f"default: {_shown(item.default)}"
     text = f"{item.metadata['help']} ({default})".replace("%", "%%")
     if kind is bool:
-        parser.add_argument(
-            _flag(item.name), action=argparse.BooleanOptionalAction, default=MISSING, help=text
-        )
+        parser.add_argument(_flag(item.name), action=argparse.BooleanOptionalAction, help=text)
         return
     choices = item.metadata["choices"] or None
-    metavar = None if choices else kind.__name__.upper()
+    metavar = None if choices else _element(kind).__name__.upper()
+    # Of several values, a flag takes one or more, and may be repeated.
+    several: dict[str, Any] = {"action": "extend", "nargs": "+"} if _element(kind) is not kind else {}
     parser.add_argument(
-        _flag(item.name), type=_converter(kind), default=MISSING, choices=choices, metavar=metavar, help=text
+        _flag(item.name),
+        type=_converter(_element(kind)),
+        choices=choices,
+        metavar=metavar,
+        help=text,
+        **several,
     )
 
 
@@ -111,6 +119,10 @@ def _read_config(path: Path, hints: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_toml(path: Path, key: str, value: Any, kind: type) -> Any:
+    if _element(kind) is not kind:
+        if not isinstance(value, list):
+            raise ConfigError(f"{path}: {key} must be a list, got {value!r}")
+        return tuple(_from_toml(path, key, one, _element(kind)) for one in value)
     if kind in (float, Path) and type(value) in (int, str):
         try:
             return kind(value)
@@ -132,6 +144,11 @@ def _base_type(hint: Any) -> type:
     return typing.cast(type, hint)
 
 
+def _element(kind: type) -> type:
+    """The T of `tuple[T, ...]`; any other type is its own element."""
+    return typing.cast(type, typing.get_args(kind)[0]) if typing.get_origin(kind) is tuple else kind
+
+
 def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
@@ -139,4 +156,4 @@ def _flag(name: str) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
-    return "none" if value is None else str(value)
+    return "none" if value in (None, ()) else str(value)

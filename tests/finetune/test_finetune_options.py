@@ -18,6 +18,7 @@ class Example:
     mode: str = option("slow", choices=("slow", "fast"), help="a mode")
     since: date = option(date(2024, 1, 1), help="a day")
     loud: bool = option(False, help="say more")
+    files: tuple[Path, ...] = option((), help="some files")
 
     def __post_init__(self) -> None:
         require(self.count >= 0, f"count must not be negative, got {self.count}")
@@ -38,6 +39,15 @@ def test_a_falsy_flag_is_not_mistaken_for_an_absent_one() -> None:
     assert read("--out", "x", "--rate", "0").rate == 0.0
 
 
+def test_a_flag_of_several_values_takes_many_at_once_repeated_or_from_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('out = "x"\nfiles = ["c.csv", "d.csv"]\n')
+    assert read("--config", str(file)).files == (Path("c.csv"), Path("d.csv"))
+    flags = ("--config", str(file), "--files", "a.csv", "b.csv", "--files", "e.csv")
+    assert read(*flags).files == (Path("a.csv"), Path("b.csv"), Path("e.csv"))
+    assert read("--out", "x").files == ()
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
@@ -47,6 +57,7 @@ def test_a_falsy_flag_is_not_mistaken_for_an_absent_one() -> None:
         (("--out", "x", "--count", "-1"), "count must not be negative, got -1"),
         (("--out", "x", "--mode", "odd"), "--mode"),
         (("--out", "x", "--since", "yesterday"), "--since"),
+        (("--out", "x", "--files"), "--files"),
         (("--config", "nowhere.toml"), "no config file nowhere.toml"),
     ],
 )
@@ -61,6 +72,8 @@ def test_a_wrong_flag_is_refused_by_name(argv: tuple[str, ...], message: str) ->
         ('out = "a"\nrtae = 1.0', "unknown key 'rtae'; did you mean 'rate'"),
         ('out = "a"\ncount = "3"', "count must be int, got '3'"),
         ('out = "a"\nloud = 1', "loud must be bool, got 1"),
+        ('out = "a"\nfiles = "b"', "files must be a list, got 'b'"),
+        ('out = "a"\nfiles = [true]', "files must be Path, got True"),
         ("out = ", "not valid TOML"),
     ],
 )
@@ -79,3 +92,4 @@ def test_help_shows_every_flag_with_its_default(capsys: pytest.CaptureFixture[st
     assert "a rate of 100 % of something (default: 0.5)" in shown
     assert "where to write (required)" in shown
     assert "--loud, --no-loud" in shown
+    assert "--files PATH [PATH ...] some files (default: none)" in shown
