@@ -2,7 +2,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test check lint type wheel bench clean
+.PHONY: setup demo test check lint type wheel bench bench-gpu clean
 
 setup: $(VENV)/.installed  ## install the package and its tools, at the pinned versions, into $(VENV)
 
@@ -32,8 +32,11 @@ type: setup  ## mypy, on an installed copy: it cannot see through the hyphen of 
 wheel: setup  ## build the wheel, install it into an empty environment, run the sample job from there
 	$(BIN)/python -m pytest -m slow tests/test_packaging.py
 
-bench: setup  ## time ratios and memory, each measured within one run
-	$(BIN)/python -m pytest -m slow tests/benchmarks
+bench: setup  ## time ratios, each measured within one run
+	$(BIN)/python -m pytest -s -m "slow and not gpu" tests/benchmarks
+
+bench-gpu: setup  ## memory of the full-size job, on a CUDA device
+	$(BIN)/python -m pytest -s -m gpu tests/benchmarks
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
