@@ -1,6 +1,8 @@
 """Pretraining learns, says how well, sees nothing it must not, and continues to the same bits."""
 
 import dataclasses
+import json
+import re
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kronos_service.data.sample import write_sample
+from kronos_service.data.sample import sample_snapshot_path, write_sample
 from kronos_service.data.snapshot import load_snapshot
 from kronos_service.finetune import pretrain_loop
 from kronos_service.finetune.options import ConfigError
@@ -20,6 +22,7 @@ from kronos_service.finetune.pretrain import (
     command_line,
     fast_precision,
     prediction_loss,
+    predictor_report,
     pretrain,
     reconstruction_loss,
     spread_codes,
@@ -35,13 +38,14 @@ from kronos_service.finetune.pretrain_windows import (
     training_series,
     validation_batch,
 )
-from kronos_service.model.factory import load_bundle
+from kronos_service.model.factory import NANO_DIRECTORY, load_bundle
 from kronos_service.model.kronos import Kronos
 from kronos_service.model.presets import PRESETS
 from kronos_service.model.tokenizer import KronosTokenizer
 
 UNTIL = date(2022, 7, 1)
 CONTEXT = 48
+DOCUMENT = Path(__file__).parents[2] / "docs" / "sample-market.md"
 
 
 @pytest.fixture(scope="session")
@@ -263,3 +267,19 @@ def test_precision_is_taken_as_given_unless_auto() -> None:
     assert fast_precision("auto") in ("no", "bf16")
     batch = Batch(torch.zeros(1, 4, 6), torch.zeros(1, 4, 5), 2)
     assert batch.to(torch.device("cpu")).cut == 2
+
+
+def test_the_shipped_base_resolves_a_day_and_its_making_is_on_record() -> None:
+    bundle = load_bundle("nano")
+    market = load_snapshot(sample_snapshot_path())
+    data = training_series(market, until=date(2026, 4, 1), heldout=0.1, context=bundle.context)
+    batch = validation_batch(data, context=bundle.context)
+    report = tokenizer_report(bundle.tokenizer, batch) | predictor_report(
+        bundle.tokenizer, bundle.model, batch
+    )
+    assert report["close_error_in_daily_moves"] < 0.25
+    assert report["range_error_in_daily_moves"] < 0.4
+    assert report["loss"] < 4.8
+    record = json.loads((NANO_DIRECTORY / "base.json").read_text(encoding="utf-8"))
+    assert record["command"] in re.sub(r"\\\n *", "", DOCUMENT.read_text(encoding="utf-8"))
+    assert sum(file.stat().st_size for file in NANO_DIRECTORY.rglob("*.safetensors")) <= 3_000_000
