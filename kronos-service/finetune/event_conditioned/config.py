@@ -8,6 +8,9 @@ import numpy as np
 
 from kronos_service.finetune.options import option, require
 
+LONGEST_CONTEXT = 512
+"""Bars in a window where neither user nor base asks for fewer."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EventLoraConfig:

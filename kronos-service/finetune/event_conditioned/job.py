@@ -16,7 +16,7 @@ from kronos_service.data.sample import sample_snapshot_path
 from kronos_service.data.snapshot import Snapshot, load_snapshot
 from kronos_service.finetune.event_conditioned import present
 from kronos_service.finetune.event_conditioned.checkpoint import publish, save_adapter
-from kronos_service.finetune.event_conditioned.config import EventLoraConfig
+from kronos_service.finetune.event_conditioned.config import LONGEST_CONTEXT, EventLoraConfig
 from kronos_service.finetune.event_conditioned.criteria import Criterion, RunFigures, judge, may_promote
 from kronos_service.finetune.event_conditioned.gain import Gain, paired_gain
 from kronos_service.finetune.event_conditioned.lora import adapt, trainable
@@ -39,10 +39,6 @@ ARM_NAMES: dict[Conditioning, str] = {"real": "adapter", "zeroed": "control", "p
 
 FIXED_SUBSET = 64
 """Train windows whose loss in eval mode is followed from epoch to epoch."""
-
-
-LONGEST_CONTEXT = 512
-"""Bars in a window where neither user nor base asks for fewer."""
 
 
 class RunError(KronosError):

@@ -1,0 +1,162 @@
+"""What the audit looks at, one function per check; each returns what it looked at and the rows that fail.
+
+Here it is the samples of the dataset, as the model gets them; `audit_tables` checks what lies behind them.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from kronos_service.data.snapshot import Snapshot
+from kronos_service.events.taxonomy import CHANNELS
+from kronos_service.finetune.event_conditioned.audit_findings import Check, Finding
+from kronos_service.finetune.event_conditioned.audit_places import Place
+from kronos_service.finetune.event_conditioned.audit_rebuild import (
+    Value,
+    leader_move,
+    moments,
+    rebuild_row,
+    rebuild_window,
+)
+from kronos_service.finetune.event_conditioned.audit_records import Records, closed_bars
+from kronos_service.finetune.event_conditioned.audit_scramble import changed_inputs
+from kronos_service.finetune.event_conditioned.dataset import EventConditionedDataset, Sample
+from kronos_service.model.factory import Bundle
+from kronos_shared.candles import FEATURES, LEADERS
+
+FIRST_LEADER = len(CHANNELS) - len(LEADERS)
+STAMPS = ("minute", "hour", "weekday", "day", "month")
+LOOK_AHEAD = 3
+"""So many bars too far ahead are tried, to name the one that a wrong leader value comes from."""
+STALE_SHARE = 0.02
+"""Token ids may differ in so many places by rounding; those of other bars differ nearly everywhere."""
+
+
+Datasets = dict[str, EventConditionedDataset]
+
+
+def check_rows(records: Records, datasets: Datasets, places: Sequence[Place]) -> Check:
+    """All 20 channels, and the target's date, are what can be rebuilt from what was usable at as_of."""
+    findings: list[Finding] = []
+    for place in places:
+        sample = datasets[place.split][place.index]
+        clock, as_of, _ = moments(records, place.symbol, place.bar)
+        target = clock.sessions[clock.number[records.bars[place.symbol][place.bar].day] + 1].day
+        where = f"{place.symbol} {target} (known at {as_of:%m-%d %H:%M})"
+        dated = sample["target_dates"][place.position].item()
+        if sample["loss_weight"][place.position] > 0 and dated != target:
+            findings.append(Finding(where, "target", str(target), str(dated)))
+        given = sample["events"][place.position].tolist()
+        for name, value, got in zip(
+            CHANNELS, rebuild_row(records, place.symbol, place.bar), given, strict=True
+        ):
+            if not value.agrees(got):
+                findings.append(_differs(where, name, value, got))
+    return Check("event channels", len(places), "rows of 20", findings)
+
+
+def check_leaders(records: Records, datasets: Datasets, places: Sequence[Place]) -> Check:
+    """No leader's value comes from a bar that closed after as_of, nor as_of after the target's open."""
+    findings = []
+    for place in places:
+        given = datasets[place.split][place.index]["events"][place.position].tolist()[FIRST_LEADER:]
+        clock, as_of, before = moments(records, place.symbol, place.bar)
+        target = clock.sessions[clock.number[records.bars[place.symbol][place.bar].day] + 1]
+        assert as_of <= target.opens, "the audit's own rule is broken"
+        for leader, got in zip(LEADERS, given, strict=True):
+            if leader_move(records, leader, as_of, before).agrees(got):
+                continue
+            bars = records.bars[leader]
+            usable = len(closed_bars(bars, as_of))
+            for shift in range(1, LOOK_AHEAD + 1):
+                if got and leader_move(records, leader, as_of, before, shift).agrees(got):
+                    source = bars[usable - 1 + shift]
+                    findings.append(
+                        Finding(
+                            f"{place.symbol} {target.day} (opens {target.opens:%m-%d %H:%M})",
+                            f"{leader}'s bar",
+                            f"closed by {as_of:%Y-%m-%d %H:%M}",
+                            f"the bar of {source.day}, closed {source.closes:%Y-%m-%d %H:%M}",
+                        )
+                    )
+                    break
+    looked_at = len(places) * len(LEADERS)
+    return Check("leaders before targets", looked_at, "values", findings)
+
+
+def check_windows(records: Records, datasets: Datasets, places: Sequence[Place]) -> Check:
+    """Bars are normalised by those closed at the as_of of the first scored position, and stamped right."""
+    findings: list[Finding] = []
+    for place in places:
+        window, sample = place.window, datasets[place.split][place.index]
+        bars = records.bars[place.symbol][window.start : window.stop - 1]
+        first_scored = int((sample["loss_weight"] > 0).nonzero()[0, 0])
+        last_known = min(window.first_target - 1, window.start + first_scored)
+        _, as_of, _ = moments(records, place.symbol, last_known)
+        expected = rebuild_window(bars, closed_bars(bars, as_of))
+        for bar, stamp, values, given in zip(
+            bars, sample["stamps"].tolist(), expected, sample["ohlcv"].tolist(), strict=True
+        ):
+            where = f"{place.symbol} {bar.day} (statistics to {as_of:%Y-%m-%d})"
+            findings += [
+                _differs(where, name, value, got)
+                for name, value, got in zip(FEATURES, values, given, strict=True)
+                if not value.agrees(got)
+            ]
+            calendar_stamp = [0, 0, bar.day.weekday(), bar.day.day, bar.day.month]
+            if stamp != calendar_stamp:
+                what = "stamp (" + ", ".join(STAMPS) + ")"
+                findings.append(Finding(where, what, str(calendar_stamp), str(stamp)))
+    return Check("normalised bars", len(places), "windows", findings)
+
+
+def check_tokens(bundle: Bundle, datasets: Datasets, places: Sequence[Place]) -> Check:
+    """The token ids up to a position are what the tokenizer makes of the bars up to it alone."""
+    findings = []
+    for place in places:
+        sample = datasets[place.split][place.index]
+        upto = place.position + 1
+        made = _encode(bundle, sample, upto)
+        for name, ids in zip(("s1_ids", "s2_ids"), made, strict=True):
+            differ = int((ids != sample[name][:upto]).sum())  # type: ignore[literal-required]
+            if differ > max(1, STALE_SHARE * upto):
+                findings.append(
+                    Finding(
+                        f"{place.symbol}, the {upto} bars to position {place.bar}",
+                        name,
+                        "the ids of these bars",
+                        f"{differ} others",
+                    )
+                )
+    return Check("tokens", len(places), "windows", findings)
+
+
+def check_scramble(
+    snapshot: Snapshot, records: Records, bundle: Bundle, places: Sequence[Place], seed: int
+) -> Check:
+    """With another future the inputs up to a position are the same, to the bit."""
+    findings = []
+    for number, place in enumerate(places):
+        _, as_of, _ = moments(records, place.symbol, place.bar)
+        for name in changed_inputs(snapshot, records, bundle, place, seed + number):
+            day = records.bars[place.symbol][place.bar].day
+            findings.append(
+                Finding(
+                    f"{place.symbol} up to {day} (known at {as_of:%m-%d %H:%M})",
+                    name,
+                    "as before",
+                    "changed with the future",
+                )
+            )
+    return Check("future scrambled", len(places), "futures", findings)
+
+
+@torch.inference_mode()
+def _encode(bundle: Bundle, sample: Sample, upto: int) -> tuple[torch.Tensor, ...]:
+    device = next(bundle.tokenizer.parameters()).device
+    ids = bundle.tokenizer.encode(sample["ohlcv"][None, :upto].to(device))
+    return tuple(one[0].cpu() for one in ids)
+
+
+def _differs(where: str, what: str, value: Value, given: float) -> Finding:
+    return Finding(where, what, f"{value.value:.6g}", f"{given:.6g}")

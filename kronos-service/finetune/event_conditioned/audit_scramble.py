@@ -1,0 +1,112 @@
+"""The scramble test: change all that was not usable at a moment, and no input up to it may change."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+
+from kronos_service.data.snapshot import Snapshot
+from kronos_service.finetune.event_conditioned.audit_places import Place
+from kronos_service.finetune.event_conditioned.audit_rebuild import moments
+from kronos_service.finetune.event_conditioned.audit_records import Records
+from kronos_service.finetune.event_conditioned.dataset import EventConditionedDataset, Sample
+from kronos_service.finetune.event_conditioned.series import build_series
+from kronos_service.finetune.event_conditioned.tokens import tokenize
+from kronos_service.model.factory import Bundle
+from kronos_shared.candles import FEATURES, LEADERS
+
+INPUTS = ("ohlcv", "stamps", "events", "s1_ids", "s2_ids")
+INSERTED = 24
+"""New rows, and as many new versions of old ones, that the scrambled calendar learns of too late."""
+
+
+def changed_inputs(
+    snapshot: Snapshot, records: Records, bundle: Bundle, place: Place, seed: int
+) -> list[str]:
+    """The inputs that differ, at or before the place, between the snapshot and one with another future."""
+    known = only(snapshot, [place.symbol])
+    _, as_of, _ = moments(records, place.symbol, place.bar)
+    first = _one_window(known, bundle, place)
+    other = _one_window(scramble(known, records, as_of, seed), bundle, place)
+    upto = place.position + 1
+    return [name for name in INPUTS if not torch.equal(first[name][:upto], other[name][:upto])]  # type: ignore[literal-required]
+
+
+def only(snapshot: Snapshot, symbols: list[str]) -> Snapshot:
+    """The snapshot with the bars of the symbols and of the leaders, and the symbols alone tradable."""
+    kept = snapshot.bars["symbol"].isin([*symbols, *LEADERS])
+    table = snapshot.symbols[snapshot.symbols["symbol"].isin([*symbols, *LEADERS])]
+    return replace(
+        snapshot,
+        bars=snapshot.bars[kept].reset_index(drop=True),
+        symbols=table.assign(tradable=table["symbol"].isin(symbols)).reset_index(drop=True),
+    )
+
+
+def scramble(snapshot: Snapshot, records: Records, as_of: datetime, seed: int) -> Snapshot:
+    """Another future: prices of bars that close later, figures published later, rows first seen later."""
+    rng = np.random.default_rng(seed)
+    return replace(
+        snapshot,
+        bars=_other_bars(snapshot.bars, records, as_of, rng),
+        calendar=_other_calendar(snapshot.calendar, as_of, rng),
+    )
+
+
+def _one_window(snapshot: Snapshot, bundle: Bundle, place: Place) -> Sample:
+    series, windows = build_series(snapshot), [replace(place.window, series=0)]
+    with TemporaryDirectory() as cache:
+        tokens = tokenize(bundle, series, windows, snapshot_sha256=snapshot.sha256, cache=Path(cache))
+    return EventConditionedDataset(series, windows, tokens)[0]
+
+
+def _other_bars(
+    bars: pd.DataFrame, records: Records, as_of: datetime, rng: np.random.Generator
+) -> pd.DataFrame:
+    closes = {(symbol, bar.day): bar.closes for symbol, rows in records.bars.items() for bar in rows}
+    days = bars["ts"].dt.date
+    keys = zip(bars["symbol"], days, strict=True)
+    later = np.array([closes[key] > as_of for key in keys])
+    factors: npt.NDArray[np.float64] = np.exp(rng.normal(0, 0.3, (int(later.sum()), 1)))
+    bars = bars.copy()
+    bars.loc[later, list(FEATURES)] = bars.loc[later, list(FEATURES)].to_numpy() * factors
+    return bars
+
+
+def _other_calendar(calendar: pd.DataFrame, as_of: datetime, rng: np.random.Generator) -> pd.DataFrame:
+    """Releases only move later, so that the calendar reaches as far as before."""
+    calendar = calendar.copy()
+    moment = pd.Timestamp(as_of).as_unit("ns")
+    unseen = (calendar["first_seen_at"] > moment).to_numpy()
+    unpublished = (calendar[["release_at", "first_seen_at"]].max(axis=1) >= moment).to_numpy()
+    for column in ("actual", "forecast"):
+        calendar.loc[unpublished, column] = rng.normal(0, 100, int(unpublished.sum()))
+    calendar.loc[unseen, "release_at"] += pd.to_timedelta(rng.integers(0, 72, int(unseen.sum())), unit="h")
+    calendar.loc[unseen, "impact"] = rng.choice(["high", "medium", "low"], int(unseen.sum()))
+    return pd.concat([calendar, *_too_late(calendar, moment, rng)], ignore_index=True)
+
+
+def _too_late(calendar: pd.DataFrame, moment: pd.Timestamp, rng: np.random.Generator) -> list[pd.DataFrame]:
+    """Events announced, and events revised or moved, within the two hours after the moment."""
+    usd = calendar[calendar["currency"] == "USD"].drop_duplicates("event_id")
+    soon = usd[(usd["release_at"] - moment).abs() < timedelta(days=20)]
+    made = []
+    for number, rows in enumerate((usd, soon)):
+        drawn = rows.sample(min(INSERTED, len(rows)), random_state=rng)
+        seen = moment + pd.to_timedelta(rng.integers(1, 120, len(drawn)) * 60 + number, unit="s")
+        made.append(
+            drawn.assign(
+                impact="high",
+                release_at=moment + pd.to_timedelta(rng.integers(-48, 96, len(drawn)), unit="h"),
+                actual=rng.normal(0, 100, len(drawn)),
+                forecast=0.0,
+                first_seen_at=seen,
+            )
+        )
+    new = made[0].assign(event_id=[f"scramble:{n}" for n in range(len(made[0]))])
+    return [new, made[1]]

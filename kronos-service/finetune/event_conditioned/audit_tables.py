@@ -1,0 +1,101 @@
+"""The tables behind the samples: session times, finished bars, splits, and channels that carry something."""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from itertools import pairwise
+
+from kronos_service.data.snapshot import Snapshot
+from kronos_service.events.sessions import Times, sessions
+from kronos_service.events.taxonomy import CHANNELS
+from kronos_service.finetune.event_conditioned.audit_findings import Check, Finding
+from kronos_service.finetune.event_conditioned.audit_records import Records
+from kronos_service.finetune.event_conditioned.splits import Splits, dead_channels
+
+
+def check_sessions(records: Records, first: date, last: date) -> Check:
+    """The encoder's sessions open, close and end their hour when the audit's own clocks say so."""
+    findings, looked_at = [], 0
+    for asset_class, clock in records.clocks.items():
+        table = sessions(asset_class, first, last)
+        own = [session for session in clock.sessions if first <= session.day <= last]
+        theirs = zip(
+            table.dates.tolist(), *map(_times, (table.opens, table.closes, table.as_of)), strict=True
+        )
+        given = {day: rest for day, *rest in theirs}
+        looked_at += len(own)
+        for session in own:
+            expected = [session.opens, session.closes, clock.as_of(clock.number[session.day])]
+            if given.get(session.day) != expected:
+                where = f"{asset_class} {session.day}"
+                shown = given.get(session.day)
+                findings.append(
+                    Finding(
+                        where,
+                        "open, close, as_of (UTC)",
+                        _hours(expected),
+                        _hours(shown) if shown else "no session",
+                    )
+                )
+    return Check("session times", looked_at, "sessions", findings)
+
+
+def check_bars(snapshot: Snapshot, records: Records, now: datetime) -> Check:
+    """Every bar of the snapshot belongs to a session, and that had closed."""
+    findings = []
+    for symbol, stamp in zip(snapshot.bars["symbol"], snapshot.bars["ts"], strict=True):
+        clock = records.clock(symbol)
+        number = clock.number.get(stamp.date())
+        if number is None or clock.sessions[number].closes > now:
+            closes = "a session" if number is None else f"closed by {now:%Y-%m-%d %H:%M}"
+            given = "none" if number is None else f"closes {clock.sessions[number].closes:%Y-%m-%d %H:%M}"
+            findings.append(Finding(f"{symbol} {stamp.date()}", "finished bar", closes, given))
+    return Check("finished bars", len(snapshot.bars), "bars", findings)
+
+
+def check_splits(splits: Splits) -> Check:
+    """Every target is scored once, in the one split whose dates it lies in."""
+    findings = []
+    seen: dict[tuple[str, date], str] = {}
+    days = [one.dates.tolist() for one in splits.series]
+    for split in splits.splits.values():
+        for window in split.windows:
+            one = splits.series[window.series]
+            for bar in range(window.first_target, window.stop):
+                key = (one.symbol, days[window.series][bar])
+                inside = split.first.item() <= key[1] <= split.last.item()
+                if one.follows[bar] and (key in seen or not inside):
+                    given = f"in {split.name}" + (f" and in {seen[key]}" if key in seen else "")
+                    findings.append(
+                        Finding(
+                            f"{key[0]} {key[1]}",
+                            "split of the target",
+                            f"{split.name} is {split.first} to {split.last}",
+                            given,
+                        )
+                    )
+                seen[key] = split.name
+    spans = sorted((split.first, split.last, split.name) for split in splits.splits.values())
+    for (_, last, name), (first, _, following) in pairwise(spans):
+        if first <= last:
+            findings.append(
+                Finding(f"{name} and {following}", "dates", f"{following} after {last}", f"from {first}")
+            )
+    return Check("splits", len(seen), "targets", findings)
+
+
+def check_channels(splits: Splits) -> Check:
+    """No channel is constant over the train split."""
+    dead = dead_channels(splits.dataset("train")) if splits.splits["train"].windows else []
+    findings = [
+        Finding("train split", name, "a channel that varies", "one value throughout") for name in dead
+    ]
+    return Check("live channels", len(CHANNELS), "channels", findings)
+
+
+def _times(times: Times) -> list[datetime]:
+    moments: list[datetime] = times.astype("datetime64[us]").tolist()
+    return [moment.replace(tzinfo=UTC) for moment in moments]
+
+
+def _hours(times: Sequence[datetime]) -> str:
+    return ", ".join(f"{moment:%m-%d %H:%M}" for moment in times)
