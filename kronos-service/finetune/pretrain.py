@@ -79,7 +79,8 @@ def pretrain(config: PretrainConfig, console: Console | None = None) -> dict[str
     tokenizer = KronosTokenizer(**PRESETS[config.preset].tokenizer)
     model = Kronos(**PRESETS[config.preset].predictor)
     accelerator = Accelerator(mixed_precision=fast_precision(config.precision))
-    train = partial(train_stage, draw=draw, accelerator=accelerator, console=console or Console(stderr=True))
+    console = console or Console(stderr=True)
+    train = partial(train_stage, draw=draw, accelerator=accelerator, console=console)
 
     spread_codes(tokenizer, held_out.x)
     loss_of = partial(reconstruction_loss, tokenizer)
@@ -90,7 +91,7 @@ def pretrain(config: PretrainConfig, console: Console | None = None) -> dict[str
     model.eval()
 
     held_out = held_out.to(accelerator.device)
-    record = {
+    record: dict[str, Any] = {
         "command": command_line(config),
         "snapshot_sha256": snapshot.sha256,
         "settings": _plain(config),
@@ -101,6 +102,9 @@ def pretrain(config: PretrainConfig, console: Console | None = None) -> dict[str
     }
     save_base(config.out, tokenizer, model, config.context, config.preset, record)
     shutil.rmtree(config.out / "state", ignore_errors=True)
+    for name, figure in record["validation"].items():
+        console.print(f"{name.replace('_', ' '):32} {figure}")
+    console.print(f"base {config.out}; next: kronos-finetune event-lora --base-model {config.out}")
     return record
 
 
