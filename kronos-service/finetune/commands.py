@@ -86,6 +86,13 @@ def export(argv: Sequence[str]) -> None:
     sys.stdout.write("\n".join(summary.lines()) + "\n")
 
 
+def import_(argv: Sequence[str]) -> None:
+    """Read candles and calendar from your own csv or parquet files into a validated snapshot."""
+    from kronos_service.finetune.import_tables import ImportConfig, import_tables
+
+    import_tables(parse(ImportConfig, argv, prog=f"{PROGRAM} import", description=_help(import_)))
+
+
 @dataclass(frozen=True, kw_only=True)
 class SampleConfig:
     """Settings of the sample market."""
@@ -109,6 +116,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "event-lora": event_lora,
     "evaluate": evaluate,
     "export": export,
+    "import": import_,
     "pretrain": pretrain,
     "sample": sample,
 }

@@ -68,7 +68,7 @@ def parse(settings: type[SettingsT], argv: Sequence[str], *, prog: str, descript
     hints = typing.get_type_hints(settings)
     for item in fields(settings):
         _add_flag(parser, item, _base_type(hints[item.name]))
-    flags = {
+    flags: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in vars(parser.parse_args(argv)).items()
     }

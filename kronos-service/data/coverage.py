@@ -1,0 +1,230 @@
+"""What a snapshot holds and what it lacks, in figures: printed after every export and import."""
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from kronos_service.data.snapshot import Snapshot
+from kronos_service.events.calendar import read_calendar
+from kronos_service.events.sessions import Times, sessions
+from kronos_service.events.surprises import MIN_EARLIER, find_surprises
+from kronos_service.events.taxonomy import CURRENCY, EVENT_TYPES
+from kronos_shared.candles import LEADERS
+
+LONG_AFTER: Final = pd.Timedelta(days=7)
+"""A row first seen so much later than its release was loaded afterwards: the model will not have known it."""
+CALENDAR_MARGIN: Final = timedelta(days=10)
+"""How far past its last target training needs the calendar to reach."""
+_SHOWN: Final = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """A snapshot in figures; dates are session dates, counts of sessions those of the exchange calendar."""
+
+    bars: int
+    calendar_rows: int
+    first: date
+    """Of the bars; likewise `last`."""
+    last: date
+    reach: date | None
+    """UTC date of the last release in the channels' currency; None without any."""
+    symbols: pd.DataFrame
+    """One row each: symbol, asset_class, bars, first, last, missing and longest (sessions without a bar
+    between first and last, in all and in a row), behind (sessions after its last bar that had closed when the
+    snapshot's last bar did). Without bars: 0 and NaT."""
+    missing_leaders: tuple[str, ...]
+    """Leaders without a bar: the event encoder refuses to work without them."""
+    event_types: pd.DataFrame
+    """One row per type of the taxonomy: event_type, events, first, last, surprises (events with an actual and
+    a forecast), scored (those with enough earlier ones to give a scale), backfilled (rows)."""
+
+    @property
+    def stale_leaders(self) -> pd.DataFrame:
+        """The leaders whose last bar is `behind`."""
+        return self.symbols[self.symbols["symbol"].isin(LEADERS) & (self.symbols["behind"] > 0)]
+
+
+def coverage(snapshot: Snapshot) -> Coverage:
+    """Count what a snapshot holds; reads nothing and changes nothing."""
+    bars, calendar = snapshot.bars, snapshot.calendar[snapshot.calendar["currency"] == CURRENCY]
+    symbols = _symbols(snapshot)
+    present = set(symbols.loc[symbols["bars"] > 0, "symbol"])
+    return Coverage(
+        bars=len(bars),
+        calendar_rows=len(snapshot.calendar),
+        first=bars["ts"].min().date(),
+        last=bars["ts"].max().date(),
+        reach=None if calendar.empty else calendar["release_at"].max().date(),
+        symbols=symbols,
+        missing_leaders=tuple(name for name in LEADERS if name not in present),
+        event_types=pd.DataFrame([_event_type(name, calendar) for name in EVENT_TYPES]),
+    )
+
+
+def find_backfilled(calendar: pd.DataFrame) -> pd.DataFrame:
+    """The rows first seen more than a week after their release that are no mere revision.
+
+    Such a row is the first of its event, or the first with its actual: neither was known at the release.
+    """
+    rows = calendar.sort_values(["event_id", "first_seen_at"], na_position="first", kind="stable")
+    is_first = ~rows["event_id"].duplicated()
+    with_actual = rows[rows["actual"].notna()]
+    is_first_actual = rows.index.isin(with_actual.index[~with_actual["event_id"].duplicated()])
+    late = rows["first_seen_at"] - rows["release_at"] > LONG_AFTER
+    return rows[late & (is_first | is_first_actual)].sort_index()
+
+
+def print_coverage(snapshot: Snapshot, console: Console | None = None) -> None:
+    """Print `coverage` as tables, with a line for whatever needs a look (default: to standard output)."""
+    show, found = (console or Console()).print, coverage(snapshot)
+    show(_class_table(found))
+    gaps = found.symbols[found.symbols["missing"] > 0].sort_values("missing", ascending=False, kind="stable")
+    if gaps.empty:
+        show("no gaps: every symbol has a bar for each session between its first and its last")
+    else:
+        show(_gap_table(gaps))
+    show(_event_table(found))
+    for line in findings(found):
+        show(f"[yellow]warning:[/] {line}", soft_wrap=True, highlight=False)
+
+
+def findings(found: Coverage) -> list[str]:
+    """What would be missing in training, in words; docs/data.md says what to do about each."""
+    lines = [
+        f"leader {name} has no bars; event-lora needs all of {', '.join(LEADERS)}"
+        for name in found.missing_leaders
+    ]
+    lines += [
+        f"leader {row.symbol} is stale: its last bar is {row.last:%Y-%m-%d}, {row.behind} sessions behind"
+        for row in found.stale_leaders.itertuples()
+    ]
+    empty = found.symbols.loc[found.symbols["bars"] == 0, "symbol"].tolist()
+    if empty:
+        lines.append(f"{len(empty)} symbols have no bars: {', '.join(empty[:_SHOWN])}")
+    if found.reach is None:
+        lines.append(f"the calendar has no {CURRENCY} releases")
+    elif found.reach < found.last + CALENDAR_MARGIN:
+        lines.append(
+            f"the calendar ends on {found.reach}, the bars on {found.last}: targets within "
+            f"{CALENDAR_MARGIN.days} days of its end cannot be trained on"
+        )
+    backfilled = int(found.event_types["backfilled"].sum())
+    if backfilled:
+        lines.append(
+            f"{backfilled} calendar rows were first seen more than {LONG_AFTER.days} days after their "
+            "release (backfilled): the model is not shown them at that time"
+        )
+    return lines
+
+
+def _symbols(snapshot: Snapshot) -> pd.DataFrame:
+    dates = {str(name): _days(rows) for name, rows in snapshot.bars.groupby("symbol")["ts"]}
+    asset_class = dict(zip(snapshot.symbols["symbol"], snapshot.symbols["asset_class"], strict=True))
+    first, last = snapshot.bars["ts"].min().date(), snapshot.bars["ts"].max().date()
+    tables = {name: sessions(name, first, last) for name in set(asset_class.values())}
+    # The last close in the snapshot is its present: a session that ends later is not behind yet.
+    present = max(
+        tables[asset_class[name]].closes[np.searchsorted(tables[asset_class[name]].dates, days[-1])]
+        for name, days in dates.items()
+    )
+    rows = []
+    for name, kind in asset_class.items():
+        closed = tables[kind].dates[tables[kind].closes <= present]
+        rows.append({"symbol": name, "asset_class": kind} | _span(dates.get(name), closed))
+    return pd.DataFrame(rows)
+
+
+def _days(ts: pd.Series) -> Times:
+    days: Times = ts.dt.tz_localize(None).to_numpy().astype("datetime64[D]")
+    return days
+
+
+def _span(days: Times | None, closed: Times) -> dict[str, object]:
+    """One symbol's bars, given ascending, against the closed sessions of its asset class."""
+    if days is None:
+        return {"bars": 0, "first": pd.NaT, "last": pd.NaT, "missing": 0, "longest": 0, "behind": 0}
+    expected = closed[(closed >= days[0]) & (closed <= days[-1])]
+    absent = ~np.isin(expected, days)
+    ends = np.flatnonzero(
+        np.diff(np.concatenate([[0], absent.astype(np.int64), [0]]))
+    )  # starts and ends of runs
+    return {
+        "bars": len(days),
+        "first": pd.Timestamp(days[0]),
+        "last": pd.Timestamp(days[-1]),
+        "missing": int(absent.sum()),
+        "longest": int(np.max(ends[1::2] - ends[::2], initial=0)),
+        "behind": int((closed > days[-1]).sum()),
+    }
+
+
+def _event_type(name: str, calendar: pd.DataFrame) -> dict[str, object]:
+    rows = calendar[calendar["event_type"] == name]
+    surprises = find_surprises(read_calendar(rows)).usable_at
+    earlier = np.searchsorted(surprises, surprises, side="left")
+    return {
+        "event_type": name,
+        "events": rows["event_id"].nunique(),
+        "first": rows["release_at"].min(),
+        "last": rows["release_at"].max(),
+        "surprises": len(surprises),
+        "scored": int((earlier >= MIN_EARLIER).sum()),
+        "backfilled": len(find_backfilled(rows)),
+    }
+
+
+def _class_table(found: Coverage) -> Table:
+    table = _table("Bars", "asset class", "symbols", "bars", "first", "last", "missing")
+    for name, rows in found.symbols.groupby("asset_class"):
+        span = (_day(rows["first"].min()), _day(rows["last"].max()))
+        counts = (f"{len(rows)}", f"{rows['bars'].sum():,}")
+        table.add_row(str(name), *counts, *span, f"{rows['missing'].sum():,}")
+    table.add_section()
+    total = (f"{len(found.symbols)}", f"{found.bars:,}", f"{found.first}", f"{found.last}")
+    table.add_row("all", *total, f"{found.symbols['missing'].sum():,}")
+    return table
+
+
+def _gap_table(gaps: pd.DataFrame) -> Table:
+    table = _table("Gaps", "symbol", "missing sessions", "longest run", "first", "last")
+    for row in gaps.head(_SHOWN).itertuples():
+        table.add_row(str(row.symbol), f"{row.missing}", f"{row.longest}", _day(row.first), _day(row.last))
+    if len(gaps) > _SHOWN:
+        rest = gaps.iloc[_SHOWN:]
+        table.add_row(f"{len(rest)} more", f"{rest['missing'].sum()}", f"{rest['longest'].max()}", "", "")
+    return table
+
+
+def _event_table(found: Coverage) -> Table:
+    names = ("event type", "events", "first", "last", "surprises", "scored", "backfilled")
+    table = _table(f"Calendar ({CURRENCY})", *names)
+    is_seen = found.event_types["events"] > 0
+    for row in found.event_types[is_seen].itertuples():
+        counts = (f"{row.surprises}", f"{row.scored}", f"{row.backfilled}")
+        table.add_row(
+            str(row.event_type), f"{row.events}", f"{row.first:%Y-%m}", f"{row.last:%Y-%m}", *counts
+        )
+    absent = found.event_types.loc[~is_seen, "event_type"]
+    never = f"; never seen: {', '.join(absent)}" if len(absent) else ""
+    table.caption = f"{found.calendar_rows:,} rows, {is_seen.sum()} event types{never}"
+    return table
+
+
+def _table(title: str, name: str, *figures: str) -> Table:
+    """Narrow enough for a terminal of 80 columns."""
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column(name, no_wrap=True)
+    for figure in figures:
+        table.add_column(figure, justify="right")
+    return table
+
+
+def _day(moment: Any) -> str:
+    return "" if pd.isna(moment) else f"{moment:%Y-%m-%d}"
