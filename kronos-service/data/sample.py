@@ -114,7 +114,7 @@ def sample_snapshot_path() -> Path:
 
 
 def write_sample(
-    directory: Path, *, seed: int = 0, symbols: int = 40, start: date = START, end: date = END
+    directory: Path, *, seed: int = 0, symbols: int = 24, start: date = START, end: date = END
 ) -> dict[str, Any]:
     """Write the market of `make_market` as a snapshot and return its manifest; same settings, same values."""
     market = make_market(seed, symbols=symbols, start=start, end=end)
@@ -125,7 +125,7 @@ def write_sample(
 def make_market(
     seed: int = 0,
     *,
-    symbols: int = 40,
+    symbols: int = 24,
     start: date = START,
     end: date = END,
     effects: Effects | None = None,

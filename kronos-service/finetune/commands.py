@@ -5,6 +5,7 @@ The work is imported where it is called, so that `--help` of one command does no
 
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -13,7 +14,10 @@ from typing import TYPE_CHECKING, cast
 from kronos_service.finetune.options import option, parse, require
 
 if TYPE_CHECKING:
-    from kronos_service.finetune.export_training_data import OnBadRow
+    from contextlib import AbstractContextManager
+
+    from kronos_service.data.judge import OnBadRow
+    from kronos_service.data.source import Source
 
 PROGRAM = "python -m kronos_service.finetune"
 
@@ -56,8 +60,8 @@ class ExportConfig:
     out: Path = option(help="directory of the snapshot; an older one there stays until the new one is whole")
     source: str = option(
         "supabase",
-        choices=("supabase", "snapshot"),
-        help="where to read: SUPABASE_URL and SUPABASE_KEY, or a directory of tables",
+        choices=("supabase", "postgres", "snapshot"),
+        help="where to read: SUPABASE_URL and SUPABASE_KEY, or DATABASE_URL, or a directory of tables",
     )
     tables: Path | None = option(None, help="with --source snapshot: the directory of tables to read")
     since: date | None = option(None, help="first session date of the bars; all there are if left out")
@@ -65,6 +69,12 @@ class ExportConfig:
         "fail",
         choices=("fail", "drop"),
         help="a bar that cannot be true stops the export, or is dropped and listed",
+    )
+    incremental: bool = option(
+        False, help="add what is new to the snapshot in --out, and keep what its calendar knew before"
+    )
+    resume: bool = option(
+        False, help="do not read again what an interrupted export of the same rows had read"
     )
 
     def __post_init__(self) -> None:
@@ -75,15 +85,37 @@ class ExportConfig:
 
 
 def export(argv: Sequence[str]) -> None:
-    """Read candles and calendar from Supabase (or a directory of tables) into a validated snapshot."""
-    from kronos_service.data.source import SnapshotSource, Source
-    from kronos_service.data.supabase import supabase_source
+    """Read candles and calendar from Supabase, PostgreSQL or plain tables into a validated snapshot."""
+    from kronos_service.data.coverage import print_coverage
+    from kronos_service.data.snapshot import read_tables
     from kronos_service.finetune.export_training_data import export as run
 
     config = parse(ExportConfig, argv, prog=f"{PROGRAM} export", description=_help(export))
-    source: Source = SnapshotSource(directory=config.tables) if config.tables else supabase_source()
-    summary = run(source, config.out, since=config.since, on_bad_row=cast("OnBadRow", config.on_bad_row))
+    with _source(config) as source:
+        summary = run(
+            source,
+            config.out,
+            since=config.since,
+            on_bad_row=cast("OnBadRow", config.on_bad_row),
+            incremental=config.incremental,
+            resume=config.resume,
+        )
     sys.stdout.write("\n".join(summary.lines()) + "\n")
+    print_coverage(read_tables(config.out))
+
+
+def _source(config: ExportConfig) -> "AbstractContextManager[Source]":
+    if config.tables is not None:
+        from kronos_service.data.source import SnapshotSource
+
+        return nullcontext(SnapshotSource(directory=config.tables))
+    if config.source == "postgres":
+        from kronos_service.data.postgres import postgres_source
+
+        return postgres_source()
+    from kronos_service.data.supabase import supabase_source
+
+    return nullcontext(supabase_source())
 
 
 def import_(argv: Sequence[str]) -> None:
@@ -99,7 +131,7 @@ class SampleConfig:
 
     out: Path = option(help="directory to write the snapshot to")
     seed: int = option(0, help="seed of the market; 0 is the embedded one")
-    symbols: int = option(40, help="tradable US equities, SPY among them")
+    symbols: int = option(24, help="tradable US equities, SPY among them")
     start: date = option(date(2020, 1, 1), help="first day")
     end: date = option(date(2026, 3, 31), help="last day of the bars")
 
