@@ -55,7 +55,7 @@ class EventLoraConfig:
         1e-4, help="AdamW's peak rate for the LoRA weights, reached after the warm-up"
     )
     event_learning_rate: float = option(
-        1e-3, help="AdamW's peak rate for the event embedding, which starts from nothing"
+        3e-4, help="AdamW's peak rate for the event embedding, which starts from nothing"
     )
     warmup_steps: int = option(100, help="steps of linear warm-up before the cosine decay")
     weight_decay: float = option(0.01, help="AdamW's weight decay")
