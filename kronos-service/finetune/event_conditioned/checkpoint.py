@@ -18,11 +18,11 @@ from kronos_service.finetune.shared import CLIP, EPSILON
 from kronos_service.model.adapter import (
     channels_record,
     kronos_of,
-    make_canary,
     merge,
     source_record,
     tensor_records,
 )
+from kronos_service.model.canary import make_canary
 from kronos_service.model.factory import Bundle
 from kronos_shared.adapter_manifest import (
     ADAPTER_CONFIG,

@@ -15,11 +15,11 @@ from kronos_service.finetune.options import option, require
 from kronos_service.model.adapter import (
     AdapterError,
     attach,
-    check_canary,
     latest_version,
     merge,
     read_adapter,
 )
+from kronos_service.model.canary import check_canary
 from kronos_service.model.factory import load_bundle
 
 

@@ -19,14 +19,13 @@ from kronos_service.finetune.event_conditioned.lora import adapt, trainable
 from kronos_service.model.adapter import (
     AdapterError,
     attach,
-    canary_logits,
-    check_canary,
     kronos_of,
     latest_version,
     merge,
     read_adapter,
     tensor_records,
 )
+from kronos_service.model.canary import canary_logits, check_canary
 from kronos_service.model.factory import Bundle, load_bundle, save_base
 from kronos_service.model.kronos import Kronos
 from kronos_service.model.presets import PRESETS
