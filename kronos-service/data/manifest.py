@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,13 +24,18 @@ def content_hash(hashes: Mapping[str, str]) -> str:
 
 
 def make_manifest(
-    rows: Mapping[str, int], hashes: Mapping[str, str], window: tuple[date, date], source: str
+    rows: Mapping[str, int],
+    hashes: Mapping[str, str],
+    window: tuple[date, date],
+    source: str,
+    read_at: datetime | None = None,
 ) -> dict[str, Any]:
-    """The manifest of three tables, given their row counts and the sha256 of their files."""
+    """The manifest of three tables: row counts, sha256 of the files, what was asked for and when."""
     return {
         "schema_version": SCHEMA_VERSION,
         "source": source,
         "window": {"first": window[0].isoformat(), "last": window[1].isoformat()},
+        "read_at": read_at and read_at.isoformat(),
         "sha256": content_hash(hashes),
         "tables": {
             name: {

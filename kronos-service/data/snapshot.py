@@ -15,18 +15,13 @@ too: it is hashed on the spot, and flagged.
 
 import hashlib
 import io
-import json
-import os
-import re
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pandas as pd
-from filelock import FileLock, Timeout
 
 from kronos_service.data.manifest import (
     MANIFEST,
@@ -34,10 +29,10 @@ from kronos_service.data.manifest import (
     check_hashes,
     check_rows,
     content_hash,
-    make_manifest,
     read_manifest,
 )
-from kronos_service.data.tables import TABLES, bar_table, calendar_table, symbol_table
+from kronos_service.data.snapshot_writer import TYPED, write_snapshot
+from kronos_service.data.tables import TABLES
 from kronos_service.data.validation import check_tables
 from kronos_shared.candles import LEADERS
 
@@ -50,13 +45,6 @@ __all__ = [
     "series",
     "write_snapshot",
 ]
-
-_TYPED: Final[dict[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {
-    "ohlcv_1d": bar_table,
-    "symbols": symbol_table,
-    "economic_calendar": calendar_table,
-}
-_OURS: Final = re.compile(rf"\.lock|\.?({MANIFEST}|({'|'.join(TABLES)})-[0-9a-f]{{12}}\.parquet)(\.tmp)?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +119,7 @@ def read_tables(path: str | Path) -> Snapshot:
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
     if manifest is not None:
         check_hashes(directory, manifest, hashes)
-    tables = {name: _TYPED[name](_parse(files[name], data)) for name, data in content.items()}
+    tables = {name: TYPED[name](_parse(files[name], data)) for name, data in content.items()}
     if manifest is not None:
         check_rows(directory, manifest, {name: len(table) for name, table in tables.items()})
     return Snapshot(
@@ -142,95 +130,6 @@ def read_tables(path: str | Path) -> Snapshot:
         sha256=content_hash(hashes),
         manifest=manifest,
     )
-
-
-def write_snapshot(
-    directory: str | Path,
-    *,
-    symbols: pd.DataFrame,
-    bars: pd.DataFrame,
-    calendar: pd.DataFrame,
-    window: tuple[date, date],
-    source: str,
-    now: datetime | None = None,
-) -> dict[str, Any]:
-    """Validate the tables and make them the snapshot in `directory`, in one step; returns the manifest.
-
-    Args:
-        directory: new, empty, or an older snapshot, which stays the snapshot until the last moment.
-        symbols: as in the table of that name; likewise `bars` and `calendar`.
-        window: first and last date that the source was asked for.
-        source: where the rows came from, for the manifest; never a secret.
-        now: the time up to which sessions have closed (default: the present).
-
-    Raises:
-        SnapshotError: the directory holds something else, or another export is writing into it.
-        TableError: as `load_snapshot`; nothing has been written then.
-    """
-    raw = {"ohlcv_1d": bars, "symbols": symbols, "economic_calendar": calendar}
-    tables = {name: _TYPED[name](raw[name]) for name in TABLES}
-    check_tables(
-        tables["symbols"], tables["ohlcv_1d"], tables["economic_calendar"], now=now or datetime.now(UTC)
-    )
-    content = {name: _to_parquet(table) for name, table in tables.items()}
-    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
-    manifest = make_manifest({name: len(table) for name, table in tables.items()}, hashes, window, source)
-    _publish(Path(directory), manifest, {manifest["tables"][name]["file"]: content[name] for name in TABLES})
-    return manifest
-
-
-def _publish(directory: Path, manifest: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
-    lock = directory / ".lock"
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock, timeout=0):
-            _refuse_foreign(directory)
-            for name, data in files.items():
-                _write_durably(directory / name, data)
-            _write_durably(directory / MANIFEST, json.dumps(manifest, indent=2).encode() + b"\n")
-            _remove_leftovers(directory, {MANIFEST, lock.name, *files})
-            with suppress(OSError):  # Windows keeps an open file
-                lock.unlink()
-    except Timeout:
-        raise SnapshotError(
-            f"another process is writing {directory}; wait for it, or choose another"
-        ) from None
-    except OSError as error:
-        raise SnapshotError(
-            f"cannot write {directory} ({error.strerror}); make room or choose another"
-        ) from None
-
-
-def _refuse_foreign(directory: Path) -> None:
-    """What a snapshot does not consist of would be lost or read by mistake later."""
-    foreign = sorted(path.name for path in directory.iterdir() if not _OURS.fullmatch(path.name))
-    if foreign:
-        raise SnapshotError(
-            f"{directory} holds {foreign[0]}, no part of a snapshot; choose an empty directory or a snapshot"
-        )
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    """Write beside, fsync, rename: `path` has its old content or all of the new, whatever happens."""
-    beside = path.with_name(f".{path.name}.tmp")
-    with beside.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
-    if os.name == "posix":  # the rename itself is only durable once the directory is
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _remove_leftovers(directory: Path, keep: set[str]) -> None:
-    """Drop the files of older versions and of writers that were killed; the new one is in place."""
-    for file in directory.iterdir():
-        if file.name not in keep:
-            file.unlink()
 
 
 def _plain_files(directory: Path) -> dict[str, Path]:
@@ -262,9 +161,3 @@ def _parse(file: Path, data: bytes) -> pd.DataFrame:
         raise SnapshotError(
             f"{file} does not parse as {file.suffix[1:]}: {str(error).splitlines()[0]}"
         ) from None
-
-
-def _to_parquet(table: pd.DataFrame) -> bytes:
-    buffer = io.BytesIO()
-    table.to_parquet(buffer, index=False)
-    return buffer.getvalue()

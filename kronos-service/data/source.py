@@ -21,8 +21,15 @@ class Source(Protocol):
     def symbols(self) -> pd.DataFrame:
         """The whole table symbols."""
 
-    def bars(self, since: date | None = None) -> Iterator[pd.DataFrame]:
-        """Chunks of ohlcv_1d in the order of (symbol, ts), from the session date `since` on."""
+    def bars(self, since: date | None = None, after: str | None = None) -> Iterator[pd.DataFrame]:
+        """Chunks of ohlcv_1d in the order of (symbol, ts), from the session date `since` on.
+
+        The order of symbols is the source's own; `after` leaves out the symbols up to that one, so that an
+        export that was cut off can go on.
+        """
+
+    def count_bars(self, first: date | None, before: date) -> int:
+        """How many bars there are from the session date `first` (default: any) to the one before `before`."""
 
     def calendar(self, since: date | None = None) -> pd.DataFrame:
         """Every row of economic_calendar released on the UTC date `since` or later."""
@@ -41,12 +48,19 @@ class SnapshotSource:
     def symbols(self) -> pd.DataFrame:
         return read_tables(self.directory).symbols
 
-    def bars(self, since: date | None = None) -> Iterator[pd.DataFrame]:
+    def bars(self, since: date | None = None, after: str | None = None) -> Iterator[pd.DataFrame]:
         bars = read_tables(self.directory).bars
         if since is not None:
             bars = bars[bars["ts"] >= pd.Timestamp(since, tz="UTC")]
+        if after is not None:
+            bars = bars[bars["symbol"] > after]
         for _, chunk in bars.groupby("symbol", sort=True):
             yield chunk
+
+    def count_bars(self, first: date | None, before: date) -> int:
+        ts = read_tables(self.directory).bars["ts"]
+        is_late = True if first is None else ts >= pd.Timestamp(first, tz="UTC")
+        return int(((ts < pd.Timestamp(before, tz="UTC")) & is_late).sum())
 
     def calendar(self, since: date | None = None) -> pd.DataFrame:
         calendar = read_tables(self.directory).calendar

@@ -45,6 +45,14 @@ def evaluate(argv: Sequence[str]) -> None:
     run(parse(EvaluateConfig, argv, prog=f"{PROGRAM} evaluate", description=_help(evaluate)))
 
 
+def audit(argv: Sequence[str]) -> int:
+    """Recompute independently what was known when, and show every input that knows the future."""
+    from kronos_service.finetune.event_conditioned.audit import AuditConfig, audit_snapshot
+
+    config = parse(AuditConfig, argv, prog=f"{PROGRAM} audit", description=_help(audit, AUDIT_CODES))
+    return 0 if audit_snapshot(config).passed else 1
+
+
 def pretrain(argv: Sequence[str]) -> None:
     """Train a small tokenizer and predictor from a snapshot's bars, without events."""
     from kronos_service.finetune.pretrain import PretrainConfig
@@ -144,9 +152,13 @@ def sample(argv: Sequence[str]) -> None:
     write_sample(config.out, seed=config.seed, symbols=config.symbols, start=config.start, end=config.end)
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+Command = Callable[[Sequence[str]], int | None]
+"""What a command does with its flags; it returns an exit code, or None for 0."""
+
+COMMANDS: dict[str, Command] = {
     "event-lora": event_lora,
     "evaluate": evaluate,
+    "audit": audit,
     "export": export,
     "import": import_,
     "pretrain": pretrain,
@@ -163,6 +175,8 @@ examples:
       settings from a file; flags win
 """
 
+AUDIT_CODES = "exit code: 0 when nothing was found, 1 with the rows that show a fault\n"
 
-def _help(command: Callable[[Sequence[str]], None], more: str = "") -> str:
+
+def _help(command: Command, more: str = "") -> str:
     return f"{command.__doc__}\n{more}"

@@ -1,34 +1,33 @@
 """From a source to a snapshot: read everything, judge every row, and only then write, in one step.
 
-Nothing is dropped silently: bad bars stop the export, or are dropped and listed; the unfinished bar of a
-session still open is left out and counted. The calendar is always read whole, because what a surprise is
-worth depends on the earlier surprises of its type.
+Design choices:
+- Nothing is dropped silently: bad bars stop the export, or are dropped and listed; the unfinished bar of a
+  session still open is left out and counted.
+- Bars go to disk as they are read and are judged symbol by symbol, so memory does not grow with the table.
+- An incremental export reads the bars of the last days only, and must find the past as it was: the same
+  number of bars before, the same bars in the overlap. Otherwise everything is read again.
+- The calendar is always read whole, because what a surprise is worth depends on the earlier surprises of its
+  type; an incremental export keeps what the snapshot knew before (see `revisions`).
 """
 
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Literal
 
 import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from kronos_service.data.snapshot import write_snapshot
+from kronos_service.data.increment import earlier_snapshot, first_day, grown, read_at
+from kronos_service.data.judge import Judge, OnBadRow
+from kronos_service.data.partial import begin
+from kronos_service.data.revisions import Revised, revise
+from kronos_service.data.snapshot_writer import PARTIAL, Origin, commit, exclusive
 from kronos_service.data.source import Source
-from kronos_service.data.tables import TableError, bar_table, calendar_table, symbol_table
-from kronos_service.data.validation import (
-    UNFINISHED,
-    check_calendar,
-    check_symbols,
-    find_bad_bars,
-    find_split_ratios,
-    refuse_bad_bars,
-    session_faults,
-)
-
-OnBadRow = Literal["fail", "drop"]
+from kronos_service.data.tables import TableError, calendar_table, symbol_table
+from kronos_service.data.validation import check_calendar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,12 +49,15 @@ class ExportSummary:
     """Bad bars that were dropped: symbol, ts, reason."""
     splits: pd.DataFrame
     """Overnight moves near a split ratio: symbol, ts, ratio."""
+    notes: tuple[str, ...]
+    """What an incremental or resumed export found, in words."""
     seconds: float
 
     def lines(self) -> list[str]:
         """The summary in words, every dropped bar and every warning on a line of its own."""
         counts = f"{self.bars:,} bars of {self.symbols} symbols, {self.events:,} calendar rows"
         lines = [f"{self.directory}: {counts}, in {self.seconds:.1f} s (sha256 {self.sha256[:12]})"]
+        lines += self.notes
         if self.unfinished:
             lines.append(f"{self.unfinished} unfinished bars left out: their session is still open")
         lines += [f"dropped {row.symbol} {row.ts}: {row.reason}" for row in self.dropped.itertuples()]
@@ -72,6 +74,8 @@ def export(
     *,
     since: date | None = None,
     on_bad_row: OnBadRow = "fail",
+    incremental: bool = False,
+    resume: bool = False,
     now: datetime | None = None,
     console: Console | None = None,
 ) -> ExportSummary:
@@ -80,73 +84,87 @@ def export(
     Args:
         source: where to read.
         directory: new, empty, or an older snapshot.
-        since: first session date of the bars (default: all there are).
+        since: first session date of the bars (default: all there are; when incremental: as before).
         on_bad_row: "fail" refuses the export if a bar cannot be true, "drop" leaves such bars out.
+        incremental: add to the older snapshot what is new, and keep what its calendar knew before.
+        resume: do not read again the symbols that an interrupted export of the same rows had read.
         now: the time up to which sessions have closed (default: the present).
         console: where the progress bar goes (default: standard error).
 
     Raises:
-        KronosError: the source cannot be read, or its tables are not in order; nothing is written then.
+        KronosError: the source cannot be read, or its tables are not in order; the older snapshot stays then.
     """
     started, now = time.perf_counter(), now or datetime.now(UTC)
-    symbols = symbol_table(source.symbols())
-    calendar = calendar_table(source.calendar())
-    check_calendar(calendar)
-    raw = _read_bars(source, since, symbols, console or Console(stderr=True))
-    check_symbols(symbols, raw)
-    bars = raw[~_still_open(raw, symbols, now)]
-    bad = find_bad_bars(bars, symbols, now=now)
-    if on_bad_row == "fail":
-        refuse_bad_bars(bad)
-    kept = _without(bars, bad)
-    window = (since or bars["ts"].min().date(), now.date())
-    manifest = write_snapshot(
-        directory, symbols=symbols, bars=kept, calendar=calendar, window=window, source=source.name, now=now
-    )
+    directory, notes = Path(directory), list[str]()
+    console = console or Console(stderr=True)
+    with exclusive(directory):
+        earlier = earlier_snapshot(directory, source, since) if incremental else None
+        since = first_day(earlier) if earlier else since
+        symbols = symbol_table(source.symbols())
+        calendar = calendar_table(source.calendar())
+        bars = None
+        if earlier:
+            revised = revise(earlier.calendar, calendar, read_at=read_at(earlier), now=now)
+            calendar = revised.calendar
+            bars = grown(earlier, source, symbols, now)
+            notes += _changes(revised, is_past_same=bars is not None)
+        check_calendar(calendar)
+        request = {"source": source.name, "since": since and since.isoformat()}
+        with begin(directory / PARTIAL, request, resume=resume and not earlier, now=now) as partial:
+            last = partial.symbols[-1] if partial.symbols else None
+            if last:
+                notes.append(f"resumed after {last}: read since {partial.read_at:%Y-%m-%d %H:%M} UTC")
+            partial.fill(_shown(bars or source.bars(since, last), symbols, console))
+            if partial.is_empty:
+                raise TableError(
+                    f"table ohlcv_1d of {source.name} has no bars" + (f" since {since}" if since else "")
+                )
+            if not set(partial.names()) <= set(symbols["symbol"]):  # a writer added one meanwhile
+                symbols = symbol_table(source.symbols())
+            judge = Judge(symbols=symbols, on_bad_row=on_bad_row, now=now)
+            window = (since or partial.first_day(), now.date())
+            origin = Origin(source=source.name, window=window, read_at=partial.read_at)
+            manifest = commit(
+                directory, symbols=symbols, bars=judge.kept(partial.bars()), calendar=calendar, origin=origin
+            )
     return ExportSummary(
-        directory=Path(directory),
+        directory=directory,
         sha256=manifest["sha256"],
         symbols=len(symbols),
-        bars=len(kept),
+        bars=manifest["tables"]["ohlcv_1d"]["rows"],
         events=len(calendar),
         window=window,
-        unfinished=len(raw) - len(bars),
-        dropped=bad,
-        splits=find_split_ratios(kept, symbols),
+        unfinished=judge.unfinished,
+        dropped=judge.bad,
+        splits=judge.splits,
+        notes=tuple(notes),
         seconds=time.perf_counter() - started,
     )
 
 
-def _read_bars(source: Source, since: date | None, symbols: pd.DataFrame, console: Console) -> pd.DataFrame:
+def _shown(chunks: Iterable[pd.DataFrame], symbols: pd.DataFrame, console: Console) -> Iterator[pd.DataFrame]:
+    """The chunks as they come, with a progress bar; they come by symbol, so symbols measure the progress."""
     columns = (
         TextColumn("export"),
         BarColumn(),
         TextColumn("{task.fields[rows]:,} bars"),
         TimeRemainingColumn(),
     )
-    chunks = []
+    rows, seen = 0, set[str]()
     with Progress(*columns, console=console) as progress:
-        # Chunks come in symbol order, so the symbol reached is the progress made.
         task = progress.add_task("export", total=len(symbols), rows=0)
-        for chunk in source.bars(since):
-            chunks.append(chunk)
-            reached = int((symbols["symbol"] <= chunk["symbol"].iloc[-1]).sum())
-            progress.update(task, completed=reached, rows=sum(map(len, chunks)))
-    if not chunks:
-        raise TableError(
-            f"table ohlcv_1d of {source.name} has no bars" + (f" since {since}" if since else "")
-        )
-    return bar_table(pd.concat(chunks, ignore_index=True))
+        for chunk in chunks:
+            rows += len(chunk)
+            seen.update(chunk["symbol"].unique())
+            progress.update(task, completed=len(seen), rows=rows)
+            yield chunk
 
 
-def _still_open(bars: pd.DataFrame, symbols: pd.DataFrame, now: datetime) -> pd.Series:
-    """Bars of the session under way; a bar dated further ahead is a mistake, not an unfinished bar."""
-    faults = session_faults(bars, symbols, now=now)
-    return (faults == UNFINISHED) & (bars["ts"] <= pd.Timestamp(now + timedelta(days=1)))
-
-
-def _without(bars: pd.DataFrame, bad: pd.DataFrame) -> pd.DataFrame:
-    keys = ["symbol", "ts"]
-    if bad.empty:
-        return bars
-    return bars[~pd.MultiIndex.from_frame(bars[keys]).isin(pd.MultiIndex.from_frame(bad[keys]))]
+def _changes(revised: Revised, *, is_past_same: bool) -> list[str]:
+    calendar = (
+        f"calendar: {revised.added} rows added, {revised.released} released since, "
+        f"{revised.overwritten} overwritten in the source and kept as revisions first seen now"
+    )
+    gone = f"warning: {revised.gone} events are gone from the source; they stay as they were known"
+    changed = "earlier bars have changed in the source: all of them were read again"
+    return [calendar] + [gone] * bool(revised.gone) + [changed] * (not is_past_same)

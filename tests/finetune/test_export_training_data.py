@@ -35,10 +35,15 @@ class FrameSource:
     def symbols(self) -> pd.DataFrame:
         return self.symbol_rows
 
-    def bars(self, since: date | None = None) -> Iterator[pd.DataFrame]:
+    def bars(self, since: date | None = None, after: str | None = None) -> Iterator[pd.DataFrame]:
         rows = self.bar_rows
         rows = rows if since is None else rows[rows["ts"] >= since.isoformat()]
+        rows = rows if after is None else rows[rows["symbol"] > after]
         return (rows.iloc[start : start + 7] for start in range(0, len(rows), 7))
+
+    def count_bars(self, first: date | None, before: date) -> int:
+        ts = self.bar_rows["ts"]
+        return int(((ts >= str(first or "")) & (ts < before.isoformat())).sum())
 
     def calendar(self, since: date | None = None) -> pd.DataFrame:
         assert since is None, "the calendar is read whole"
