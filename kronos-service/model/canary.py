@@ -1,4 +1,4 @@
-"""A forward pass that anyone can repeat, so that a loaded adapter is known to compute what its trainer saw."""
+"""A forward pass anyone can repeat, so that a loaded adapter is known to compute what its trainer saw."""
 
 import numpy as np
 import torch
