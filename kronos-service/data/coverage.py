@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kronos_service.data.snapshot import Snapshot
+from kronos_service.data.tables import some
 from kronos_service.events.calendar import read_calendar
 from kronos_service.events.sessions import Times, sessions
 from kronos_service.events.surprises import MIN_EARLIER, find_surprises
@@ -102,12 +103,13 @@ def findings(found: Coverage) -> list[str]:
         for name in found.missing_leaders
     ]
     lines += [
-        f"leader {row.symbol} is stale: its last bar is {row.last:%Y-%m-%d}, {row.behind} sessions behind"
+        f"leader {row.symbol} is stale: its last bar is {row.last:%Y-%m-%d}, sessions behind: {row.behind}"
         for row in found.stale_leaders.itertuples()
     ]
     empty = found.symbols.loc[found.symbols["bars"] == 0, "symbol"].tolist()
     if empty:
-        lines.append(f"{len(empty)} symbols have no bars: {', '.join(empty[:_SHOWN])}")
+        plural = "s" if len(empty) > 1 else ""
+        lines.append(f"{len(empty)} symbol{plural} without bars: {some(empty)}")
     if found.reach is None:
         lines.append(f"the calendar has no {CURRENCY} releases")
     elif found.reach < found.last + CALENDAR_MARGIN:
@@ -152,22 +154,21 @@ def _span(days: Times | None, closed: Times) -> dict[str, object]:
         return {"bars": 0, "first": pd.NaT, "last": pd.NaT, "missing": 0, "longest": 0, "behind": 0}
     expected = closed[(closed >= days[0]) & (closed <= days[-1])]
     absent = ~np.isin(expected, days)
-    ends = np.flatnonzero(
-        np.diff(np.concatenate([[0], absent.astype(np.int64), [0]]))
-    )  # starts and ends of runs
+    # Where runs of absent sessions start and end, alternately.
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], absent.astype(np.int64), [0]])))
     return {
         "bars": len(days),
         "first": pd.Timestamp(days[0]),
         "last": pd.Timestamp(days[-1]),
         "missing": int(absent.sum()),
-        "longest": int(np.max(ends[1::2] - ends[::2], initial=0)),
+        "longest": int(np.max(edges[1::2] - edges[::2], initial=0)),
         "behind": int((closed > days[-1]).sum()),
     }
 
 
 def _event_type(name: str, calendar: pd.DataFrame) -> dict[str, object]:
     rows = calendar[calendar["event_type"] == name]
-    surprises = find_surprises(read_calendar(rows)).usable_at
+    surprises = find_surprises(read_calendar(rows)).usable_at if len(rows) else np.zeros(0, dtype=np.int64)
     earlier = np.searchsorted(surprises, surprises, side="left")
     return {
         "event_type": name,
