@@ -76,6 +76,16 @@ class NormalizationRecord(_Record):
     context: int
 
 
+class AuditRecord(_Record):
+    """What the audit for look-ahead, done before training, looked at and found."""
+
+    verdict: Literal["pass", "fail"]
+    checked: dict[str, int]
+    """Check -> how many rows, windows, futures and so on it looked at."""
+    findings: int = Field(ge=0)
+    seed: int
+
+
 class DataRecord(_Record):
     """What the adapter was trained on."""
 
@@ -84,6 +94,8 @@ class DataRecord(_Record):
     has_manifest: bool
     """False where the tables came without a manifest and were hashed on the spot."""
     splits: dict[str, tuple[str, str]]
+    audit: AuditRecord | None = None
+    """None where the data was not audited."""
 
 
 class Canary(_Record):

@@ -8,8 +8,8 @@ from kronos_shared.errors import KronosError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 0 on success, 2 with one line on stderr for a mistake the user can mend, 130 when
-    interrupted.
+    """Run one command; 0 on success, 1 where an audit has findings, 2 with one line on stderr for a mistake
+    the user can mend, 130 when interrupted.
     """
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help"):
@@ -19,14 +19,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error: unknown command {argv[0]!r}; there are {', '.join(COMMANDS)}\n")
         return 2
     try:
-        COMMANDS[argv[0]](argv[1:])
+        return COMMANDS[argv[0]](argv[1:]) or 0
     except KronosError as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return 130
-    return 0
 
 
 def _overview() -> str:

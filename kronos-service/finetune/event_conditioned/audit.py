@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 from kronos_service.data.sample import sample_snapshot_path
 from kronos_service.data.snapshot import Snapshot, load_snapshot
-from kronos_service.finetune.event_conditioned import audit_report, present
+from kronos_service.finetune.event_conditioned import audit_report
 from kronos_service.finetune.event_conditioned.audit_checks import (
     check_leaders,
     check_rows,
@@ -35,6 +35,12 @@ from kronos_service.finetune.event_conditioned.config import LONGEST_CONTEXT, Ev
 from kronos_service.finetune.event_conditioned.splits import SplitError, Splits, build_splits
 from kronos_service.finetune.options import option
 from kronos_service.model.factory import Bundle, load_bundle
+from kronos_shared.adapter_manifest import AuditRecord
+from kronos_shared.errors import KronosError
+
+
+class LeakageError(KronosError):
+    """The quick audit before training found inputs that know the future."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +110,24 @@ def run_checks(
     return Audit(checks=checks, quick=quick, seed=seed)
 
 
+def require_no_leak(snapshot: Snapshot, splits: Splits, bundle: Bundle, *, seed: int) -> AuditRecord:
+    """The record of a quick audit that found no look-ahead; dead channels are for the caller to report.
+
+    Raises:
+        LeakageError: it found some; the rows have been printed.
+    """
+    audited = audit(snapshot, splits, bundle, quick=True, seed=seed)
+    if audited.leaks:
+        audit_report.show_findings(audited)
+        check, first = audited.leaks[0]
+        raise LeakageError(
+            f"the quick audit found {len(audited.leaks):,} rows that may know the future (the first, "
+            f"{check}: {first.where}, {first.what}), so nothing was trained: mend the data, or report a bug; "
+            "the command audit shows all checks"
+        )
+    return audited.record()
+
+
 def audit_snapshot(config: AuditConfig) -> Audit:
     """Audit a snapshot with the split dates and windows that event-lora takes by default, and print it.
 
@@ -117,7 +141,7 @@ def audit_snapshot(config: AuditConfig) -> Audit:
     symbols = draw_symbols(
         tradable["symbol"].tolist(), tradable["asset_class"].tolist(), effort.symbols, Random(config.seed)
     )
-    with present.status("rebuilding what was known when"), TemporaryDirectory() as cache:
+    with audit_report.console.status("rebuilding what was known when"), TemporaryDirectory() as cache:
         splits = build_splits(
             only(snapshot, symbols),
             bundle,

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from kronos_shared.adapter_manifest import AuditRecord
+
 LIVE_CHANNELS = "live channels"
 """The one check that finds no look-ahead: a dead channel teaches nothing, and knows nothing."""
 
@@ -37,6 +39,15 @@ class Audit:
     def passed(self) -> bool:
         """Whether there is no finding at all."""
         return not any(check.findings for check in self.checks)
+
+    def record(self) -> AuditRecord:
+        """The verdict on look-ahead, for the manifest of what is trained on this data."""
+        return AuditRecord(
+            verdict="fail" if self.leaks else "pass",
+            checked={check.name: check.looked_at for check in self.checks},
+            findings=len(self.leaks),
+            seed=self.seed,
+        )
 
     @property
     def leaks(self) -> list[tuple[str, Finding]]:

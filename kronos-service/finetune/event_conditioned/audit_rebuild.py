@@ -6,7 +6,7 @@ Plain loops over plain rows; of the encoder it uses the names of the taxonomy, a
 import math
 from collections.abc import Sequence
 from datetime import datetime
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -152,7 +152,7 @@ def first_surprises(known: Sequence[Release]) -> list[Surprise]:
     The rows of one event follow each other, in the order in which they were seen.
     """
     first: dict[str, Surprise] = {}
-    for release, following in zip(known, [*known[1:], None], strict=True):
+    for release, following in zip_longest(known, known[1:]):
         if release.actual is None or release.forecast is None or release.event_id in first:
             continue
         replaced = (

@@ -1,11 +1,12 @@
 """What a person sees of an audit: the verdict, what was looked at, and the rows that show a fault."""
 
+from rich.console import Console
 from rich.table import Table
 
 from kronos_service.data.snapshot import Snapshot
 from kronos_service.finetune.event_conditioned.audit_findings import Audit
-from kronos_service.finetune.event_conditioned.present import console
 
+console = Console()
 SHOWN = 8
 """Findings shown per check; the rest is counted."""
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from kronos_service.finetune.event_conditioned.gain import Gain
+from kronos_shared.adapter_manifest import AuditRecord
 
 MAX_TRAINABLE = 1_100_000
 MAX_HOURS = 4
@@ -40,6 +41,7 @@ class RunFigures:
     peak_bytes: int | None
     seconds: float
     adapter_bytes: int
+    audit: AuditRecord | None
 
 
 def judge(run: RunFigures) -> list[Criterion]:
@@ -87,9 +89,7 @@ def judge(run: RunFigures) -> list[Criterion]:
             f"{run.adapter_bytes / 1e6:.2f} MB",
             run.adapter_bytes < MAX_ADAPTER_BYTES,
         ),
-        Criterion(
-            name="no leakage", wanted="audit passes", figure=None, detail="not audited", verdict="unknown"
-        ),
+        _leakage(run.audit),
         Criterion(
             name="rank 8 beats rank 4",
             wanted=">= 1 % on event days",
@@ -130,6 +130,14 @@ def _gain(gain: Gain | None) -> Criterion:
         )
     detail = f"{gain.nats:+.4f} nats ({gain.percent:+.2f} %), 95 % [{gain.low:+.4f}, {gain.high:+.4f}]"
     return _measured(name, wanted, gain.nats, detail, gain.low > 0)
+
+
+def _leakage(audit: AuditRecord | None) -> Criterion:
+    name, wanted = "no leakage", "audit passes"
+    if audit is None:
+        return Criterion(name=name, wanted=wanted, figure=None, detail="not audited", verdict="unknown")
+    detail = f"quick audit: {audit.findings} findings in {len(audit.checked)} checks"
+    return _measured(name, wanted, audit.findings, detail, audit.verdict == "pass")
 
 
 def _peak(peak: int | None) -> Criterion:

@@ -15,6 +15,7 @@ from peft import PeftModel
 from kronos_service.data.sample import sample_snapshot_path
 from kronos_service.data.snapshot import Snapshot, load_snapshot
 from kronos_service.finetune.event_conditioned import present
+from kronos_service.finetune.event_conditioned.audit import require_no_leak
 from kronos_service.finetune.event_conditioned.checkpoint import publish, save_adapter
 from kronos_service.finetune.event_conditioned.config import LONGEST_CONTEXT, EventLoraConfig
 from kronos_service.finetune.event_conditioned.criteria import Criterion, RunFigures, judge, may_promote
@@ -31,7 +32,7 @@ from kronos_service.finetune.event_conditioned.splits import (
 from kronos_service.finetune.event_conditioned.train import train
 from kronos_service.finetune.event_conditioned.validate import score, summarize, summarize_families
 from kronos_service.model.factory import Bundle, load_bundle
-from kronos_shared.adapter_manifest import FILES, MANIFEST, DataRecord
+from kronos_shared.adapter_manifest import FILES, MANIFEST, AuditRecord, DataRecord
 from kronos_shared.atomic import replace_file
 from kronos_shared.errors import KronosError
 
@@ -97,6 +98,8 @@ def event_lora(config: EventLoraConfig) -> Result:
     for name in ("train", "val"):
         require_events(splits, name)
     present.data_table(snapshot, bundle, splits, dead_channels(splits.dataset("train")))
+    with present.status("auditing: was anything known before its time?"):
+        audited = require_no_leak(snapshot, splits, bundle, seed=config.seed)
 
     val_set = splits.dataset("val")
     base = score(bundle.model, val_set, accelerator, micro_batch=_micro_batch(config), events=False)
@@ -127,7 +130,7 @@ def event_lora(config: EventLoraConfig) -> Result:
         bundle,
         run_dir / "adapter",
         context=context,
-        data=_data_record(snapshot, splits),
+        data=_data_record(snapshot, splits, audited),
         metrics=metrics,
         gain=asdict(gain) if gain else "unknown",
         card=present.model_card(config, bundle, snapshot, summaries, gain),
@@ -142,6 +145,7 @@ def event_lora(config: EventLoraConfig) -> Result:
             peak_bytes=peak,
             seconds=seconds,
             adapter_bytes=sum((run_dir / "adapter" / name).stat().st_size for name in (*FILES, MANIFEST)),
+            audit=audited,
         )
     )
     promoted = None
@@ -241,12 +245,13 @@ def _gains(arm: Arm, others: dict[str, Arm], seed: int) -> dict[str, Gain]:
     }
 
 
-def _data_record(snapshot: Snapshot, splits: Splits) -> DataRecord:
+def _data_record(snapshot: Snapshot, splits: Splits, audited: AuditRecord) -> DataRecord:
     return DataRecord(
         snapshot=snapshot.name,
         sha256=snapshot.sha256,
         has_manifest=not snapshot.flagged,
         splits={name: (str(split.first), str(split.last)) for name, split in splits.splits.items()},
+        audit=audited,
     )
 
 

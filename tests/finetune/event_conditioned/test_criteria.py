@@ -6,8 +6,10 @@ import pytest
 
 from kronos_service.finetune.event_conditioned.criteria import Criterion, RunFigures, judge, may_promote
 from kronos_service.finetune.event_conditioned.gain import Gain
+from kronos_shared.adapter_manifest import AuditRecord
 
 GAIN = Gain(nats=0.2, low=0.1, high=0.3, percent=2.5, targets=100, dates=20)
+AUDIT = AuditRecord(verdict="pass", checked={"event channels": 64}, findings=0, seed=0)
 GOOD = RunFigures(
     fixed_losses=[3.0, 2.0, 1.0],
     base={"event": {"total": 8.0}, "quiet": {"total": 7.0}},
@@ -17,6 +19,7 @@ GOOD = RunFigures(
     peak_bytes=3_000_000_000,
     seconds=3600.0,
     adapter_bytes=4_200_000,
+    audit=AUDIT,
 )
 
 
@@ -25,8 +28,8 @@ def verdicts(run: RunFigures) -> dict[str, str]:
 
 
 def test_a_good_run_passes_all_that_is_measured() -> None:
-    unknown = {"no leakage", "rank 8 beats rank 4"}
-    assert {name for name, verdict in verdicts(GOOD).items() if verdict != "pass"} == unknown
+    unmeasured = {name for name, verdict in verdicts(GOOD).items() if verdict != "pass"}
+    assert unmeasured == {"rank 8 beats rank 4"}
 
 
 @pytest.mark.parametrize(
@@ -40,6 +43,10 @@ def test_a_good_run_passes_all_that_is_measured() -> None:
         ("peak GPU memory", replace(GOOD, peak_bytes=6_000_000_000)),
         ("wall time", replace(GOOD, seconds=4 * 3600.0)),
         ("adapter size", replace(GOOD, adapter_bytes=50_000_000)),
+        (
+            "no leakage",
+            replace(GOOD, audit=AUDIT.model_copy(update={"verdict": "fail", "findings": 1})),
+        ),
     ],
 )
 def test_each_criterion_fails_on_its_own(name: str, run: RunFigures) -> None:
@@ -50,10 +57,11 @@ def test_each_criterion_fails_on_its_own(name: str, run: RunFigures) -> None:
 
 
 def test_what_was_not_measured_is_unknown_and_says_why() -> None:
-    run = replace(GOOD, gain=None, peak_bytes=None)
+    run = replace(GOOD, gain=None, peak_bytes=None, audit=None)
     details = {one.name: one.detail for one in judge(run) if one.verdict == "unknown"}
     assert "--control" in details["conditioning gain"]
     assert "CPU" in details["peak GPU memory"]
+    assert "not audited" in details["no leakage"]
 
 
 def promotable(run: RunFigures, *, require_gain: bool = False) -> bool:
