@@ -1,4 +1,4 @@
-"""Bars judged as they pass by, one symbol at a time, for tables that are not held in memory."""
+"""Bars judged as they pass by, some symbols at a time, for tables that are not held in memory."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -18,6 +18,8 @@ from kronos_service.data.validation import (
 
 OnBadRow = Literal["fail", "drop"]
 KEY = ["symbol", "ts"]
+AT_ONCE = 50_000
+"""Bars judged together: pandas takes as long for one symbol as for thirty."""
 
 
 @dataclass(kw_only=True)
@@ -51,22 +53,23 @@ class Judge:
             TableError: table symbols is not in order, or lacks a symbol.
             BadBarsError: there were bad bars, and they are not to be dropped.
         """
-        seen = []
+        seen = set[str]()
         check_symbols(self.symbols, pd.DataFrame({"symbol": []}))
-        for frame in frames:
-            seen.append(frame["symbol"].iloc[0])
+        for frame in _batches(frames):
+            seen.update(frame["symbol"].unique())
             bars = frame[~still_open(frame, self.symbols, self.now)]
             self.unfinished += len(frame) - len(bars)
             bad = find_bad_bars(bars, self.symbols, now=self.now)
             if not bad.empty:
                 self._bad.append(bad)
-                bars = bars[~bars["ts"].isin(bad["ts"])]
+                is_bad = pd.MultiIndex.from_frame(bars[KEY]).isin(pd.MultiIndex.from_frame(bad[KEY]))
+                bars = bars[~is_bad]
             splits = find_split_ratios(bars, self.symbols)
             if not splits.empty:
                 self._splits.append(splits)
-            if not bars.empty:
-                yield bars
-        check_symbols(self.symbols, pd.DataFrame({"symbol": seen}))
+            for _, kept in bars.groupby("symbol", sort=True):
+                yield kept
+        check_symbols(self.symbols, pd.DataFrame({"symbol": sorted(seen)}))
         if self.on_bad_row == "fail":
             refuse_bad_bars(self.bad)
 
@@ -75,6 +78,17 @@ def still_open(bars: pd.DataFrame, symbols: pd.DataFrame, now: datetime) -> pd.S
     """Bars of the session under way; a bar dated further ahead is a mistake, not an unfinished bar."""
     faults = session_faults(bars, symbols, now=now)
     return (faults == UNFINISHED) & (bars["ts"] <= pd.Timestamp(now + timedelta(days=1)))
+
+
+def _batches(frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    held: list[pd.DataFrame] = []
+    for frame in frames:
+        held.append(frame)
+        if sum(map(len, held)) >= AT_ONCE:
+            yield pd.concat(held, ignore_index=True)
+            held = []
+    if held:
+        yield pd.concat(held, ignore_index=True)
 
 
 def _table(frames: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:

@@ -187,7 +187,10 @@ def _explain(table: str, name: str, error: adbc_driver_manager.Error) -> str:
                 "kronos_training, or apply shared/schema.sql again"
             )
         case "57014" | "25P03" | "25P02":
-            return f"table {table} of {name}: the server cut the read off ({words}); raise statement_timeout for this user"
+            return (
+                f"table {table} of {name}: the server cut the read off ({words}); "
+                "raise statement_timeout for this user"
+            )
         case None | "57P01" | "57P02" | "08006":
             return f"table {table} of {name}: the connection was lost ({words}); run the export again"
     return f"table {table} of {name}: the server refused the read: {words} ({error.sqlstate})"

@@ -116,7 +116,9 @@ def find_bad_bars(bars: pd.DataFrame, symbols: pd.DataFrame, *, now: datetime) -
         NO_SESSION: faults == NO_SESSION,
         UNFINISHED: faults == UNFINISHED,
     }
-    found = [bars.loc[mask, ["symbol", "ts"]].assign(reason=why) for why, mask in reasons.items()]
+    found = [bars.loc[m, ["symbol", "ts"]].assign(reason=why) for why, m in reasons.items() if m.any()]
+    if not found:
+        return pd.DataFrame(columns=["symbol", "ts", "reason"])
     bad: pd.DataFrame = pd.concat(found).drop_duplicates(["symbol", "ts"])
     return bad.sort_values(["symbol", "ts"], ignore_index=True)
 
@@ -141,7 +143,10 @@ def find_split_ratios(bars: pd.DataFrame, symbols: pd.DataFrame) -> pd.DataFrame
     for ratio in SPLIT_RATIOS:
         for label, value in ((f"{ratio}:1", float(ratio)), (f"1:{ratio}", 1 / ratio)):
             near = (move / value - 1).abs() <= SPLIT_TOLERANCE
-            found.append(rows.loc[near, ["symbol", "ts"]].assign(ratio=label))
+            if near.any():
+                found.append(rows.loc[near, ["symbol", "ts"]].assign(ratio=label))
+    if not found:
+        return pd.DataFrame(columns=["symbol", "ts", "ratio"])
     return pd.concat(found).sort_values(["symbol", "ts"], ignore_index=True)
 
 

@@ -1,7 +1,7 @@
 """A small PostgREST for `httpx.MockTransport`: the real client talks to it as to the real server.
 
-It keeps the silent row cap, keys, filters (gte, gt, eq, is.null, or, and), orders, limits, exact counts and
-error bodies. Without an order it hands rows over in a different order each time, as a database may.
+It keeps the silent row cap, keys, filters (gte, gt, lt, eq, is.null, or, and), orders, limits, exact counts
+and error bodies. Without an order it hands rows over in a different order each time, as a database may.
 """
 
 import json
@@ -104,6 +104,7 @@ def one(condition: str) -> Test:
         "eq": lambda found: found == limit,
         "gt": lambda found: found > limit,
         "gte": lambda found: found >= limit,
+        "lt": lambda found: found < limit,
     }
     return lambda row: row[column] is not None and compare[operator](comparable(column, row[column]))
 

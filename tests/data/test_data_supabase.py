@@ -1,5 +1,6 @@
 """Reading Supabase: every row once, whatever the cap; passing faults retried, others explained in a line."""
 
+import threading
 from collections.abc import Iterator
 from datetime import date
 from typing import Any
@@ -29,6 +30,14 @@ def bar_rows(symbols: list[str], count: int) -> list[Row]:
     return [{"symbol": s, "ts": day.isoformat(), "close": 1.0, "volume": 2} for s in symbols for day in days]
 
 
+def market(rows: list[Row]) -> dict[str, list[Row]]:
+    """Bars, and the table of their symbols."""
+    symbols = [
+        {"symbol": name, "asset_class": "fx", "tradable": True} for name in {r["symbol"] for r in rows}
+    ]
+    return {"ohlcv_1d": rows, "symbols": symbols}
+
+
 def calendar_rows(versions: list[int]) -> list[Row]:
     """For each event, so many rows: the first was always known, the others were seen later."""
     seen = [None, *(f"2024-02-{day:02}T12:00:00+00:00" for day in range(1, 20))]
@@ -53,12 +62,13 @@ def keys(frames: Iterator[pd.DataFrame] | list[pd.DataFrame], *columns: str) -> 
 @pytest.mark.parametrize("cap", [1, 7, 1000, 5000])
 def test_every_bar_comes_once_and_in_order_whatever_the_cap(cap: int) -> None:
     rows = bar_rows(AWKWARD, 3 if cap < 1000 else 230)
-    fake = FakePostgrest({"ohlcv_1d": rows}, cap=cap)
+    fake = FakePostgrest(market(rows), cap=cap)
     read: Source = source(fake)
     expected = sorted((row["symbol"], row["ts"]) for row in rows)
     assert keys(read.bars(), "symbol", "ts") == expected
-    pages = -(-len(rows) // min(cap, 1000))
-    assert len(fake.requests) == pages + 1  # the last page is empty: nothing was assumed about the cap
+    ranges = [AWKWARD[i : i + 3] for i in range(0, len(AWKWARD), 3)]
+    pages = sum(-(-len(names) * len(rows) // len(AWKWARD) // cap) for names in ranges)
+    assert len(fake.requests) == pages + -(-len(AWKWARD) // cap)  # no page is asked for that has no rows
 
 
 @settings(max_examples=30, deadline=None)
@@ -77,14 +87,14 @@ def test_no_row_is_lost_or_doubled_while_another_client_writes() -> None:
     def write(fake: FakePostgrest) -> None:
         fake.tables["ohlcv_1d"] = [*fake.tables["ohlcv_1d"], next(more)]
 
-    fake = FakePostgrest({"ohlcv_1d": rows}, cap=10, before=write)
+    fake = FakePostgrest(market(rows), cap=10, before=write)
     read = keys(source(fake).bars(), "symbol", "ts")
     assert len(read) == len(set(read))
     assert {(row["symbol"], row["ts"]) for row in rows} <= set(read)
 
 
 def test_since_leaves_out_what_is_older() -> None:
-    tables = {"ohlcv_1d": bar_rows(["A", "B"], 10), "economic_calendar": calendar_rows([2] * 10)}
+    tables = market(bar_rows(["A", "B"], 10)) | {"economic_calendar": calendar_rows([2] * 10)}
     read = source(FakePostgrest(tables, cap=3))
     days = keys(read.bars(date(2024, 1, 8)), "ts")
     assert days == [(f"2024-01-{day:02}T00:00:00+00:00",) for day in (8, 9, 10)] * 2
@@ -96,13 +106,13 @@ def test_a_short_read_is_an_error_and_not_a_small_table() -> None:
     rows = bar_rows(["A"], 30)
 
     def delete(fake: FakePostgrest) -> None:
-        if len(fake.requests) == 2:
+        if len(fake.requests) == 3:
             fake.tables["ohlcv_1d"] = rows[:15]
 
     with pytest.raises(SupabaseError, match="30 rows counted but 15 read"):
-        list(source(FakePostgrest({"ohlcv_1d": rows}, cap=10, before=delete)).bars())
+        list(source(FakePostgrest(market(rows), cap=10, before=delete)).bars())
     with pytest.raises(SupabaseError, match="no row count"):
-        list(source(FakePostgrest({"ohlcv_1d": rows}, counts=False)).bars())
+        list(source(FakePostgrest(market(rows), counts=False)).bars())
 
 
 PASSING: list[httpx.Response | Exception] = [
@@ -113,6 +123,10 @@ PASSING: list[httpx.Response | Exception] = [
     httpx.Response(500, json={"code": "57014", "message": "canceling statement due to statement timeout"}),
     httpx.Response(503, text="upstream"),
     httpx.Response(504),
+    httpx.Response(200, html="<h1>Just a moment</h1>"),
+    httpx.Response(200, text='[{"symbol": "A"'),
+    httpx.Response(200, content=b""),
+    httpx.Response(200, json=[]),
 ]
 
 
@@ -122,11 +136,11 @@ PASSING: list[httpx.Response | Exception] = [
 def test_a_fault_of_the_moment_is_retried_and_a_lasting_one_given_up_in_a_line(
     fault: httpx.Response | Exception,
 ) -> None:
-    rows = bar_rows(["A"], 5)
-    fake = FakePostgrest({"ohlcv_1d": rows}, answers=[fault, fault])
+    tables = market(bar_rows(["A"], 5))
+    fake = FakePostgrest(tables, answers=[fault, fault])
     assert len(keys(source(fake).bars(), "ts")) == 5
-    lasting = FakePostgrest({"ohlcv_1d": rows}, answers=[fault] * 10)
-    with pytest.raises(SupabaseError, match="ohlcv_1d") as refused:
+    lasting = FakePostgrest(tables, answers=[fault] * 10)
+    with pytest.raises(SupabaseError, match="table symbols") as refused:
         list(source(lasting).bars())
     assert len(lasting.requests) == 3  # ours alone: the client's own retries are off
     assert "\n" not in str(refused.value)
@@ -157,16 +171,18 @@ def test_a_fault_of_the_moment_is_retried_and_a_lasting_one_given_up_in_a_line(
             "create it with shared/schema.sql",
         ),
         ({}, httpx.Response(404, html="<h1>Not found</h1>"), "is SUPABASE_URL right"),
-        ({}, httpx.Response(200, html="<h1>Welcome</h1>"), "something other than rows"),
-        ({}, httpx.Response(200, text='[{"symbol": "A"'), "something other than rows"),
-        ({}, httpx.Response(400, json={"code": "42703", "message": "column x"}), "42703 column x"),
+        (
+            {},
+            httpx.Response(400, json={"code": "42703", "message": "column x"}),
+            r"42703 column x.*compare it with shared/schema\.sql",
+        ),
         ({"url": URL + "/" + "x" * 70_000}, None, "cannot reach"),
     ],
 )
 def test_what_cannot_pass_is_explained_at_once_in_a_line_without_the_key(
     change: dict[str, str], answer: httpx.Response | None, message: str
 ) -> None:
-    fake = FakePostgrest({"ohlcv_1d": bar_rows(["A"], 5)}, answers=[answer] if answer else [])
+    fake = FakePostgrest(market(bar_rows(["A"], 5)), answers=[answer] if answer else [])
     with pytest.raises(SupabaseError, match=message) as refused:
         list(source(fake, **change).bars())  # type: ignore[arg-type]
     assert len(fake.requests) <= 1
@@ -199,3 +215,67 @@ def test_settings_come_from_the_environment_and_absent_ones_are_named(
 def test_an_address_that_cannot_be_is_refused_before_anything_is_sent(url: str) -> None:
     with pytest.raises(SupabaseError, match="not valid"):
         source(FakePostgrest({}), url=url)
+
+
+def test_a_server_that_asks_for_a_pause_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("tenacity.nap.time.sleep", pauses.append)
+    answers: list[httpx.Response | Exception] = [
+        httpx.Response(429, headers={"retry-after": "7"}),
+        httpx.Response(503, headers={"retry-after": "86400"}),
+    ]
+    fake = FakePostgrest(market(bar_rows(["A"], 5)), answers=answers)
+    assert len(source(fake).symbols()) == 1
+    assert pauses == [7.0, 60.0]
+
+
+def test_a_page_that_takes_the_database_too_long_is_asked_for_again_smaller() -> None:
+    fake = FakePostgrest(market(bar_rows(["A"], 1200)), cap=5000)
+
+    def give_up(fake: FakePostgrest) -> None:
+        asked = int(fake.requests[-1].url.params["limit"])
+        if asked > 700:
+            message = {"code": "57014", "message": "canceling statement due to statement timeout"}
+            fake.answers[:] = [httpx.Response(500, json=message)]
+
+    fake.before = give_up
+    assert len(keys(source(fake).bars(), "ts")) == 1200
+    assert [r.url.params["limit"] for r in fake.requests][-4:] == ["10000", "2500", "625", "625"]
+
+
+def test_several_pages_are_under_way_at_once_and_never_more_than_asked_for() -> None:
+    """The fake waits until so many requests are in it; it would wait in vain for one more."""
+    under_way, most, change = 0, 0, threading.Condition()
+
+    def meet(fake: FakePostgrest) -> None:
+        nonlocal under_way, most
+        if "ohlcv_1d" not in fake.requests[-1].url.path:
+            return
+        with change:
+            under_way, most = under_way + 1, max(most, under_way + 1)
+            change.notify_all()
+            change.wait_for(lambda: most >= 4, timeout=10)
+        with change:
+            change.wait(0.05)
+            under_way -= 1
+
+    rows = bar_rows([f"S{i:02}" for i in range(36)], 2)
+    chosen = SupabaseSettings(url=URL, key=SecretStr("secret-key"), connections=4)
+    read = supabase_source(chosen, transport=FakePostgrest(market(rows), before=meet).transport())
+    assert keys(read.bars(), "symbol", "ts") == [(row["symbol"], row["ts"]) for row in rows]
+    assert most == 4
+
+
+def test_an_export_that_goes_on_reads_the_symbols_after_the_last_alone() -> None:
+    rows = bar_rows(sorted(AWKWARD), 3)
+    for position, last in enumerate(sorted(AWKWARD)):
+        read = source(FakePostgrest(market(rows), cap=4))
+        rest = rows[3 * (position + 1) :]
+        chunks = [*read.bars(after=last), pd.DataFrame(columns=["symbol", "ts"])]
+        assert keys(chunks, "symbol", "ts") == [(row["symbol"], row["ts"]) for row in rest]
+
+
+def test_bars_are_counted_between_two_dates() -> None:
+    read = source(FakePostgrest(market(bar_rows(["A", "B"], 10)), cap=3))
+    assert read.count_bars(None, date(2030, 1, 1)) == 20
+    assert read.count_bars(date(2024, 1, 3), date(2024, 1, 5)) == 4

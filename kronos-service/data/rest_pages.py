@@ -1,0 +1,222 @@
+"""Pages of a table from PostgREST, through the official client: every row once, or an error that says why.
+
+Design choices:
+- The server silently caps a page (1,000 rows by default). A read walks a unique key and advances by what
+  came; each answer also carries the exact count of the rows left, taken in the same statement, so the
+  last page is known to be the last whatever the cap and whoever writes.
+- One place retries: tenacity, with jitter, on timeouts, broken connections, 408, 425, 429 (as long as its
+  Retry-After asks), 5xx, and answers that are not rows. The client's own retries are off.
+- A page that the database gives up on (57014) is asked for again, smaller.
+- Errors name the table and the remedy. The key is a secret: it is in no message.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+
+import httpx
+import pandas as pd
+from postgrest import APIError, CountMethod
+from supabase import Client
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
+from tenacity.wait import wait_random_exponential
+
+from kronos_shared.errors import KronosError
+
+PAGE: Final = 10_000
+"""Rows asked for at once; most servers give 1,000."""
+LEAST: Final = 100
+LONGEST_PAUSE: Final = 60.0
+"""Seconds that a server may ask us to wait for."""
+
+_MISSING_TABLE: Final = ("PGRST205", "42P01")
+
+Row = Mapping[str, Any]
+
+
+class SupabaseError(KronosError):
+    """Supabase cannot be read as it is configured."""
+
+
+class BusyServer(httpx.HTTPError):
+    """The server answered 408, 425, 429 or 5xx: worth another try, after `pause` seconds."""
+
+    def __init__(self, message: str, pause: float = 0.0) -> None:
+        super().__init__(message)
+        self.pause = pause
+
+
+class SlowStatement(BusyServer):
+    """The database gave a page up because it took too long (57014)."""
+
+
+class BrokenAnswer(httpx.HTTPError):
+    """200, but no rows: a page of HTML, JSON cut short, or no count."""
+
+
+_PASSING: Final = (
+    httpx.TimeoutException,
+    httpx.NetworkError,
+    httpx.RemoteProtocolError,
+    httpx.DecodingError,
+    BusyServer,
+    BrokenAnswer,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """Which rows of a table: column -> limit, in PostgREST's words for >, >= and <."""
+
+    gt: Mapping[str, str] = field(default_factory=dict)
+    gte: Mapping[str, str] = field(default_factory=dict)
+    lt: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestReader:
+    """Reads tables through one client; safe to share between threads."""
+
+    client: Client
+    url: str
+    attempts: int
+    backoff_s: float
+
+    def pages(self, table: str, key: Sequence[str], span: Span) -> Iterator[pd.DataFrame]:
+        """Every row of the span once, in the order of its unique key of one or two columns, nulls first.
+
+        Raises:
+            SupabaseError: the table cannot be read, or rows went missing meanwhile.
+        """
+        expected, received, size, last = 0, 0, PAGE, None
+        while True:
+            query = partial(self._query, table, key, span, last)
+            rows, left, size = self._fetch(table, query, size)
+            expected, received = (left if last is None else expected), received + len(rows)
+            if rows:
+                yield pd.DataFrame(rows)
+            if len(rows) == left:
+                break
+            last = rows[-1]
+        if received < expected:
+            raise SupabaseError(
+                f"table {table}: {expected} rows counted but {received} read; rows were deleted meanwhile, "
+                "or the key does not order them: read again when nothing writes"
+            )
+
+    def count(self, table: str, span: Span) -> int:
+        """How many rows the span has."""
+        return self._fetch(table, partial(self._query, table, (), span, None), 1)[1]
+
+    def _query(self, table: str, key: Sequence[str], span: Span, last: Row | None) -> Any:
+        query: Any = self.client.table(table).select("*", count=CountMethod.exact)
+        for column, value in span.gt.items():
+            query = query.gt(column, value)
+        for column, value in span.gte.items():
+            query = query.gte(column, value)
+        for column, value in span.lt.items():
+            query = query.lt(column, value)
+        if last is not None:
+            # The gte says nothing new, but it lets the database enter its index there: 3 ms a page, not 105.
+            query = query.gte(key[0], last[key[0]]).or_(_after(key, last))
+        for column in key:
+            query = query.order(column, nullsfirst=True)
+        return query
+
+    def _fetch(self, table: str, query: Callable[[], Any], size: int) -> tuple[list[Row], int, int]:
+        """Rows, the count of rows from here on, and the size of page that the database could manage."""
+        retrying = Retrying(
+            retry=retry_if_exception_type(_PASSING),
+            stop=stop_after_attempt(self.attempts),
+            wait=_pause(wait_random_exponential(multiplier=self.backoff_s, max=30)),
+            reraise=True,
+        )
+        try:
+            for attempt in retrying:
+                with attempt:
+                    try:
+                        return *_rows(query().limit(size).execute()), size
+                    except SlowStatement:
+                        size = min(size, max(size // 4, LEAST))
+                        raise
+        except (APIError, httpx.HTTPError, httpx.InvalidURL) as error:
+            raise SupabaseError(self._explain(table, error)) from error
+        raise AssertionError("tenacity returns or raises")
+
+    def _explain(self, table: str, error: Exception) -> str:
+        url = self.url
+        if isinstance(error, APIError):
+            message = f"{error.code or ''} {error.message or ''}".strip()
+            if error.code in _MISSING_TABLE:
+                return f"no table {table} at {url}: create it with shared/schema.sql ({message})"
+            if error.code == "42703":
+                return f"table {table}: {url} lacks a column ({message}); compare it with shared/schema.sql"
+            if error.code == "404":
+                return f"table {table}: {url} has no REST API (404): is SUPABASE_URL right?"
+            if error.code in ("401", "42501", "PGRST301") or "API key" in message or "JWT" in message:
+                return f"table {table}: {url} refused SUPABASE_KEY ({message}): use a key that may read it"
+            return f"table {table}: {url} refused the request: {message}"
+        if isinstance(error, BrokenAnswer):
+            return (
+                f"table {table}: {url} answered with {error}, {self.attempts} times; "
+                "is SUPABASE_URL the address of the project's API?"
+            )
+        if isinstance(error, SlowStatement):
+            return (
+                f"table {table}: {url} {error}, {self.attempts} times; raise statement_timeout for the role"
+            )
+        if isinstance(error, BusyServer):
+            return f"table {table}: {url} {error}, {self.attempts} times; try again later"
+        return f"table {table}: cannot reach {url} ({type(error).__name__}: {error}); check SUPABASE_URL"
+
+
+def refuse_busy(response: httpx.Response) -> None:
+    """A hook of the HTTP client that raises on answers which another try may better."""
+    if response.status_code not in (408, 425, 429) and response.status_code < 500:
+        return
+    response.read()
+    answer = " ".join(response.text[:80].split())
+    if "57014" in response.text:
+        raise SlowStatement(f"gave up on a page ({answer})")
+    asked = response.headers.get("retry-after", "")
+    raise BusyServer(
+        f"answered {response.status_code} {answer!r}", float(asked) if asked.isdecimal() else 0.0
+    )
+
+
+def _pause(jitter: wait_random_exponential) -> Callable[[RetryCallState], float]:
+    """Seconds to the next try: doubling with jitter, or longer where the server asks for it."""
+
+    def pause(state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        asked = min(error.pause, LONGEST_PAUSE) if isinstance(error, BusyServer) else 0.0
+        return max(asked, jitter(state))
+
+    return pause
+
+
+def _rows(answer: Any) -> tuple[list[Row], int]:
+    rows, left = answer.data, answer.count
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows[:1]):
+        raise BrokenAnswer("something other than rows")
+    if left is None:
+        raise BrokenAnswer("no row count, so a short read would go unseen")
+    if len(rows) > left or (left and not rows):
+        raise BrokenAnswer(f"{len(rows)} rows where it counts {left}")
+    return rows, left
+
+
+def _after(key: Sequence[str], last: Row) -> str:
+    """The filter "comes after `last` in the order of `key`", nulls first; the first column is never null."""
+    clauses = [f"{key[0]}.gt.{_quoted(last[key[0]])}"]
+    if len(key) == 2:
+        second = last[key[1]]
+        beyond = f"{key[1]}.not.is.null" if second is None else f"{key[1]}.gt.{_quoted(second)}"
+        clauses.append(f"and({key[0]}.eq.{_quoted(last[key[0]])},{beyond})")
+    return ",".join(clauses)
+
+
+def _quoted(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
