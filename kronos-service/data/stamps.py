@@ -48,7 +48,12 @@ def read_stamps(
             moments = _parsed(_text(raw), zone, time_format)
     except (ValueError, TypeError, OverflowError) as error:
         what = "numbers (epoch)" if epoch else time_format or "ISO 8601 times"
-        raise StampError(f"{where}: expected {what}, got {_first_line(error)}") from None
+        got = _first_line(error)
+        if "dst" in got or "daylight" in got:
+            got = (
+                f"a time in an hour that a clock change of {zone} skips or repeats ({got.partition(',')[0]})"
+            )
+        raise StampError(f"{where}: expected {what}, got {got}; see docs/data.md") from None
     return moments
 
 
