@@ -15,11 +15,11 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import adbc_driver_postgresql.dbapi as adbc
 import jwt
@@ -27,9 +27,6 @@ import pandas as pd
 import pyarrow as pa
 
 SCHEMA: Final = (files("kronos_shared") / "schema.sql").read_text(encoding="utf-8")
-CAP: Final = 1000
-"""PostgREST's db-max-rows, as hosted."""
-
 PASSWORDS: Final = {
     name: f"pw-{name}-{secrets.token_hex(8)}" for name in ("owner", "authenticator", "trainer", "writer")
 }
@@ -48,6 +45,8 @@ create role authenticator noinherit login password '{PASSWORDS["authenticator"]}
 grant anon, authenticated, service_role to authenticator;
 alter role anon set statement_timeout = '3s';
 alter role authenticated set statement_timeout = '8s';
+"""
+HOSTED_GRANTS: Final = """
 grant usage on schema public to anon, authenticated, service_role;
 alter default privileges in schema public grant all on tables to anon, authenticated, service_role;
 """
@@ -59,80 +58,78 @@ create role writer login password '{PASSWORDS["writer"]}' in role kronos_writer;
 
 @dataclass(frozen=True, kw_only=True)
 class Backend:
-    """Addresses of the servers that run."""
+    """One database with our tables, and the PostgREST before it."""
 
+    directory: Path
     postgres_port: int
     rest_port: int
-    directory: Path
+    database: str
 
-    def url(self, user: str = "owner", password: str | None = None, database: str = "market") -> str:
+    def url(self, user: str = "owner", password: str | None = None, database: str | None = None) -> str:
         secret = PASSWORDS[user] if password is None else password
-        return f"postgresql://{user}:{secret}@127.0.0.1:{self.postgres_port}/{database}"
+        return f"postgresql://{user}:{secret}@127.0.0.1:{self.postgres_port}/{database or self.database}"
 
-    def sql(self, statements: str, user: str = "owner") -> str:
+    def sql(self, statements: str, user: str = "owner", database: str | None = None) -> str:
         """Run statements through psql; raises `CalledProcessError` with its words on an error."""
-        command = ["psql", "-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", self.url(user)]
+        url = self.url(user, database=database)
+        command = ["psql", "-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", url]
         done = subprocess.run(command, input=statements, capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
-    def reload(self) -> None:
-        """Let PostgREST see tables and columns that changed, and wait until it has."""
-        self.sql("notify pgrst, 'reload schema'")
-        time.sleep(0.3)
-
     def log(self) -> str:
-        return "".join(path.read_text() for path in self.directory.glob("*.log"))
+        """What both servers wrote."""
+        return "".join(path.read_text(errors="replace") for path in self.directory.glob("*.log"))
 
 
 @contextmanager
-def running_backend() -> Iterator[Backend]:
-    """Start both servers with empty tables, and stop them and remove their files in the end."""
+def running_backends(caps: dict[str, int]) -> Iterator[list[Backend]]:
+    """A server with these databases, empty, each behind a PostgREST with its cap of rows a page.
+
+    All of it is stopped, and its files are removed, in the end.
+    """
     directory = Path(tempfile.mkdtemp(prefix="kronos-integration-"))
     as_root = os.geteuid() == 0  # PostgreSQL refuses to run as root
     if as_root:
         shutil.chown(directory, "postgres", "postgres")
     user = {"user": "postgres", "group": "postgres", "extra_groups": []} if as_root else {}
-    ports = free_ports(2)
+    ports = free_ports(1 + len(caps))
     try:
-        with _postgres(directory, ports[0], user):
-            backend = Backend(postgres_port=ports[0], rest_port=ports[1], directory=directory)
-            subprocess.run(
-                ["psql", "-X", "-q", backend.url(database="postgres")],
-                input="create database market",
-                text=True,
-                check=True,
-            )
-            backend.sql(HOSTED_ROLES + SCHEMA + LOGINS)
-            with _postgrest(backend):
-                yield backend
+        with _postgres(directory, ports[0], user), ExitStack() as stack:
+            backends = []
+            for number, (name, cap) in enumerate(caps.items()):
+                backend = Backend(
+                    directory=directory, postgres_port=ports[0], rest_port=ports[1 + number], database=name
+                )
+                backend.sql(f"create database {name}", database="postgres")
+                first = number == 0
+                backend.sql(HOSTED_ROLES * first + HOSTED_GRANTS + SCHEMA + LOGINS * first)
+                stack.enter_context(_postgrest(backend, cap))
+                backends.append(backend)
+            yield backends
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
 
 @contextmanager
-def _postgres(directory: Path, port: int, user: dict[str, object]) -> Iterator[None]:
+def _postgres(directory: Path, port: int, user: dict[str, Any]) -> Iterator[None]:
     password = directory / "password"
     password.write_text(PASSWORDS["owner"])
     data, log = directory / "data", directory / "postgres.log"
     # English rules of order, as hosted projects may have: "a" < "B", unlike Python's.
     locale = ["--locale=C.UTF-8", "--locale-provider=icu", "--icu-locale=en-US"]
-    make = ["initdb", "-D", str(data), "-U", "owner", f"--pwfile={password}", "-A", "scram-sha-256", "-N"]
-    subprocess.run(  # type: ignore[call-overload]
-        [_program(make[0]), *make[1:], *locale], check=True, capture_output=True, cwd=directory, **user
-    )
+    make = ["-D", str(data), "-U", "owner", f"--pwfile={password}", "-A", "scram-sha-256", "-N", *locale]
+    subprocess.run([_program("initdb"), *make], check=True, capture_output=True, cwd=directory, **user)
     settings = {
         "port": port,
         "listen_addresses": "127.0.0.1",
         "unix_socket_directories": directory,
         "fsync": "off",
         "max_connections": 60,
-        "log_statement": "all",
     }
     flags = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
     with log.open("wb") as file:
-        server = subprocess.Popen(  # type: ignore[call-overload]
-            [_program("postgres"), "-D", str(data), *flags], stdout=file, stderr=file, cwd=directory, **user
-        )
+        command = [_program("postgres"), "-D", str(data), *flags]
+        server = subprocess.Popen(command, stdout=file, stderr=file, cwd=directory, **user)
     try:
         _wait_for_port(port, server, log)
         yield
@@ -142,20 +139,20 @@ def _postgres(directory: Path, port: int, user: dict[str, object]) -> Iterator[N
 
 
 @contextmanager
-def _postgrest(backend: Backend) -> Iterator[None]:
-    config, log = backend.directory / "postgrest.conf", backend.directory / "postgrest.log"
+def _postgrest(backend: Backend, cap: int) -> Iterator[None]:
+    config = backend.directory / f"{backend.database}-postgrest.conf"
     settings = {
         "db-uri": backend.url("authenticator"),
         "db-schemas": "public",
         "db-anon-role": "anon",
-        "db-max-rows": CAP,
+        "db-max-rows": cap,
         "db-pool": 12,
         "jwt-secret": JWT_SECRET,
         "server-host": "127.0.0.1",
         "server-port": backend.rest_port,
     }
     config.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items()))
-    binary = Path(os.environ["POSTGREST"]) / "postgrest"
+    binary, log = Path(os.environ["POSTGREST"]) / "postgrest", config.with_suffix(".log")
     with log.open("wb") as file:
         server = subprocess.Popen([binary, str(config)], stdout=file, stderr=file)
     try:

@@ -12,6 +12,7 @@ from kronos_service.events.taxonomy import EVENT_TYPES
 from kronos_shared.candles import LEADER_ASSET_CLASS
 
 FIRST, LAST = date(2018, 1, 2), date(2025, 6, 30)
+SMALL_FIRST = date(2025, 1, 2)
 AWKWARD = ("BRK.B", "BRKA", "brk", 'quo"te', "com,ma", "par(en)", "back\\slash", "a b", "ÄÖ", "%25", "_x")
 """Symbols that filters must quote, and that English puts in another order than their bytes."""
 
@@ -32,8 +33,16 @@ def market_rows(equities: int = 76, events: int = 9_000) -> MarketRows:
     return MarketRows(symbol_table(symbols), bar_table(pd.concat(bars)), calendar_table(_calendar(events)))
 
 
-def _bars(symbol: str, asset_class: str, seed: int) -> pd.DataFrame:
-    dates = sessions(asset_class, FIRST, LAST).dates
+def small_market_rows() -> MarketRows:
+    """A dozen coins and the leaders over half a year: 3K bars, 300 calendar rows."""
+    classes = {f"C{i:02}": "crypto" for i in range(12)} | dict(LEADER_ASSET_CLASS)
+    symbols = pd.DataFrame({"symbol": list(classes), "asset_class": list(classes.values()), "tradable": True})
+    bars = [_bars(name, kind, seed, SMALL_FIRST) for seed, (name, kind) in enumerate(classes.items())]
+    return MarketRows(symbol_table(symbols), bar_table(pd.concat(bars)), calendar_table(_calendar(270)))
+
+
+def _bars(symbol: str, asset_class: str, seed: int, first: date = FIRST) -> pd.DataFrame:
+    dates = sessions(asset_class, first, LAST).dates
     generator = np.random.default_rng(seed)
     close = 100 * np.exp(np.cumsum(generator.normal(0, 0.01, len(dates))))
     open_ = np.concatenate([[100.0], close[:-1]])
