@@ -121,6 +121,11 @@ class EventLoraConfig:
         )
         require(self.control or not self.require_gain, "require_gain needs the control: add --control")
 
+    @property
+    def windows_at_once(self) -> int:
+        """Windows in memory at once."""
+        return self.micro_batch or self.batch_size
+
     def split_dates(self) -> dict[str, tuple[np.datetime64, np.datetime64]]:
         """First and last target date of each split."""
         one_day = np.timedelta64(1, "D")

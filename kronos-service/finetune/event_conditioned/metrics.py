@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
 from torch.utils.tensorboard import SummaryWriter
 
@@ -17,15 +18,16 @@ class MetricLog:
         self._lines = (directory / METRICS_FILE).open("a", encoding="utf-8")
         self._board = SummaryWriter(directory / "tensorboard")
 
-    def log(self, metrics: Mapping[str, float | None], *, step: int, epoch: int) -> None:
-        """Record figures named like `train/loss` at an optimizer step; None is written but not plotted."""
+    def log(self, metrics: Mapping[str, float], *, step: int, epoch: int) -> None:
+        """Record figures named like `train/loss` at an optimizer step."""
         self._lines.write(json.dumps({"step": step, "epoch": epoch, **metrics}) + "\n")
         self._lines.flush()
         for name, value in metrics.items():
-            if value is not None:
-                self._board.add_scalar(name, value, step)
+            self._board.add_scalar(name, value, step)
 
-    def close(self) -> None:
-        """Flush and close both."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._lines.close()
         self._board.close()

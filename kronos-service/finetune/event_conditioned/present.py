@@ -76,7 +76,7 @@ def training(name: str, windows: int, epochs: int) -> Iterator[Progress]:
                 task, advance=done, figures=f"loss {loss:.4f}", rate=f"{bars.tasks[task].speed or 0:.0f}/s"
             )
 
-        def epoch_end(epoch: int, figures: Mapping[str, float | None]) -> None:
+        def epoch_end(epoch: int, figures: Mapping[str, float]) -> None:
             shown = "  ".join(
                 f"{label} {figures[key]:.4f}"
                 for label, key in (
@@ -104,18 +104,13 @@ def loss_table(summaries: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None
 
 
 def family_table(families: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
-    """Total loss on the targets of each event family, first model against last."""
-    (_, base), (_, adapted) = list(families.items())
+    """Total loss on the targets of each event family, adapter against base."""
+    base, adapted = families["base"], families["adapter"]
     table = Table("family", "base", "adapter", "change", "targets", title="Validation loss per event family")
     for name, row in base.items():
         after = adapted[name]["total"]
-        table.add_row(
-            name,
-            _nats(row["total"]),
-            _nats(after),
-            f"{100 * (after / row['total'] - 1):+.2f} %",
-            f"{row['targets']:,}",
-        )
+        change = f"{100 * (after / row['total'] - 1):+.2f} %"
+        table.add_row(name, _nats(row["total"]), _nats(after), change, f"{row['targets']:,}")
     console.print(table)
 
 

@@ -27,7 +27,7 @@ from kronos_service.finetune.event_conditioned.metrics import MetricLog
 from kronos_service.finetune.event_conditioned.validate import LOSSES, score, summarize, token_losses
 from kronos_shared.errors import KronosError
 
-EpochEnd = Callable[[int, dict[str, float | None]], None]
+EpochEnd = Callable[[int, dict[str, float]], None]
 Advance = Callable[[int, float], None]
 
 
@@ -55,71 +55,75 @@ def train(
     accelerator: Accelerator,
     log: MetricLog,
     progress: Progress,
-) -> list[dict[str, float | None]]:
-    """Train in place and return the figures of every epoch, the untrained state first.
-
-    `fixed_set` is a fixed part of the train split, never blanked, whose loss in eval mode is followed
-    from epoch to epoch.
+) -> list[float]:
+    """Train in place; returns the loss on `fixed_set` in eval mode, untrained first, then after every epoch.
 
     Raises:
         TrainingError: a loss or gradient is not finite; the step, and the symbols and dates of its batch,
-        are named.
+            are named.
     """
     torch.manual_seed(config.seed)
-    micro_batch = config.micro_batch or config.batch_size
     steps_per_epoch = math.ceil(len(train_set) / config.batch_size)
     targets_per_step = train_set.n_targets / steps_per_epoch
     groups = parameter_groups(
         model, learning_rate=config.learning_rate, event_learning_rate=config.event_learning_rate
     )
-    optimizer = AdamW(groups, weight_decay=config.weight_decay)
+    optimizer = accelerator.prepare(AdamW(groups, weight_decay=config.weight_decay))
     rate = partial(cosine_with_warmup, warmup=config.warmup_steps, total=steps_per_epoch * config.epochs)
     scheduler = LambdaLR(optimizer, rate)
-    optimizer = accelerator.prepare(optimizer)
     parameters = [parameter for _, parameter in trainable(model)]
-    validate = partial(_validate, model, fixed_set, val_set, accelerator, micro_batch)
+
+    def measure(epoch: int, step: int) -> float:
+        figures = _epoch_figures(model, fixed_set, val_set, accelerator, config.windows_at_once)
+        log.log(figures, step=step, epoch=epoch)
+        progress.epoch_end(epoch, figures)
+        return figures["train/fixed_loss"]
 
     step = 0
-    history = [validate()]
-    log.log(history[0], step=0, epoch=0)
-    progress.epoch_end(0, history[0])
+    fixed_losses = [measure(0, step)]
     for epoch in range(1, config.epochs + 1):
         train_set.set_epoch(epoch)
         training_mode(model)
         for samples in _batches(train_set, config.batch_size, config.seed, epoch):
-            loss = torch.zeros((), device=accelerator.device)
-            for micro in _chunks(samples, micro_batch):
-                part = (
-                    weighted_loss(model, send_to_device(collate(micro), accelerator.device), accelerator)
-                    / targets_per_step
-                )
-                accelerator.backward(part)
-                loss += part.detach()
+            loss = _accumulate(model, samples, targets_per_step, config.windows_at_once, accelerator)
             norm = accelerator.clip_grad_norm_(parameters, config.clip)
             _require_finite(loss, norm, step, train_set, samples)
             optimizer.step()
-            rates = [float(rate) for rate in scheduler.get_last_lr()]
             scheduler.step()
             optimizer.zero_grad()
             step += 1
-            shown = (
-                float(loss) * targets_per_step / sum(float(sample["loss_weight"].sum()) for sample in samples)
-            )
+            mean = loss * targets_per_step / sum(float(sample["loss_weight"].sum()) for sample in samples)
+            lora_rate, event_rate = (float(value) for value in scheduler.get_last_lr())
             log.log(
                 {
-                    "train/loss": shown,
+                    "train/loss": mean,
                     "train/grad_norm": float(norm),
-                    "train/lr": rates[0],
-                    "train/event_lr": rates[1],
+                    "train/lr": lora_rate,
+                    "train/event_lr": event_rate,
                 },
                 step=step,
                 epoch=epoch,
             )
-            progress.advance(len(samples), shown)
-        history.append(validate())
-        log.log(history[-1], step=step, epoch=epoch)
-        progress.epoch_end(epoch, history[-1])
-    return history
+            progress.advance(len(samples), mean)
+        fixed_losses.append(measure(epoch, step))
+    return fixed_losses
+
+
+def _accumulate(
+    model: nn.Module,
+    samples: Sequence[Sample],
+    targets_per_step: float,
+    at_once: int,
+    accelerator: Accelerator,
+) -> float:
+    """Add the gradients of a batch, `at_once` windows at a time, and return its loss."""
+    total = torch.zeros((), device=accelerator.device)
+    for begin in range(0, len(samples), at_once):
+        batch = send_to_device(collate(samples[begin : begin + at_once]), accelerator.device)
+        loss = weighted_loss(model, batch, accelerator) / targets_per_step
+        accelerator.backward(loss)
+        total += loss.detach()
+    return float(total)
 
 
 def weighted_loss(model: nn.Module, batch: Batch, accelerator: Accelerator) -> Tensor:
@@ -146,32 +150,28 @@ def _batches(
     return iter(DataLoader(dataset, batch_size, sampler=order.tolist(), collate_fn=list))
 
 
-def _chunks(samples: Sequence[Sample], size: int) -> Iterator[Sequence[Sample]]:
-    return (samples[begin : begin + size] for begin in range(0, len(samples), size))
-
-
 def _require_finite(
-    loss: Tensor, norm: Tensor | float, step: int, dataset: EventConditionedDataset, samples: Sequence[Sample]
+    loss: float, norm: Tensor | float, step: int, dataset: EventConditionedDataset, samples: Sequence[Sample]
 ) -> None:
-    if math.isfinite(float(loss)) and math.isfinite(float(norm)):
+    if math.isfinite(loss) and math.isfinite(float(norm)):
         return
     windows = [dataset.windows[sample["index"]] for sample in samples]
     targets = [dataset.series[w.series].dates[[w.first_target, w.stop - 1]] for w in windows]
     symbols = sorted({dataset.series[window.series].symbol for window in windows})
     raise TrainingError(
-        f"step {step + 1}: loss {float(loss):g}, gradient norm {float(norm):g} (expected finite numbers) in "
+        f"step {step + 1}: loss {loss:g}, gradient norm {float(norm):g} (expected finite numbers) in "
         f"a batch of {', '.join(symbols)} from {np.min(targets)} to {np.max(targets)}: lower the "
         "learning rate, or look at these bars"
     )
 
 
-def _validate(
+def _epoch_figures(
     model: nn.Module,
     fixed_set: EventConditionedDataset,
     val_set: EventConditionedDataset,
     accelerator: Accelerator,
     micro_batch: int,
-) -> dict[str, float | None]:
+) -> dict[str, float]:
     model.eval()
     val = summarize(score(model, val_set, accelerator, micro_batch=micro_batch))
     figures = {
