@@ -6,7 +6,6 @@ scramble test on the user's own data (`audit_scramble`).
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -22,7 +21,12 @@ from kronos_service.finetune.event_conditioned.audit_checks import (
     check_windows,
 )
 from kronos_service.finetune.event_conditioned.audit_findings import Audit
-from kronos_service.finetune.event_conditioned.audit_places import draw_places, draw_symbols, scored_places
+from kronos_service.finetune.event_conditioned.audit_places import (
+    context_places,
+    draw_places,
+    draw_symbols,
+    scored_places,
+)
 from kronos_service.finetune.event_conditioned.audit_records import read_records
 from kronos_service.finetune.event_conditioned.audit_scramble import only
 from kronos_service.finetune.event_conditioned.audit_tables import (
@@ -48,9 +52,13 @@ class Effort:
     """How much an audit draws."""
 
     symbols: int
+    """Symbols that everything else is drawn from."""
     rows: int
+    """Scored positions whose 20 channels are rebuilt, and as many earlier ones of their windows."""
     windows: int
+    """Windows whose bars are normalised, and tokenised, again."""
     futures: int
+    """Positions after which the future is scrambled."""
 
 
 QUICK = Effort(symbols=4, rows=64, windows=6, futures=4)
@@ -95,10 +103,11 @@ def run_checks(
         draw_places(places, splits, records, count, rng)
         for count in (effort.rows, effort.windows, effort.futures)
     )
+    rows += context_places(rows, rng)
     stamps = snapshot.bars["ts"]
     checks = [
         check_sessions(records, stamps.min().date(), stamps.max().date()),
-        check_bars(snapshot, records, datetime.now(UTC)),
+        check_bars(snapshot, records),
         check_splits(splits),
         check_rows(records, datasets, rows),
         check_leaders(records, datasets, rows),

@@ -39,7 +39,7 @@ def check_rows(records: Records, datasets: Datasets, places: Sequence[Place]) ->
     """All 20 channels, and the target's date, are what can be rebuilt from what was usable at as_of."""
     findings: list[Finding] = []
     for place in places:
-        sample = datasets[place.split][place.index]
+        sample = datasets[place.split][place.number]
         clock, as_of, _ = moments(records, place.symbol, place.bar)
         target = clock.sessions[clock.number[records.bars[place.symbol][place.bar].day] + 1].day
         where = f"{place.symbol} {target} (known at {as_of:%m-%d %H:%M})"
@@ -59,7 +59,7 @@ def check_leaders(records: Records, datasets: Datasets, places: Sequence[Place])
     """No leader's value comes from a bar that closed after as_of, nor as_of after the target's open."""
     findings = []
     for place in places:
-        given = datasets[place.split][place.index]["events"][place.position].tolist()[FIRST_LEADER:]
+        given = datasets[place.split][place.number]["events"][place.position].tolist()[FIRST_LEADER:]
         clock, as_of, before = moments(records, place.symbol, place.bar)
         target = clock.sessions[clock.number[records.bars[place.symbol][place.bar].day] + 1]
         assert as_of <= target.opens, "the audit's own rule is broken"
@@ -88,7 +88,7 @@ def check_windows(records: Records, datasets: Datasets, places: Sequence[Place])
     """Bars are normalised by those closed at the as_of of the first scored position, and stamped right."""
     findings: list[Finding] = []
     for place in places:
-        window, sample = place.window, datasets[place.split][place.index]
+        window, sample = place.window, datasets[place.split][place.number]
         bars = records.bars[place.symbol][window.start : window.stop - 1]
         first_scored = int((sample["loss_weight"] > 0).nonzero()[0, 0])
         last_known = min(window.first_target - 1, window.start + first_scored)
@@ -114,7 +114,7 @@ def check_tokens(bundle: Bundle, datasets: Datasets, places: Sequence[Place]) ->
     """The token ids up to a position are what the tokenizer makes of the bars up to it alone."""
     findings = []
     for place in places:
-        sample = datasets[place.split][place.index]
+        sample = datasets[place.split][place.number]
         upto = place.position + 1
         made = _encode(bundle, sample, upto)
         for name, ids in zip(("s1_ids", "s2_ids"), made, strict=True):

@@ -13,10 +13,10 @@ from kronos_service.finetune.event_conditioned.windows import Window
 
 
 class Place(NamedTuple):
-    """One position: bar `bar` of a series, in window `index` of a split's dataset."""
+    """One position: bar `bar` of a series, in window `number` of a split's dataset."""
 
     split: str
-    index: int
+    number: int
     window: Window
     symbol: str
     bar: int
@@ -44,12 +44,19 @@ def scored_places(splits: Splits, symbols: Sequence[str]) -> list[Place]:
     """Every scored position of the symbols, in all splits."""
     places = []
     for split in splits.splits.values():
-        for index, window in enumerate(split.windows):
+        for number, window in enumerate(split.windows):
             symbol = splits.series[window.series].symbol
             if symbol in symbols:
                 bars = range(window.first_target - 1, window.stop - 1)
-                places += [Place(split.name, index, window, symbol, bar) for bar in bars]
+                places += [Place(split.name, number, window, symbol, bar) for bar in bars]
     return places
+
+
+def context_places(places: Sequence[Place], rng: Random) -> list[Place]:
+    """For each place, one of its window before the first scored one: inputs all the same."""
+    return [
+        place._replace(bar=rng.randrange(place.window.start, place.window.first_target)) for place in places
+    ]
 
 
 def draw_places(

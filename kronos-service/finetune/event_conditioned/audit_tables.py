@@ -39,8 +39,10 @@ def check_sessions(records: Records, first: date, last: date) -> Check:
     return Check("session times", looked_at, "sessions", findings)
 
 
-def check_bars(snapshot: Snapshot, records: Records, now: datetime) -> Check:
-    """Every bar of the snapshot belongs to a session, and that had closed."""
+def check_bars(snapshot: Snapshot, records: Records) -> Check:
+    """Every bar of the snapshot belongs to a session, and that had closed when it was read."""
+    said = (snapshot.manifest or {}).get("read_at")
+    now = datetime.fromisoformat(said) if said else datetime.now(UTC)
     findings = []
     for symbol, stamp in zip(snapshot.bars["symbol"], snapshot.bars["ts"], strict=True):
         clock = records.clock(symbol)

@@ -255,3 +255,18 @@ def test_an_unfinished_bar_of_today_in_the_snapshot_is_named(
     (found,) = (check for check in result.checks if check.findings)
     assert found.name == "finished bars"
     assert [finding.where for finding in found.findings] == [f"BTCUSDT {today.date()}"]
+
+
+def test_a_bar_that_closed_after_the_snapshot_was_read_is_named(
+    revised: Snapshot, bundle: Bundle, tmp_path: Path
+) -> None:
+    """BTCUSDT's day was not over then, nor were the sessions of the 29th and the 30th in New York."""
+    read_early = replace(
+        revised, manifest={**(revised.manifest or {}), "read_at": "2022-12-29T20:00:00+00:00"}
+    )
+    result = audited(read_early, bundle, tmp_path)
+    (found,) = (check for check in result.checks if check.findings)
+    named = {finding.where for finding in found.findings}
+    assert found.name == "finished bars"
+    assert {"BTCUSDT 2022-12-29", "SPY 2022-12-29", "SPY 2022-12-30"} <= named
+    assert not any("2022-12-28" in where for where in named)
