@@ -221,7 +221,7 @@ def _bars(file: Path, rows: pd.DataFrame, asset_class: pd.Series, maps: TableMap
     rows = _with_numbers(file, rows, FEATURES)
     where = f"{file.name}, ts"
     dated = []
-    for name, stamps in rows["ts"].groupby(rows["symbol"].map(asset_class).astype("str")):
+    for name, stamps in rows["ts"].groupby(rows["symbol"].map(asset_class).fillna("")):
         moments = read_stamps(
             stamps,
             where,

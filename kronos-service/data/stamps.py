@@ -124,7 +124,8 @@ def _refuse_outside(moments: pd.Series, days: pd.Series, asset_class: str, where
 
 
 def _text(raw: pd.Series) -> pd.Series:
-    return raw.astype("str").str.strip().where(raw.notna())
+    text: pd.Series = raw.astype("str").str.strip().where(raw.notna())
+    return text
 
 
 def _first_line(error: Exception) -> str:

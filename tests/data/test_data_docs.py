@@ -12,6 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from textwrap import dedent
 from threading import Thread
+from typing import Any
 
 import httpx
 import pytest
@@ -134,7 +135,7 @@ def test_the_export_over_http_runs_as_written(tmp_path: Path) -> None:
         "ohlcv_1d": tables["bars"].assign(ts=tables["bars"]["ts"].dt.strftime("%Y-%m-%dT%H:%M:%S+00:00")),
         "economic_calendar": tables["calendar"],
     }
-    plain = {n: t.astype(object).where(t.notna(), None).to_dict("records") for n, t in rows.items()}
+    plain: Any = {n: t.astype(object).where(t.notna(), None).to_dict("records") for n, t in rows.items()}
     fake = FakePostgrest(tables=plain, key="sb_secret_of_a_test")
     (command,) = OVER_HTTP
     with served(fake.transport()) as url:

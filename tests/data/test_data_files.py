@@ -254,7 +254,7 @@ def test_files_and_map_that_do_not_fit_are_refused(
     message: str,
 ) -> None:
     with pytest.raises(error, match=message) as caught:
-        read(tmp_path, maps(**tables), **texts)  # type: ignore[arg-type]
+        read(tmp_path, maps(**tables), **texts)
     assert "\n" not in str(caught.value)
 
 

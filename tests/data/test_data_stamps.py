@@ -1,6 +1,8 @@
 """A stamp gives the right session date or is refused, whatever zone is claimed for it."""
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -29,7 +31,7 @@ HALF_DAY = date(2024, 7, 3)
 
 def days(stamps: list[object], zone: str, asset_class: str = "us_equity") -> list[str]:
     moments = read_stamps(pd.Series(stamps), "file, ts", zone)
-    return session_days(moments, asset_class, "file, ts").dt.strftime("%Y-%m-%d").tolist()
+    return [f"{day:%Y-%m-%d}" for day in session_days(moments, asset_class, "file, ts")]
 
 
 @pytest.mark.parametrize(
@@ -163,7 +165,7 @@ def test_what_is_not_a_time_is_refused_with_its_value(value: object) -> None:
 
 
 def test_a_release_needs_a_time_of_day() -> None:
-    def refuse(values: list[object], at_midnight: bool) -> None:
+    def refuse(values: Sequence[Any], at_midnight: bool) -> None:
         raw = pd.Series(values)
         moments = read_stamps(raw, "f", NEW_YORK)
         refuse_bare_dates(raw, moments, pd.Series(at_midnight, index=raw.index), "f")
