@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -10,8 +11,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from kronos_service.data.snapshot import Snapshot
-from kronos_service.data.tables import some
+from kronos_service.data.manifest import read_manifest
+from kronos_service.data.tables import TABLES, some
 from kronos_service.events.calendar import read_calendar
 from kronos_service.events.sessions import Times, sessions
 from kronos_service.events.surprises import MIN_EARLIER, find_surprises
@@ -52,14 +53,25 @@ class Coverage:
         return self.symbols[self.symbols["symbol"].isin(LEADERS) & (self.symbols["behind"] > 0)]
 
 
-def coverage(snapshot: Snapshot) -> Coverage:
-    """Count what a snapshot holds; reads nothing and changes nothing."""
-    bars, calendar = snapshot.bars, snapshot.calendar[snapshot.calendar["currency"] == CURRENCY]
-    symbols = _symbols(snapshot)
+def read_coverage(directory: str | Path) -> Coverage:
+    """`coverage` of a snapshot just written; of the bars only the keys are read, since there are many."""
+    tables = read_manifest(Path(directory))["tables"]
+    files = {name: Path(directory) / str(tables[name]["file"]) for name in TABLES}
+    return coverage(
+        pd.read_parquet(files["symbols"]),
+        pd.read_parquet(files["ohlcv_1d"], columns=["symbol", "ts"]),
+        pd.read_parquet(files["economic_calendar"]),
+    )
+
+
+def coverage(symbol_rows: pd.DataFrame, bars: pd.DataFrame, calendar_rows: pd.DataFrame) -> Coverage:
+    """Count what the typed tables of a snapshot hold (see `tables`); of the bars symbol and ts are enough."""
+    calendar = calendar_rows[calendar_rows["currency"] == CURRENCY]
+    symbols = _symbols(symbol_rows, bars)
     present = set(symbols.loc[symbols["bars"] > 0, "symbol"])
     return Coverage(
         bars=len(bars),
-        calendar_rows=len(snapshot.calendar),
+        calendar_rows=len(calendar_rows),
         first=bars["ts"].min().date(),
         last=bars["ts"].max().date(),
         reach=None if calendar.empty else calendar["release_at"].max().date(),
@@ -82,9 +94,9 @@ def find_backfilled(calendar: pd.DataFrame) -> pd.DataFrame:
     return rows[late & (is_first | is_first_actual)].sort_index()
 
 
-def print_coverage(snapshot: Snapshot, console: Console | None = None) -> None:
-    """Print `coverage` as tables, with a line for whatever needs a look (default: to standard output)."""
-    show, found = (console or Console()).print, coverage(snapshot)
+def print_coverage(found: Coverage, console: Console | None = None) -> None:
+    """Print the figures as tables, with a line for whatever needs a look (default: to standard output)."""
+    show = (console or Console()).print
     show(_class_table(found))
     gaps = found.symbols[found.symbols["missing"] > 0].sort_values("missing", ascending=False, kind="stable")
     if gaps.empty:
@@ -126,10 +138,10 @@ def findings(found: Coverage) -> list[str]:
     return lines
 
 
-def _symbols(snapshot: Snapshot) -> pd.DataFrame:
-    dates = {str(name): _days(rows) for name, rows in snapshot.bars.groupby("symbol")["ts"]}
-    asset_class = dict(zip(snapshot.symbols["symbol"], snapshot.symbols["asset_class"], strict=True))
-    first, last = snapshot.bars["ts"].min().date(), snapshot.bars["ts"].max().date()
+def _symbols(symbol_rows: pd.DataFrame, bars: pd.DataFrame) -> pd.DataFrame:
+    dates = {str(name): _days(rows) for name, rows in bars.groupby("symbol")["ts"]}
+    asset_class = dict(zip(symbol_rows["symbol"], symbol_rows["asset_class"], strict=True))
+    first, last = bars["ts"].min().date(), bars["ts"].max().date()
     tables = {name: sessions(name, first, last) for name in set(asset_class.values())}
     # The last close in the snapshot is its present: a session that ends later is not behind yet.
     present = max(

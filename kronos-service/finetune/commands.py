@@ -94,8 +94,7 @@ class ExportConfig:
 
 def export(argv: Sequence[str]) -> None:
     """Read candles and calendar from Supabase, PostgreSQL or plain tables into a validated snapshot."""
-    from kronos_service.data.coverage import print_coverage
-    from kronos_service.data.snapshot import read_tables
+    from kronos_service.data.coverage import print_coverage, read_coverage
     from kronos_service.finetune.export_training_data import export as run
 
     config = parse(ExportConfig, argv, prog=f"{PROGRAM} export", description=_help(export))
@@ -109,7 +108,7 @@ def export(argv: Sequence[str]) -> None:
             resume=config.resume,
         )
     sys.stdout.write("\n".join(summary.lines()) + "\n")
-    print_coverage(read_tables(config.out))
+    print_coverage(read_coverage(config.out))
 
 
 def _source(config: ExportConfig) -> "AbstractContextManager[Source]":

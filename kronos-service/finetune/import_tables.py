@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
-from kronos_service.data.coverage import print_coverage
+from kronos_service.data.coverage import print_coverage, read_coverage
 from kronos_service.data.files import read_files
-from kronos_service.data.snapshot import read_tables
 from kronos_service.data.table_map import TableMaps, read_maps
 from kronos_service.finetune.export_training_data import ExportSummary, export
 from kronos_service.finetune.options import option, require
@@ -50,5 +49,5 @@ def import_tables(config: ImportConfig) -> ExportSummary:
     on_bad_row = cast(Literal["fail", "drop"], config.on_bad_row)
     summary = export(source, config.out, on_bad_row=on_bad_row)
     sys.stdout.write("\n".join([*summary.lines(), *source.notes]) + "\n")
-    print_coverage(read_tables(config.out))
+    print_coverage(read_coverage(config.out))
     return summary

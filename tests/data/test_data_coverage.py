@@ -2,6 +2,7 @@
 
 import io
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,11 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
-from small_tables import Tables, small_tables
+from small_tables import NOW, WINDOW, Tables, small_tables
 
-from kronos_service.data.coverage import coverage, find_backfilled, findings, print_coverage
+from kronos_service.data.coverage import (
+    Coverage,
+    coverage,
+    find_backfilled,
+    findings,
+    print_coverage,
+    read_coverage,
+)
 from kronos_service.data.sample import sample_snapshot_path
-from kronos_service.data.snapshot import Snapshot, read_tables
+from kronos_service.data.snapshot import read_tables, write_snapshot
 from kronos_service.data.tables import bar_table, calendar_table, symbol_table
 from kronos_service.events.encoder import EventEncoder
 from kronos_service.events.sessions import sessions
@@ -21,15 +29,9 @@ from kronos_service.events.taxonomy import EVENT_TYPES, SURPRISE
 from kronos_shared.candles import LEADERS
 
 
-def snapshot(tables: Tables) -> Snapshot:
-    return Snapshot(
-        name="small",
-        symbols=symbol_table(tables["symbols"]),
-        bars=bar_table(tables["bars"]),
-        calendar=calendar_table(tables["calendar"]),
-        sha256="",
-        manifest=None,
-    )
+def covered(tables: Tables) -> Coverage:
+    bars = bar_table(tables["bars"])[["symbol", "ts"]]
+    return coverage(symbol_table(tables["symbols"]), bars, calendar_table(tables["calendar"]))
 
 
 def without(tables: Tables, symbol: str, *days: str) -> Tables:
@@ -49,14 +51,14 @@ def row_of(frame: pd.DataFrame, column: str, value: str) -> pd.Series:
     return frame.iloc[position]
 
 
-def printed(given: Snapshot) -> str:
+def printed(given: Coverage) -> str:
     screen = io.StringIO()
     print_coverage(given, Console(file=screen, width=80))
     return screen.getvalue()
 
 
 def test_a_whole_market_has_no_gaps_and_its_counts_are_those_of_the_calendars() -> None:
-    found = coverage(snapshot(small_tables()))
+    found = covered(small_tables())
     sizes = dict(zip(found.symbols["symbol"], found.symbols["bars"], strict=True))
     assert sizes == {"BTCUSDT": 31, "DXY": 23, "SPY": 21, "VIX": 21}  # January 2024: two NYSE holidays
     assert found.bars == 96
@@ -67,11 +69,11 @@ def test_a_whole_market_has_no_gaps_and_its_counts_are_those_of_the_calendars() 
 
 def test_a_gap_is_a_session_without_a_bar_and_no_weekend_or_holiday() -> None:
     """12 January 2024 was a Friday, 15 January Martin Luther King's day: the run is Friday and Tuesday."""
-    found = coverage(snapshot(without(small_tables(), "SPY", "2024-01-12", "2024-01-16", "2024-01-24")))
+    found = covered(without(small_tables(), "SPY", "2024-01-12", "2024-01-16", "2024-01-24"))
     spy = row_of(found.symbols, "symbol", "SPY")
     assert (spy["bars"], spy["missing"], spy["longest"], spy["behind"]) == (18, 3, 2, 0)
     assert (spy["first"], spy["last"]) == (pd.Timestamp("2024-01-02"), pd.Timestamp("2024-01-31"))
-    crypto = coverage(snapshot(without(small_tables(), "BTCUSDT", "2024-01-13", "2024-01-14")))
+    crypto = covered(without(small_tables(), "BTCUSDT", "2024-01-13", "2024-01-14"))
     assert row_of(crypto.symbols, "symbol", "BTCUSDT")["longest"] == 2
 
 
@@ -80,7 +82,7 @@ def test_a_gap_is_a_session_without_a_bar_and_no_weekend_or_holiday() -> None:
 def test_bars_missing_and_behind_add_up_to_the_sessions_whatever_is_left_out(gone: set[int]) -> None:
     """SPY's 21 sessions: those before its first bar are not counted as gaps."""
     days = sessions("us_equity", date(2024, 1, 1), date(2024, 1, 31)).dates.astype(str)
-    found = coverage(snapshot(without(small_tables(), "SPY", *days[sorted(gone)])))
+    found = covered(without(small_tables(), "SPY", *days[sorted(gone)]))
     spy = row_of(found.symbols, "symbol", "SPY")
     first, last = min(set(range(21)) - gone), max(set(range(21)) - gone)
     assert spy["bars"] + spy["missing"] + spy["behind"] == 21 - first
@@ -90,22 +92,22 @@ def test_bars_missing_and_behind_add_up_to_the_sessions_whatever_is_left_out(gon
 
 def test_a_leader_that_ends_early_is_stale_and_one_whose_session_is_still_open_is_not() -> None:
     late = without(small_tables(), "SPY", "2024-01-30", "2024-01-31")
-    found = coverage(snapshot(late))
+    found = covered(late)
     assert found.stale_leaders[["symbol", "behind"]].to_numpy().tolist() == [["SPY", 2]]
     assert "leader SPY is stale: its last bar is 2024-01-29, sessions behind: 2" in findings(found)
     # On Saturday the 27th only crypto trades: nobody else is behind a bar that closes then.
     bars = small_tables()["bars"]
     friday = bars[(bars["ts"] <= "2024-01-27T00:00:00Z")]
-    assert coverage(snapshot(small_tables() | {"bars": friday})).stale_leaders.empty
+    assert covered(small_tables() | {"bars": friday}).stale_leaders.empty
     # SPY's bar of the 31st closes at 21:00 UTC, before VIX's at 21:15 and bitcoin's at midnight.
     spy_first = bars[(bars["symbol"] == "SPY") | (bars["ts"] < "2024-01-31T00:00:00Z")]
-    stale = coverage(snapshot(small_tables() | {"bars": spy_first})).stale_leaders
+    stale = covered(small_tables() | {"bars": spy_first}).stale_leaders
     assert stale.empty
 
 
 def test_a_missing_leader_and_a_symbol_without_bars_are_said() -> None:
     tables = small_tables()
-    lines = findings(coverage(snapshot(tables | {"bars": tables["bars"][tables["bars"]["symbol"] != "VIX"]})))
+    lines = findings(covered(tables | {"bars": tables["bars"][tables["bars"]["symbol"] != "VIX"]}))
     assert "leader VIX has no bars; event-lora needs all of BTCUSDT, SPY, DXY, VIX" in lines
     assert "1 symbol without bars: VIX" in lines
 
@@ -119,7 +121,7 @@ def test_surprises_are_those_the_encoder_would_place() -> None:
         ("cpi:12", "cpi", "2024-12-10T13:30:00Z", None, 3.0, None),
         ("cpi:3", "cpi", "2024-03-10T13:30:00Z", 3.5, 3.0, "2024-04-10T12:00:00Z"),
     )
-    found = coverage(snapshot(small_tables() | {"calendar": calendar}))
+    found = covered(small_tables() | {"calendar": calendar})
     cpi = row_of(found.event_types, "event_type", "cpi")
     assert (cpi["events"], cpi["surprises"], cpi["scored"], cpi["backfilled"]) == (12, 10, 2, 0)
     assert (cpi["first"].month, cpi["last"].month) == (1, 12)
@@ -130,7 +132,7 @@ def test_surprises_are_those_the_encoder_would_place() -> None:
 def test_on_the_sample_the_scored_surprises_are_those_in_the_channel() -> None:
     """Every scored surprise sits at a bar of a symbol that trades all the time, unless several share one."""
     sample = read_tables(sample_snapshot_path())
-    types = coverage(sample).event_types
+    types = read_coverage(sample_snapshot_path()).event_types
     bars = sample.bars[sample.bars["symbol"] == "BTCUSDT"]
     scored = 0
     for event_type, count in zip(types["event_type"], types["scored"], strict=True):
@@ -167,7 +169,7 @@ def test_backfilled_rows_are_first_words_long_after_the_release_and_no_revisions
     assert found["actual"].tolist() == [1.0, 1.0]
     shuffled = find_backfilled(calendar.sample(frac=1, random_state=0))
     assert set(shuffled.index) == set(found.index)
-    types = coverage(snapshot(small_tables() | {"calendar": calendar}))
+    types = covered(small_tables() | {"calendar": calendar})
     assert "2 calendar rows were first seen more than 7 days" in " ".join(findings(types))
 
 
@@ -179,13 +181,13 @@ def test_a_calendar_that_reaches_less_than_ten_days_past_the_bars_is_said(
     last_release: str, said: bool
 ) -> None:
     calendar = releases(("a", "cpi", last_release, None, None, None))
-    lines = findings(coverage(snapshot(small_tables() | {"calendar": calendar})))
+    lines = findings(covered(small_tables() | {"calendar": calendar}))
     assert any("cannot be trained on" in line for line in lines) == said
 
 
 def test_other_currencies_are_rows_but_no_events() -> None:
     calendar = releases(("a", "moon_phase", "2024-03-09T13:30:00Z", 1.0, 1.0, None)).assign(currency="EUR")
-    found = coverage(snapshot(small_tables() | {"calendar": calendar}))
+    found = covered(small_tables() | {"calendar": calendar})
     assert (found.calendar_rows, found.reach, found.event_types["events"].sum()) == (1, None, 0)
     assert "the calendar has no USD releases" in findings(found)
 
@@ -193,14 +195,14 @@ def test_other_currencies_are_rows_but_no_events() -> None:
 def test_what_is_printed_fits_eighty_columns_and_lists_the_worst_gaps_first() -> None:
     tables = without(small_tables(), "SPY", "2024-01-12", "2024-01-16")
     tables = without(tables, "VIX", "2024-01-10")
-    shown = printed(snapshot(tables))
+    shown = printed(covered(tables))
     tables_only = [line for line in shown.splitlines() if not line.startswith("warning")]
     assert max(map(len, tables_only)) <= 80
     gaps = shown[shown.index("Gaps") :]
     assert gaps.index("SPY") < gaps.index("VIX")
     assert "no gaps" not in shown
     assert "never seen: fomc_rate_decision" in " ".join(shown.split())
-    assert "no gaps" in printed(snapshot(small_tables()))
+    assert "no gaps" in printed(covered(small_tables()))
 
 
 def test_with_many_symbols_the_rest_of_the_gaps_are_summed_up() -> None:
@@ -212,4 +214,13 @@ def test_with_many_symbols_the_rest_of_the_gaps_are_summed_up() -> None:
     tables |= {"bars": pd.concat([tables["bars"], more]), "symbols": pd.concat([tables["symbols"], symbols])}
     for name in names:
         tables = without(tables, name, "2024-01-10")
-    assert "8 more" in printed(snapshot(tables))
+    assert "8 more" in printed(covered(tables))
+
+
+def test_a_snapshot_on_disk_is_read_by_its_keys_to_the_same_figures(tmp_path: Path) -> None:
+    tables = without(small_tables(), "SPY", "2024-01-12")
+    write_snapshot(tmp_path / "s", **tables, window=WINDOW, source="a test", now=NOW)
+    found, expected = read_coverage(tmp_path / "s"), covered(tables)
+    assert (found.bars, found.calendar_rows, found.reach) == (95, 4, date(2024, 2, 13))
+    pd.testing.assert_frame_equal(found.symbols, expected.symbols)
+    pd.testing.assert_frame_equal(found.event_types, expected.event_types)
