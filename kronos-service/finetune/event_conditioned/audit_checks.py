@@ -12,13 +12,14 @@ from kronos_service.events.taxonomy import CHANNELS
 from kronos_service.finetune.event_conditioned.audit_findings import Check, Finding
 from kronos_service.finetune.event_conditioned.audit_places import Place
 from kronos_service.finetune.event_conditioned.audit_rebuild import (
+    Moment,
     Value,
     leader_move,
-    moments,
+    moment,
     rebuild_row,
     rebuild_window,
 )
-from kronos_service.finetune.event_conditioned.audit_records import Records, closed_bars
+from kronos_service.finetune.event_conditioned.audit_records import Bar, Records, closed_bars
 from kronos_service.finetune.event_conditioned.audit_scramble import changed_inputs
 from kronos_service.finetune.event_conditioned.dataset import EventConditionedDataset, Sample
 from kronos_service.model.factory import Bundle
@@ -40,18 +41,14 @@ def check_rows(records: Records, datasets: Datasets, places: Sequence[Place]) ->
     findings: list[Finding] = []
     for place in places:
         sample = datasets[place.split][place.number]
-        clock, as_of, _ = moments(records, place.symbol, place.bar)
-        target = clock.sessions[clock.number[records.bars[place.symbol][place.bar].day] + 1].day
-        where = f"{place.symbol} {target} (known at {as_of:%m-%d %H:%M})"
+        now = moment(records, place.symbol, place.bar)
+        where = f"{place.symbol} {now.target.day} (known at {now.as_of:%m-%d %H:%M})"
         dated = sample["target_dates"][place.position].item()
-        if sample["loss_weight"][place.position] > 0 and dated != target:
-            findings.append(Finding(where, "target", str(target), str(dated)))
+        if sample["loss_weight"][place.position] > 0 and dated != now.target.day:
+            findings.append(Finding(where, "target", str(now.target.day), str(dated)))
+        expected = rebuild_row(records, place.symbol, place.bar)
         given = sample["events"][place.position].tolist()
-        for name, value, got in zip(
-            CHANNELS, rebuild_row(records, place.symbol, place.bar), given, strict=True
-        ):
-            if not value.agrees(got):
-                findings.append(_differs(where, name, value, got))
+        findings += _differences(where, CHANNELS, expected, given)
     return Check("event channels", len(places), "rows of 20", findings)
 
 
@@ -60,28 +57,32 @@ def check_leaders(records: Records, datasets: Datasets, places: Sequence[Place])
     findings = []
     for place in places:
         given = datasets[place.split][place.number]["events"][place.position].tolist()[FIRST_LEADER:]
-        clock, as_of, before = moments(records, place.symbol, place.bar)
-        target = clock.sessions[clock.number[records.bars[place.symbol][place.bar].day] + 1]
-        assert as_of <= target.opens, "the audit's own rule is broken"
-        for leader, got in zip(LEADERS, given, strict=True):
-            if leader_move(records, leader, as_of, before).agrees(got):
-                continue
-            bars = records.bars[leader]
-            usable = len(closed_bars(bars, as_of))
-            for shift in range(1, LOOK_AHEAD + 1):
-                if got and leader_move(records, leader, as_of, before, shift).agrees(got):
-                    source = bars[usable - 1 + shift]
-                    findings.append(
-                        Finding(
-                            f"{place.symbol} {target.day} (opens {target.opens:%m-%d %H:%M})",
-                            f"{leader}'s bar",
-                            f"closed by {as_of:%Y-%m-%d %H:%M}",
-                            f"the bar of {source.day}, closed {source.closes:%Y-%m-%d %H:%M}",
-                        )
+        now = moment(records, place.symbol, place.bar)
+        assert now.as_of <= now.target.opens, "the audit's own rule is broken"
+        for leader, value in zip(LEADERS, given, strict=True):
+            source = _later_source(records, leader, now, value)
+            if source is not None:
+                findings.append(
+                    Finding(
+                        f"{place.symbol} {now.target.day} (opens {now.target.opens:%m-%d %H:%M})",
+                        f"{leader}'s bar",
+                        f"closed by {now.as_of:%Y-%m-%d %H:%M}",
+                        f"the bar of {source.day}, closed {source.closes:%Y-%m-%d %H:%M}",
                     )
-                    break
-    looked_at = len(places) * len(LEADERS)
-    return Check("leaders before targets", looked_at, "values", findings)
+                )
+    return Check("leaders before targets", len(places) * len(LEADERS), "values", findings)
+
+
+def _later_source(records: Records, leader: str, now: Moment, value: float) -> Bar | None:
+    """The bar that closed too late and gives the value; None if those closed in time do, or none does."""
+    if value == 0 or leader_move(records, leader, now).agrees(value):
+        return None
+    bars = records.bars[leader]
+    usable = len(closed_bars(bars, now.as_of))
+    for shift, bar in enumerate(bars[usable : usable + LOOK_AHEAD], start=1):
+        if leader_move(records, leader, now, shift).agrees(value):
+            return bar
+    return None
 
 
 def check_windows(records: Records, datasets: Datasets, places: Sequence[Place]) -> Check:
@@ -92,17 +93,13 @@ def check_windows(records: Records, datasets: Datasets, places: Sequence[Place])
         bars = records.bars[place.symbol][window.start : window.stop - 1]
         first_scored = int((sample["loss_weight"] > 0).nonzero()[0, 0])
         last_known = min(window.first_target - 1, window.start + first_scored)
-        _, as_of, _ = moments(records, place.symbol, last_known)
+        as_of = moment(records, place.symbol, last_known).as_of
         expected = rebuild_window(bars, closed_bars(bars, as_of))
         for bar, stamp, values, given in zip(
             bars, sample["stamps"].tolist(), expected, sample["ohlcv"].tolist(), strict=True
         ):
             where = f"{place.symbol} {bar.day} (statistics to {as_of:%Y-%m-%d})"
-            findings += [
-                _differs(where, name, value, got)
-                for name, value, got in zip(FEATURES, values, given, strict=True)
-                if not value.agrees(got)
-            ]
+            findings += _differences(where, FEATURES, values, given)
             calendar_stamp = [0, 0, bar.day.weekday(), bar.day.day, bar.day.month]
             if stamp != calendar_stamp:
                 what = "stamp (" + ", ".join(STAMPS) + ")"
@@ -137,7 +134,7 @@ def check_scramble(
     """With another future the inputs up to a position are the same, to the bit."""
     findings = []
     for number, place in enumerate(places):
-        _, as_of, _ = moments(records, place.symbol, place.bar)
+        as_of = moment(records, place.symbol, place.bar).as_of
         for name in changed_inputs(snapshot, records, bundle, place, seed + number):
             day = records.bars[place.symbol][place.bar].day
             findings.append(
@@ -158,5 +155,11 @@ def _encode(bundle: Bundle, sample: Sample, upto: int) -> tuple[torch.Tensor, ..
     return tuple(one[0].cpu() for one in ids)
 
 
-def _differs(where: str, what: str, value: Value, given: float) -> Finding:
-    return Finding(where, what, f"{value.value:.6g}", f"{given:.6g}")
+def _differences(
+    where: str, names: Sequence[str], expected: Sequence[Value], given: Sequence[float]
+) -> list[Finding]:
+    return [
+        Finding(where, name, f"{value.value:.6g}", f"{got:.6g}")
+        for name, value, got in zip(names, expected, given, strict=True)
+        if not value.agrees(got)
+    ]

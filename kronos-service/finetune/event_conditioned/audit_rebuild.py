@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from kronos_service.events.taxonomy import EVENT_TYPES, FAMILIES
-from kronos_service.finetune.event_conditioned.audit_clock import Clock
+from kronos_service.finetune.event_conditioned.audit_clock import Clock, Session
 from kronos_service.finetune.event_conditioned.audit_records import (
     Bar,
     Records,
@@ -30,6 +30,16 @@ SAME: Final = 1e-9
 ROUNDING: Final = 1e-14
 """Relative error that the order of a float64 sum may leave."""
 CLOSE: Final = FEATURES.index("close")
+
+
+class Moment(NamedTuple):
+    """Where a position stands in time: its as_of, that of the bar before it (of the session before the first
+    bar), and the session it is about.
+    """
+
+    as_of: datetime
+    before: datetime
+    target: Session
 
 
 class Surprise(NamedTuple):
@@ -53,40 +63,37 @@ class Value(NamedTuple):
 
 def rebuild_row(records: Records, symbol: str, number: int) -> list[Value]:
     """The 20 channels at bar `number` of a symbol, about the session after it."""
-    clock, as_of, before = moments(records, symbol, number)
-    target = clock.number[records.bars[symbol][number].day] + 1
-    known = known_releases(records.releases, as_of)
-    families, days_until = _schedule(known, clock, target)
+    now, clock = moment(records, symbol, number), records.clock(symbol)
+    known = known_releases(records.releases, now.as_of)
+    families, days_until = _schedule(known, clock, clock.number[now.target.day])
     return [
         *map(Value, families),
-        _surprise(known, before),
+        _surprise(known, now.before),
         Value(days_until),
-        *(leader_move(records, leader, as_of, before) for leader in LEADERS),
+        *(leader_move(records, leader, now) for leader in LEADERS),
     ]
 
 
-def moments(records: Records, symbol: str, number: int) -> tuple[Clock, datetime, datetime]:
-    """The symbol's clock, the as_of of a bar, and that of the bar before it (of the session before the
-    first).
-    """
+def moment(records: Records, symbol: str, number: int) -> Moment:
+    """What position `number` of a symbol's bars is about, and until when it may know things."""
     clock, bars = records.clock(symbol), records.bars[symbol]
     session = clock.number[bars[number].day]
     session_before = clock.number[bars[number - 1].day] if number > 0 else session - 1
-    return clock, clock.as_of(session), clock.as_of(session_before)
+    return Moment(clock.as_of(session), clock.as_of(session_before), clock.sessions[session + 1])
 
 
-def leader_move(records: Records, leader: str, as_of: datetime, before: datetime, shift: int = 0) -> Value:
-    """A leader's move from its last close known at `before` to its last known at `as_of`, over its spread.
+def leader_move(records: Records, leader: str, now: Moment, shift: int = 0) -> Value:
+    """A leader's move from its last close known before to its last known now, over its spread.
 
     `shift` looks so many bars too far ahead: what a leak would give.
     """
     bars = records.bars[leader]
-    now, then = (bars[: len(closed_bars(bars, moment)) + shift] for moment in (as_of, before))
-    if len(now) == len(then) or len(then) < 61:
+    until, then = (bars[: len(closed_bars(bars, limit)) + shift] for limit in (now.as_of, now.before))
+    if len(until) == len(then) or len(then) < 61:
         return Value(0.0)
     logs = [math.log(bar.values[CLOSE]) for bar in then[-61:]]
     sigma = _spread([later - earlier for earlier, later in pairwise(logs)])
-    move = math.log(now[-1].values[CLOSE]) - logs[-1]
+    move = math.log(until[-1].values[CLOSE]) - logs[-1]
     return _score(move, sigma, error=ROUNDING * (abs(logs[-1]) + 1))
 
 

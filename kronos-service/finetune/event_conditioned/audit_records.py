@@ -86,11 +86,6 @@ def known_releases(releases: Sequence[Release], as_of: datetime) -> list[Release
     return known
 
 
-def bar_number(bars: Sequence[Bar], day: date) -> int:
-    """The place of a date among a symbol's bars."""
-    return next(number for number, bar in enumerate(bars) if bar.day == day)
-
-
 def _bars(rows: pd.DataFrame, clock: Clock) -> list[Bar]:
     bars = []
     columns = [rows[name].tolist() for name in FEATURES]

@@ -12,7 +12,7 @@ import torch
 
 from kronos_service.data.snapshot import Snapshot
 from kronos_service.finetune.event_conditioned.audit_places import Place
-from kronos_service.finetune.event_conditioned.audit_rebuild import moments
+from kronos_service.finetune.event_conditioned.audit_rebuild import moment
 from kronos_service.finetune.event_conditioned.audit_records import Records
 from kronos_service.finetune.event_conditioned.dataset import EventConditionedDataset, Sample
 from kronos_service.finetune.event_conditioned.series import build_series
@@ -30,7 +30,7 @@ def changed_inputs(
 ) -> list[str]:
     """The inputs that differ, at or before the place, between the snapshot and one with another future."""
     known = only(snapshot, [place.symbol])
-    _, as_of, _ = moments(records, place.symbol, place.bar)
+    as_of = moment(records, place.symbol, place.bar).as_of
     first = _one_window(known, bundle, place)
     other = _one_window(scramble(known, records, as_of, seed), bundle, place)
     upto = place.position + 1
@@ -81,28 +81,28 @@ def _other_bars(
 def _other_calendar(calendar: pd.DataFrame, as_of: datetime, rng: np.random.Generator) -> pd.DataFrame:
     """Releases only move later, so that the calendar reaches as far as before."""
     calendar = calendar.copy()
-    moment = pd.Timestamp(as_of).as_unit("ns")
-    unseen = (calendar["first_seen_at"] > moment).to_numpy()
-    unpublished = (calendar[["release_at", "first_seen_at"]].max(axis=1) >= moment).to_numpy()
+    limit = pd.Timestamp(as_of).as_unit("ns")
+    unseen = (calendar["first_seen_at"] > limit).to_numpy()
+    unpublished = (calendar[["release_at", "first_seen_at"]].max(axis=1) >= limit).to_numpy()
     for column in ("actual", "forecast"):
         calendar.loc[unpublished, column] = rng.normal(0, 100, int(unpublished.sum()))
     calendar.loc[unseen, "release_at"] += pd.to_timedelta(rng.integers(0, 72, int(unseen.sum())), unit="h")
     calendar.loc[unseen, "impact"] = rng.choice(["high", "medium", "low"], int(unseen.sum()))
-    return pd.concat([calendar, *_too_late(calendar, moment, rng)], ignore_index=True)
+    return pd.concat([calendar, *_too_late(calendar, limit, rng)], ignore_index=True)
 
 
-def _too_late(calendar: pd.DataFrame, moment: pd.Timestamp, rng: np.random.Generator) -> list[pd.DataFrame]:
-    """Events announced, and events revised or moved, within the two hours after the moment."""
+def _too_late(calendar: pd.DataFrame, limit: pd.Timestamp, rng: np.random.Generator) -> list[pd.DataFrame]:
+    """Events announced, and events revised or moved, within the two hours after the limit."""
     usd = calendar[calendar["currency"] == "USD"].drop_duplicates("event_id")
-    soon = usd[(usd["release_at"] - moment).abs() < timedelta(days=20)]
+    soon = usd[(usd["release_at"] - limit).abs() < timedelta(days=20)]
     made = []
     for number, rows in enumerate((usd, soon)):
         drawn = rows.sample(min(INSERTED, len(rows)), random_state=rng)
-        seen = moment + pd.to_timedelta(rng.integers(1, 120, len(drawn)) * 60 + number, unit="s")
+        seen = limit + pd.to_timedelta(rng.integers(1, 120, len(drawn)) * 60 + number, unit="s")
         made.append(
             drawn.assign(
                 impact="high",
-                release_at=moment + pd.to_timedelta(rng.integers(-48, 96, len(drawn)), unit="h"),
+                release_at=limit + pd.to_timedelta(rng.integers(-48, 96, len(drawn)), unit="h"),
                 actual=rng.normal(0, 100, len(drawn)),
                 forecast=0.0,
                 first_seen_at=seen,

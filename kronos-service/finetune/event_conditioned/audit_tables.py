@@ -25,17 +25,10 @@ def check_sessions(records: Records, first: date, last: date) -> Check:
         looked_at += len(own)
         for session in own:
             expected = [session.opens, session.closes, clock.as_of(clock.number[session.day])]
-            if given.get(session.day) != expected:
-                where = f"{asset_class} {session.day}"
-                shown = given.get(session.day)
-                findings.append(
-                    Finding(
-                        where,
-                        "open, close, as_of (UTC)",
-                        _hours(expected),
-                        _hours(shown) if shown else "no session",
-                    )
-                )
+            got = given.get(session.day, [])
+            if got != expected:
+                where, what = f"{asset_class} {session.day}", "open, close, as_of (UTC)"
+                findings.append(Finding(where, what, _hours(expected), _hours(got) or "no session"))
     return Check("session times", looked_at, "sessions", findings)
 
 

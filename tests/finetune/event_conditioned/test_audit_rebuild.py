@@ -17,6 +17,7 @@ from kronos_service.finetune.event_conditioned.audit_clock import Clock, make_cl
 from kronos_service.finetune.event_conditioned.audit_rebuild import (
     Value,
     leader_move,
+    moment,
     rebuild_row,
     rebuild_window,
 )
@@ -59,10 +60,13 @@ def records(*releases: Release) -> Records:
     )
 
 
+def bar_number(world: Records, symbol: str, day: str) -> int:
+    return [bar.day.isoformat() for bar in world.bars[symbol]].index(day)
+
+
 def row_at(world: Records, day: str, symbol: str = "ABC") -> dict[str, float]:
     """What is known on the evening of the day, by channel."""
-    number = [bar.day.isoformat() for bar in world.bars[symbol]].index(day)
-    values = rebuild_row(world, symbol, number)
+    values = rebuild_row(world, symbol, bar_number(world, symbol, day))
     return {name: value.value for name, value in zip(CHANNELS, values, strict=True)}
 
 
@@ -140,9 +144,12 @@ def test_a_leader_moves_by_the_bars_that_closed_in_between() -> None:
     sigma = statistics.stdev(b - a for a, b in pairwise(logs))
     expected = (math.log(closed[-1].values[3]) - logs[-1]) / sigma
     assert row_at(world, "2021-12-10")["leader_btcusdt"] == pytest.approx(expected)
-    moments = utc("2021-12-10 22:00"), utc("2021-12-09 22:00")
-    assert leader_move(world, "BTCUSDT", *moments).value == pytest.approx(expected)
-    assert leader_move(world, "BTCUSDT", *moments, shift=1).value != pytest.approx(expected)
+    evening = moment(world, "ABC", bar_number(world, "ABC", "2021-12-10"))
+    assert evening.as_of == utc("2021-12-10 22:00")
+    assert evening.before == utc("2021-12-09 22:00")
+    assert evening.target.day == date(2021, 12, 13)
+    assert leader_move(world, "BTCUSDT", evening).value == pytest.approx(expected)
+    assert leader_move(world, "BTCUSDT", evening, shift=1).value != pytest.approx(expected)
 
 
 def test_a_leader_with_too_little_history_or_no_new_bar_is_zero() -> None:
@@ -153,8 +160,8 @@ def test_a_leader_with_too_little_history_or_no_new_bar_is_zero() -> None:
 
 
 def test_windows_are_scored_by_their_history_alone() -> None:
-    moment = utc("2021-01-01 00:00")
-    made = [Bar(moment.date() + timedelta(n), moment, (float(n),) * 6) for n in (1, 3, 8)]
+    start = utc("2021-01-01 00:00")
+    made = [Bar(start.date() + timedelta(n), start, (float(n),) * 6) for n in (1, 3, 8)]
     z = [[value.value for value in row] for row in rebuild_window(made, made[:2])]
     assert z[0] == pytest.approx([-1 / (1 + 1e-5)] * 6)
     assert z[2] == [5.0] * 6
