@@ -99,7 +99,8 @@ def _parsed(text: pd.Series, zone: str, time_format: str | None) -> pd.Series:
     else:
         own_zone = text.notna() & ("%z" in time_format)
     local, form = text.notna() & ~own_zone, time_format or "ISO8601"
-    moments = pd.Series(pd.NaT, index=text.index, dtype="datetime64[ns, UTC]").dt.tz_convert(zone)
+    nothing = pd.Series(pd.NaT, index=text.index, dtype="datetime64[ns, UTC]")
+    moments: pd.Series = nothing.dt.tz_convert(zone)
     if own_zone.any():
         moments[own_zone] = pd.to_datetime(text[own_zone], format=form, utc=True).dt.tz_convert(zone)
     if local.any():
@@ -118,8 +119,8 @@ def _refuse_outside(moments: pd.Series, days: pd.Series, asset_class: str, where
         first = moments[outside].iloc[0]
         raise StampError(
             f"{where}: {int(outside.sum())} stamps are neither midnight nor within the {asset_class} session "
-            f"of their date, the first {first.isoformat()}: set ohlcv.time_zone to the zone in which they "
-            'are midnight, for one asset class alone by time_zone = { crypto = "UTC" }'
+            f"of their date, the first {first.isoformat()}: set ohlcv.time_zone to the zone in which they are "
+            f'midnight, for this asset class alone as in time_zone = {{ {asset_class} = "UTC" }}'
         )
 
 
