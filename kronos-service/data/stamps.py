@@ -119,8 +119,8 @@ def _refuse_outside(moments: pd.Series, days: pd.Series, asset_class: str, where
         first = moments[outside].iloc[0]
         raise StampError(
             f"{where}: {int(outside.sum())} stamps are neither midnight nor within the {asset_class} session "
-            f"of their date, the first {first.isoformat()}: set ohlcv.time_zone to the zone in which they are "
-            f'midnight, for this asset class alone as in time_zone = {{ {asset_class} = "UTC" }}'
+            f"of their date, the first {first.isoformat()}: set ohlcv.time_zone to the zone in which they "
+            f'are midnight, for this asset class alone as in time_zone = {{ {asset_class} = "UTC" }}'
         )
 
 
