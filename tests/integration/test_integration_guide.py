@@ -10,7 +10,7 @@ from textwrap import dedent
 from urllib.parse import urlsplit
 
 import pytest
-from backend import HOSTED_ROLES, Backend
+from backend import HOSTED_GRANTS, Backend
 
 from kronos_service.data.snapshot import load_snapshot
 
@@ -40,19 +40,18 @@ FILES = {
 
 
 @pytest.fixture
-def project(empty_backend: Backend) -> Iterator[str]:
+def project(backends: list[Backend]) -> Iterator[str]:
     """A database of its own, as a new project has it; the logins that the guide makes go in the end."""
-    address = empty_backend.url(database="guide")
-    empty_backend.sql("create database guide")
+    server = backends[0]
+    address = server.url(database="guide")
+    server.sql("create database guide")
     try:
-        defaults = re.findall(r"^(?:grant usage|alter default).*?;$", HOSTED_ROLES, re.M)
-        assert len(defaults) == 2
-        psql(address, "\n".join(defaults))
+        psql(address, HOSTED_GRANTS)
         yield address
     finally:
-        empty_backend.sql("drop database guide with (force)")
+        server.sql("drop database guide with (force)")
         for name in LOGINS:
-            empty_backend.sql(f"drop role if exists {name}")
+            server.sql(f"drop role if exists {name}")
 
 
 def psql(address: str, statements: str) -> str:
