@@ -9,6 +9,7 @@ import random
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import httpx
@@ -57,22 +58,23 @@ class FakePostgrest:
 
     def _select(self, rows: list[Row], request: httpx.Request) -> httpx.Response:
         parameters = request.url.params.multi_items()
-        columns = {"select", "order", "limit", "offset", "or"}
+        columns = {"select", "order", "limit", "or"}
+        used = [name for name, _ in parameters if name not in columns]
+        used += [clause.split(".")[0] for clause in dict(parameters).get("order", "").split(",") if clause]
+        if missing := [name for name in used if rows and name not in rows[0]]:
+            message = f"column {missing[0]} does not exist"
+            return httpx.Response(400, json={"code": "42703", "message": message})
         for name, value in parameters:
             if name == "or":
                 rows = list(filter(any_of(value), rows))
             elif name not in columns:
-                if rows and name not in rows[0]:
-                    message = f"column {name} does not exist"
-                    return httpx.Response(400, json={"code": "42703", "message": message})
                 rows = list(filter(one(f"{name}.{value}"), rows))
         options = dict(parameters)
         rows = ordered(rows, options.get("order", ""))
-        total, offset = len(rows), int(options.get("offset", 0))
-        page = rows[offset : offset + min(int(options.get("limit", self.cap)), self.cap)]
+        page = rows[: min(int(options.get("limit", self.cap)), self.cap)]
         is_counted = self.counts and "count=exact" in request.headers.get("prefer", "")
-        span = f"{offset}-{offset + len(page) - 1}" if page else "*"
-        headers = {"content-range": f"{span}/{total if is_counted else '*'}"}
+        span = f"0-{len(page) - 1}" if page else "*"
+        headers = {"content-range": f"{span}/{len(rows) if is_counted else '*'}"}
         return httpx.Response(200, content=json.dumps(page), headers=headers)
 
 
@@ -133,6 +135,7 @@ def parts(group: str) -> Iterator[str]:
     yield part
 
 
+@cache
 def comparable(column: str, value: str) -> Any:
     """Text as the database would compare it (C collation)."""
     return pd.to_datetime(value, format="ISO8601", utc=True) if column in TIMES else str(value)

@@ -49,8 +49,6 @@ def questions(tables: dict[str, list[dict[str, Any]]]) -> list[tuple[str, dict[s
                 question |= {"or": nested} if chance.random() < 0.7 else {}
             if table == "ohlcv_1d" and chance.random() < 0.3:
                 question["ts"] = f"gte.{row['ts'][:10]}"
-            if chance.random() < 0.2:
-                question["offset"] = str(chance.choice([0, 3, 60]))
             asked.append((table, question))
     return asked
 

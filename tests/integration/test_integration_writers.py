@@ -32,8 +32,8 @@ BAR = "10, 11, 9, 10, 5, null"
 def writing(backend: Backend) -> Iterator[list[int]]:
     """Transactions one after the other, their number in the list; all that they add is removed in the end.
 
-    Each adds a coin that sorts before, between or after the others, and a bar of two coins far apart, and
-    changes a bar and a calendar row that are there.
+    Each adds a bar to two coins far apart, and rewrites bars that are there, which then lie elsewhere on
+    disk; every tenth adds a coin that sorts before, between or after the others, and a calendar row.
     """
     done, over, chance = [0], threading.Event(), random.Random(0)
     connection = adbc.connect(backend.url("writer"))
@@ -44,21 +44,25 @@ def writing(backend: Backend) -> Iterator[list[int]]:
                 if over.is_set():
                     return
                 day = datetime(2017, 1, 1) + timedelta(days=number % 2900)
-                name = f"{chance.choice('ACZ')}{chance.randrange(100):02}N{number}"
+                name = f"{chance.choice('ACZ')}{chance.randrange(100):02}N{number // 10}"
                 coin = f"C{chance.randrange(12):02}"
-                for statement in (
+                new = (
                     f"insert into symbols values ('{name}', 'crypto', false)",
                     f"insert into ohlcv_1d values ('{name}', '2024-05-05', {BAR})",
-                    f"insert into ohlcv_1d values ('C00', '{day:%Y-%m-%d}', {BAR}) on conflict do nothing",
-                    f"insert into ohlcv_1d values ('C11', '{day:%Y-%m-%d}', {BAR}) on conflict do nothing",
-                    f"update ohlcv_1d set volume = volume + 1 where symbol = '{coin}' and ts > '2025-06-01'",
                     f"insert into economic_calendar select event_id || 'n{number}', event_type, event_name, "
                     "currency, impact, release_at, actual, forecast, previous, null from economic_calendar "
-                    "where event_id not like '%n%' or event_id like 'event:0000_' limit 1",
+                    "where event_id = 'event:00007' and first_seen_at is null",
+                )
+                for statement in (
+                    *(new if number % 10 == 0 else ()),
+                    f"insert into ohlcv_1d values ('C00', '{day:%Y-%m-%d}', {BAR}) on conflict do nothing",
+                    f"insert into ohlcv_1d values ('C11', '{day:%Y-%m-%d}', {BAR}) on conflict do nothing",
+                    f"update ohlcv_1d set volume = volume where symbol = '{coin}' and ts > '2025-06-01'",
                 ):
                     cursor.execute(statement)
                 connection.commit()
                 done[0] += 1
+                over.wait(0.01)
 
     writer = threading.Thread(target=write)
     writer.start()
@@ -69,7 +73,8 @@ def writing(backend: Backend) -> Iterator[list[int]]:
         writer.join()
         backend.sql(
             "delete from ohlcv_1d where symbol like '%N%' or ts < '2025-01-01';"
-            "delete from symbols where symbol like '%N%'; delete from economic_calendar where event_id ~ 'n[0-9]';"
+            "delete from symbols where symbol like '%N%';"
+            "delete from economic_calendar where event_id ~ 'n[0-9]'"
         )
 
 
