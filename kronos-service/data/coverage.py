@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -57,9 +58,12 @@ def read_coverage(directory: str | Path) -> Coverage:
     """`coverage` of a snapshot just written; of the bars only the keys are read, since there are many."""
     tables = read_manifest(Path(directory))["tables"]
     files = {name: Path(directory) / str(tables[name]["file"]) for name in TABLES}
+    keys = pq.read_table(
+        files["ohlcv_1d"], columns=["symbol", "ts"], read_dictionary=["symbol"], pre_buffer=False
+    )
     return coverage(
         pd.read_parquet(files["symbols"]),
-        pd.read_parquet(files["ohlcv_1d"], columns=["symbol", "ts"]),
+        keys.to_pandas(),
         pd.read_parquet(files["economic_calendar"]),
     )
 

@@ -114,7 +114,8 @@ def symbol_frames(chunks: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
     for chunk in chunks:
         if "symbol" not in chunk.columns:
             bar_table(chunk)  # says what is missing
-        for symbol, rows in chunk.groupby("symbol", sort=False, dropna=False):
+        for name, rows in chunk.groupby("symbol", sort=False, dropna=False):
+            symbol = str(name)
             if not seen or symbol != seen[-1]:
                 if held:
                     yield bar_table(pd.concat(held, ignore_index=True))

@@ -46,7 +46,7 @@ class SupabaseSettings(BaseSettings):
     """Tries per page before giving up."""
     backoff_s: float = Field(default=0.5, ge=0)
     """First pause between tries; it doubles up to 30 s, with jitter."""
-    connections: int = Field(default=6, ge=1, le=16)
+    connections: int = Field(default=8, ge=1, le=16)
     """Pages under way at once."""
 
 

@@ -17,7 +17,12 @@ def test_results_come_in_the_order_of_the_items(items: list[int], at_once: int) 
 
 def test_a_reader_that_does_not_take_holds_the_work_back() -> None:
     begun: list[int] = []
-    results = ordered_map(lambda item: begun.append(item) or item, range(100), at_once=3)
+
+    def work(item: int) -> int:
+        begun.append(item)
+        return item
+
+    results = ordered_map(work, range(100), at_once=3)
     assert next(results) == 0
     assert len(begun) <= 7  # six ahead of the one that was taken
     results.close()  # type: ignore[attr-defined]

@@ -1,7 +1,7 @@
 """An incremental export reads little, equals a full one, and notices when the past has changed."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -61,10 +61,15 @@ class Market:
 @pytest.fixture
 def market() -> Market:
     """January to the 14th of March."""
-    event = {"event_id": "cpi:1", "event_type": "cpi", "event_name": "CPI", "currency": "USD"}
+    event: dict[str, object] = {
+        "event_id": "cpi:1",
+        "event_type": "cpi",
+        "event_name": "CPI",
+        "currency": "USD",
+    }
     event |= {"impact": "high", "release_at": "2024-03-12T12:30:00Z", "actual": 3.2, "forecast": 3.1}
     columns = ["symbol", "ts", "open", "high", "low", "close", "volume", "amount"]
-    made = Market(pd.DataFrame(columns=columns), dict(event))
+    made = Market(pd.DataFrame(columns=columns), event)
     for symbol in CLASSES:
         made.add(symbol, date(2024, 1, 2), date(2024, 3, 14))
     return made
@@ -114,11 +119,11 @@ def new_symbol(market: Market) -> None:
 
 @pytest.mark.parametrize("change", [old_bar_added, split_adjusted, new_symbol])
 def test_a_past_that_has_changed_is_read_again_in_full_and_said(
-    market: Market, tmp_path: Path, change: "type[None]"
+    market: Market, tmp_path: Path, change: Callable[[Market], None]
 ) -> None:
     run(market, tmp_path / "s", MARCH)
     grow(market)
-    change(market)  # type: ignore[call-arg]
+    change(market)
     summary = run(market, tmp_path / "s", APRIL, incremental=True)
     assert "earlier bars have changed in the source: all of them were read again" in summary.lines()
     run(market, tmp_path / "full", APRIL)

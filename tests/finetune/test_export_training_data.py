@@ -11,12 +11,13 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from kronos_service.data.judge import OnBadRow
 from kronos_service.data.snapshot import load_snapshot, read_tables
 from kronos_service.data.tables import ReleaseTimeError, TableError
 from kronos_service.data.validation import BadBarsError
 from kronos_service.events.sessions import sessions
 from kronos_service.events.taxonomy import UnknownEventType
-from kronos_service.finetune.export_training_data import ExportSummary, OnBadRow, export
+from kronos_service.finetune.export_training_data import ExportSummary, export
 
 NOON = datetime(2024, 3, 15, 12, tzinfo=UTC)
 """A Friday: yesterday's crypto bar has closed, today's has not, and New York has not opened."""
