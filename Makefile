@@ -18,7 +18,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 demo: setup  ## the main job on the embedded sample market and base, with its control
-	$(BIN)/python -m kronos_service.finetune event-lora --control
+	$(BIN)/python -m kronos_service.finetune event-lora --control --epochs 10
 
 test: setup  ## everything that is fast and offline
 	$(BIN)/python -m pytest
