@@ -33,7 +33,8 @@ type: setup  ## mypy, on an installed copy: it cannot see through the hyphen of 
 	rm -rf build/types
 	$(BIN)/python -m pip install --quiet --no-deps --target build/types .
 	MYPYPATH=build/types $(BIN)/mypy -p kronos_service -p kronos_shared
-	MYPYPATH=build/types:tests/data:tests/events:tests/model:tests/integration $(BIN)/mypy --explicit-package-bases tests
+	MYPYPATH=build/types:tests/data:tests/events:tests/model:tests/integration $(BIN)/mypy --explicit-package-bases --exclude integration/conftest tests
+	MYPYPATH=build/types:tests/data:tests/integration $(BIN)/mypy --explicit-package-bases tests/integration/conftest.py
 
 wheel: setup  ## build the wheel, install it into an empty environment, run the sample job from there
 	$(BIN)/python -m pytest -m slow tests/test_packaging.py

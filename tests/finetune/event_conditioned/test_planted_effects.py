@@ -60,7 +60,8 @@ class Forecaster:
         closes = np.stack(
             [denormalize(path[:, 0].numpy(), *scale)[:, 3] for path, scale in zip(paths, scales, strict=True)]
         )
-        return np.log(closes / one.features[bars, 3][:, None])
+        moves: npt.NDArray[np.float64] = np.log(closes / one.features[bars, 3][:, None])
+        return moves
 
 
 @dataclass(frozen=True)
