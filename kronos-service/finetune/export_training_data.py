@@ -121,7 +121,7 @@ def export(
                 )
             if not set(partial.names()) <= set(symbols["symbol"]):  # a writer added one meanwhile
                 symbols = symbol_table(source.symbols())
-            judge = Judge(symbols=symbols, on_bad_row=on_bad_row, now=now)
+            judge = Judge(symbols=symbols, on_bad_row=on_bad_row, now=partial.read_at)
             window = (since or partial.first_day(), now.date())
             origin = Origin(source=source.name, window=window, read_at=partial.read_at)
             manifest = commit(

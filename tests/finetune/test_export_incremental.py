@@ -165,3 +165,19 @@ def test_ctrl_c_leaves_the_old_snapshot_and_what_was_read(
     run(market, tmp_path / "full", APRIL)
     assert_same(tmp_path / "s", tmp_path / "full")
     assert {path.name[0] for path in (tmp_path / "s").iterdir()} == set("eoms")
+
+
+def test_a_bar_read_before_its_close_is_left_out_however_late_the_export_is_resumed(
+    market: Market, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kronos_service.data.partial.PART_ROWS", 1)
+    market.add("AAA", date(2024, 3, 15), date(2024, 3, 15))  # still trading at noon of that day
+    market.breaks_after = 2
+    with pytest.raises(KeyboardInterrupt):
+        run(market, tmp_path / "s", MARCH)
+    market.breaks_after = None
+    summary = run(market, tmp_path / "s", APRIL, resume=True)
+    assert any(line.startswith("resumed after AAA") for line in summary.lines())
+    bars = load_snapshot(tmp_path / "s", now=APRIL).bars
+    assert summary.unfinished == 1
+    assert bars[bars["symbol"] == "AAA"]["ts"].max() == pd.Timestamp("2024-03-14", tz="UTC")
