@@ -2,8 +2,9 @@
 --
 -- Who may what: the role kronos_training reads; kronos_writer reads, inserts and updates, but deletes nothing;
 -- anon and authenticated see nothing; the owner and service_role (which bypasses row-level security) may do
--- anything. On Supabase, give the exporter a JWT whose role claim is kronos_training, or the service_role key
--- where that is acceptable; for a direct connection, make a login:
+-- anything. Over HTTP, hosted Supabase takes the project's own keys only: the exporter needs a secret key there
+-- (a PostgREST of your own also takes a JWT whose role claim is kronos_training). For a direct connection, make
+-- a login that only reads:
 --     create role trainer login password '...' in role kronos_training;
 
 do $$

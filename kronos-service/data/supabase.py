@@ -39,7 +39,7 @@ class SupabaseSettings(BaseSettings):
     url: str
     """Project address, such as https://abc.supabase.co."""
     key: SecretStr
-    """A JWT of the role kronos_training, or the service_role key."""
+    """A secret key of the project; a PostgREST of one's own also takes a JWT of kronos_training."""
     timeout_s: float = Field(default=30.0, gt=0)
     """Seconds to wait for one page."""
     attempts: int = Field(default=5, ge=1)
