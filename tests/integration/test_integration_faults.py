@@ -156,7 +156,14 @@ def test_ctrl_c_ends_at_once_and_leaves_the_old_snapshot(small: Backend, tmp_pat
     with gateway_server(small, round_trip_s=30.0) as url:
         environment = {**os.environ, "SUPABASE_URL": url, "SUPABASE_KEY": KEYS["kronos_training"]}
         command = [sys.executable, "-m", "kronos_service.finetune", "export", "--out", str(tmp_path / "s")]
-        program = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        # a shell starts its background jobs deaf to SIGINT, and this test may run in one
+        program = subprocess.Popen(
+            command,
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
         lock = tmp_path / "s" / ".lock"
         until = time.monotonic() + 60
         while not lock.exists() and time.monotonic() < until:
