@@ -13,7 +13,7 @@ from peft import PeftModel
 from kronos_service.finetune.event_conditioned import present
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_service.finetune.event_conditioned.gain import Gain, paired_gain
-from kronos_service.finetune.event_conditioned.lora import adapt
+from kronos_service.finetune.event_conditioned.lora import Part, adapt
 from kronos_service.finetune.event_conditioned.metrics import MetricLog
 from kronos_service.finetune.event_conditioned.series import Conditioning
 from kronos_service.finetune.event_conditioned.splits import Splits
@@ -21,10 +21,22 @@ from kronos_service.finetune.event_conditioned.train import train
 from kronos_service.finetune.event_conditioned.validate import score
 from kronos_service.model.factory import Bundle
 
-NAMES: dict[Conditioning, str] = {"real": "adapter", "zeroed": "control", "permuted": "placebo"}
-
 FIXED_SUBSET = 64
 """Train windows whose loss in eval mode is followed from epoch to epoch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """What one training shows its model, and what it leaves out of the adapter."""
+
+    name: str
+    conditioning: Conditioning = "real"
+    without: Part | None = None
+
+
+ADAPTER = Variant(name="adapter")
+CONTROL = Variant(name="control", conditioning="zeroed")
+PLACEBO = Variant(name="placebo", conditioning="permuted")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +57,17 @@ def train_arms(
     config: EventLoraConfig, splits: Splits, bundle: Bundle, accelerator: Accelerator, run_dir: Path
 ) -> dict[str, Arm]:
     """Train the adapter, and the control and the placebo where they are asked for; keys are their names."""
-    wanted: dict[Conditioning, bool] = {"real": True, "zeroed": config.control, "permuted": config.placebo}
+    wanted = {ADAPTER: True, CONTROL: config.control, PLACEBO: config.placebo}
     return {
-        NAMES[conditioning]: _train_arm(conditioning, config, splits, bundle, accelerator, run_dir)
-        for conditioning, asked in wanted.items()
+        variant.name: train_arm(
+            variant,
+            config,
+            splits,
+            bundle,
+            accelerator,
+            run_dir if variant == ADAPTER else run_dir / variant.name,
+        )
+        for variant, asked in wanted.items()
         if asked
     }
 
@@ -67,29 +86,36 @@ def gains_over_control(arms: Mapping[str, Arm], seed: int) -> dict[str, Gain]:
     }
 
 
-def _train_arm(
-    conditioning: Conditioning,
+def train_arm(
+    variant: Variant,
     config: EventLoraConfig,
     splits: Splits,
     bundle: Bundle,
     accelerator: Accelerator,
-    run_dir: Path,
+    directory: Path,
 ) -> Arm:
-    name = NAMES[conditioning]
+    """Train one variant with the settings of `config`, and score it on the validation split; its figures go
+    to `directory`.
+    """
     begun = time.monotonic()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    conditioned = splits.conditioned(conditioning, config.seed)
+    conditioned = splits.conditioned(variant.conditioning, config.seed)
     oversample, seed = config.event_oversample, config.seed
     train_set = conditioned.dataset("train", oversample=oversample, blank=config.blank_probability, seed=seed)
     fixed_set = conditioned.dataset("train", oversample=oversample, seed=seed, at_most=FIXED_SUBSET)
     val_set = conditioned.dataset("val")
     model = adapt(
-        bundle.model, rank=config.rank, dropout=config.lora_dropout, taps=config.taps, seed=config.seed
+        bundle.model,
+        rank=config.rank,
+        dropout=config.lora_dropout,
+        taps=config.taps,
+        seed=config.seed,
+        without=variant.without,
     )
     with (
-        MetricLog(run_dir if conditioning == "real" else run_dir / name) as log,
-        present.training(name, len(train_set), config.epochs) as progress,
+        MetricLog(directory) as log,
+        present.training(variant.name, len(train_set), config.epochs) as progress,
     ):
         fixed_losses = train(
             model,

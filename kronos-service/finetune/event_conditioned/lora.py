@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -13,35 +14,44 @@ from kronos_service.model.kronos import Kronos
 
 TAPS = {"input": ("input",), "output": ("output",), "both": ("input", "output")}
 
+Part = Literal["lora", "event_emb"]
+"""What an adapter consists of."""
 
-def adapt(base: Kronos, *, rank: int, dropout: float, taps: str, seed: int) -> PeftModel:
+
+def adapt(
+    base: Kronos, *, rank: int, dropout: float, taps: str, seed: int, without: Part | None = None
+) -> PeftModel:
     """Wrap a base with rank-`rank` LoRA (alpha = 2 x rank) on q_proj and v_proj of its blocks, and an
     event embedding.
 
     The frozen tensors are shared with `base`, which stays as it was. At step 0 the wrapped model equals
-    the base bit for bit.
+    the base bit for bit. Each part's initial weights come from its own seed, so adapters that differ in
+    one part start from the same other part. The part that `without` names is not trained, so it keeps
+    changing nothing.
     """
     model = copy.deepcopy(base, {id(tensor): tensor for tensor in (*base.parameters(), *base.buffers())})
     device = next(base.parameters()).device
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(2 * seed)
         event_emb = EventEmbedding(base.config["d_model"], taps=TAPS[taps]).to(device)
         settings = LoraConfig(
             r=rank, lora_alpha=2 * rank, lora_dropout=dropout, target_modules=LORA_TARGETS, bias="none"
         )
+        torch.manual_seed(2 * seed + 1)
         wrapped = get_peft_model(model, settings)
     model.event_emb = event_emb
-    freeze_base(wrapped)
+    freeze_base(wrapped, without=without)
     return wrapped
 
 
-def freeze_base(model: nn.Module) -> None:
-    """Leave gradients to LoRA and event embedding alone, and dropout to LoRA alone (the base's own
-    dropout stays off).
+def freeze_base(model: nn.Module, *, without: Part | None = None) -> None:
+    """Leave gradients to LoRA and event embedding alone (or to one of them), and dropout to LoRA alone (the
+    base's own dropout stays off).
     """
     model.eval()
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(_is_lora(name) or _is_event(name))
+        lora, event = _is_lora(name) and without != "lora", _is_event(name) and without != "event_emb"
+        parameter.requires_grad_(lora or event)
 
 
 def training_mode(model: nn.Module) -> None:

@@ -13,10 +13,13 @@ from kronos_service.events.calendar import calendar_reach
 from kronos_service.events.encoder import REACH_DAYS, EventTables, encode_rows, prepare
 from kronos_service.events.labels import label_targets
 from kronos_service.events.sessions import locate, session_dates, sessions
-from kronos_service.events.taxonomy import CHANNELS
+from kronos_service.events.taxonomy import CHANNELS, FIRST_LEADER
 from kronos_service.finetune.shared import feature_matrix, time_features
 
-Conditioning = Literal["real", "zeroed", "permuted"]
+Conditioning = Literal["real", "zeroed", "permuted", "calendar", "leaders"]
+"""What a model is shown: the real event rows, none, those of other dates, or one side of them only (the
+calendar with its surprises and countdown, or the leaders).
+"""
 Dates = npt.NDArray[np.datetime64]
 
 
@@ -86,16 +89,18 @@ def _one_series(
 def condition(
     series: Sequence[Series], conditioning: Conditioning, boundaries: Sequence[np.datetime64], seed: int
 ) -> list[Series]:
-    """The same series with the event rows kept, zeroed (the control), or permuted by date (the placebo).
+    """The same series with the event rows kept, zeroed (the control), permuted by date (the placebo), or
+    zeroed on one side.
 
     The placebo draws one permutation of the bars' dates per asset class and stretch between `boundaries`,
     so that every symbol of a class sees the same false calendar and no row leaves its split. Labels stay
-    real in all three.
+    real in all of them.
     """
     if conditioning == "real":
         return list(series)
-    if conditioning == "zeroed":
-        return [replace(one, events=np.zeros_like(one.events)) for one in series]
+    if conditioning != "permuted":
+        kept = _KEPT[conditioning]
+        return [replace(one, events=np.where(kept, one.events, np.float32(0))) for one in series]
     rows = {
         name: _rows_by_date([one for one in series if one.asset_class == name])
         for name in {s.asset_class for s in series}
@@ -105,6 +110,10 @@ def condition(
         replace(one, events=shuffled[one.asset_class][np.searchsorted(rows[one.asset_class][0], one.dates)])
         for one in series
     ]
+
+
+_LEADER = np.arange(len(CHANNELS)) >= FIRST_LEADER
+_KEPT = {"zeroed": np.zeros_like(_LEADER), "calendar": ~_LEADER, "leaders": _LEADER}
 
 
 def _rows_by_date(series: Sequence[Series]) -> tuple[Dates, npt.NDArray[np.float32]]:

@@ -1,9 +1,17 @@
 """What is trained, what is frozen, and that a fresh adapter changes nothing."""
 
+from typing import Any
+
 import pytest
 import torch
 
-from kronos_service.finetune.event_conditioned.lora import adapt, parameter_groups, trainable, training_mode
+from kronos_service.finetune.event_conditioned.lora import (
+    Part,
+    adapt,
+    parameter_groups,
+    trainable,
+    training_mode,
+)
 from kronos_service.model.factory import Bundle
 from kronos_service.model.kronos import Kronos
 from kronos_service.model.presets import PRESETS
@@ -45,6 +53,36 @@ def test_a_tap_left_out_is_not_trained(full_size: Kronos, taps: str, count: int)
     assert sum(p.numel() for name, p in trainable(model) if ".event_emb." in name) == count
 
 
+@pytest.mark.parametrize(("without", "count"), [("lora", 712_640), ("event_emb", 319_488)])
+def test_a_part_left_out_is_not_trained(full_size: Kronos, without: Part, count: int) -> None:
+    model = adapt(full_size, rank=8, dropout=0.05, taps="both", seed=0, without=without)
+    named = dict(trainable(model))
+    assert not any((".lora_" if without == "lora" else ".event_emb.") in name for name in named)
+    assert sum(parameter.numel() for parameter in named.values()) == count
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "shared"),
+    [
+        ({"taps": "both"}, {"taps": "output"}, ".lora_"),
+        ({"rank": 4}, {"rank": 2}, ".event_emb."),
+        ({}, {"without": "event_emb"}, ".lora_"),
+        ({}, {"without": "lora"}, ".event_emb."),
+    ],
+)
+def test_adapters_that_differ_in_one_part_start_from_the_same_other_part(
+    bundle: Bundle, one: dict[str, Any], other: dict[str, Any], shared: str
+) -> None:
+    settings = {"rank": 2, "dropout": 0.0, "taps": "both", "seed": 1}
+    first, second = (
+        {name: p for name, p in trainable(adapt(bundle.model, **{**settings, **changes})) if shared in name}
+        for changes in (one, other)
+    )
+    assert first
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
 def inputs(model: Kronos, seed: int) -> dict[str, torch.Tensor]:
     rng = torch.Generator().manual_seed(seed)
     s1, s2, s1_targets = (torch.randint(0, 2**model.s1_bits, (2, 20), generator=rng) for _ in range(3))
@@ -58,9 +96,12 @@ def inputs(model: Kronos, seed: int) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_at_step_0_the_wrapped_model_equals_the_base_bit_for_bit(bundle: Bundle, seed: int) -> None:
+@pytest.mark.parametrize("without", [None, "lora", "event_emb"])
+def test_at_step_0_the_wrapped_model_equals_the_base_bit_for_bit(
+    bundle: Bundle, seed: int, without: Part | None
+) -> None:
     given = inputs(bundle.model, seed)
-    wrapped = adapt(bundle.model, rank=8, dropout=0.05, taps="both", seed=seed)
+    wrapped = adapt(bundle.model, rank=8, dropout=0.05, taps="both", seed=seed, without=without)
     expected = bundle.model(**{**given, "events": None})
     for got, wanted in zip(wrapped(**given), expected, strict=True):
         assert torch.equal(got, wanted)

@@ -1,9 +1,11 @@
 """Control and placebo: what is taken from the model, and what stays real."""
 
 import numpy as np
+import pytest
 
 from kronos_service.data.snapshot import Snapshot
-from kronos_service.finetune.event_conditioned.series import build_series, condition
+from kronos_service.events.taxonomy import CHANNELS
+from kronos_service.finetune.event_conditioned.series import Conditioning, build_series, condition
 
 EDGES = [np.datetime64("2021-06-01"), np.datetime64("2022-06-01")]
 
@@ -39,3 +41,18 @@ def test_another_seed_gives_another_placebo(market: Snapshot) -> None:
     series = build_series(market)
     one, other = (condition(series, "permuted", EDGES, seed=seed)[0].events for seed in (0, 1))
     assert (one != other).any()
+
+
+@pytest.mark.parametrize(("side", "shown"), [("calendar", range(16)), ("leaders", range(16, 20))])
+def test_one_side_keeps_its_channels_bit_for_bit_and_zeroes_the_others(
+    market: Snapshot, side: Conditioning, shown: range
+) -> None:
+    series = build_series(market)
+    for real, given in zip(series, condition(series, side, EDGES, seed=0), strict=True):
+        hidden = [channel for channel in range(len(CHANNELS)) if channel not in shown]
+        assert real.events[:, hidden].any()
+        assert given.events.dtype == np.float32
+        assert given.events[:, shown].tobytes() == real.events[:, shown].tobytes()
+        assert given.events[:, hidden].tobytes() == np.zeros_like(real.events[:, hidden]).tobytes()
+        np.testing.assert_array_equal(real.is_event, given.is_event)
+        np.testing.assert_array_equal(real.families, given.families)
