@@ -6,7 +6,7 @@ Letters: B series, N paths, T bars of history, H horizon in bars, R rows, L toke
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,33 @@ PATHS_PER_PASS = 8
 
 class GenerationError(KronosError):
     """A forecast was asked for with inputs that do not fit together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """What is known about one series, and the seed of its paths."""
+
+    x: Tensor
+    """(T, 6) bars, normalised and clipped."""
+    stamps: Tensor
+    """(T, 5) int64 calendar fields of the bars."""
+    future_stamps: Tensor
+    """(H, 5) int64 calendar fields of the bars to forecast."""
+    events: Tensor | None
+    """(T + H - 1, 20), row i about bar i + 1; None is the plain base."""
+    seed: int
+    """Path k of a seed is the same whatever else is asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generated:
+    """Sample paths for each history."""
+
+    bars: Tensor
+    """(B, N, H, 6) normalised. Each column has its own scale, so candles can be put in order
+    (`repair_candles`) only once they are denormalised."""
+    bars_used: tuple[int, ...]
+    """Per series, the bars of history that the model was shown; fewer than T if it was cut."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,53 +93,57 @@ class Decoder:
 def generate(
     tokenizer: KronosTokenizer,
     model: Kronos,
-    x: Tensor,
-    stamps: Tensor,
-    future_stamps: Tensor,
+    histories: Sequence[History],
     *,
-    events: Tensor | None = None,
     horizon: int,
     paths: int,
     sampling: Sampling,
-    seeds: Sequence[int],
     context: int,
     upstream_decode: bool = False,
     exact_window: bool = False,
-) -> Tensor:
-    """Sample paths of the next H bars.
+) -> Generated:
+    """Sample N paths of the next H bars of each history; histories may differ in length.
 
     Args:
-        x: (B, T, 6) normalised and clipped history.
-        stamps, future_stamps: (B, T, 5) and (B, H, 5) int64 calendar fields of history and forecast.
-        events: (B, T + H - 1, 20), row i about bar i + 1; None is the plain base.
-        seeds: one per series; path k of a seed is the same whatever else is asked for.
         context: the model's limit in bars; history is cut to its last `context - horizon` bars.
         exact_window: keep all history instead and let the window slide, as upstream does.
         upstream_decode: score s2 as the released code does; for parity and comparison.
 
-    Returns:
-        (B, N, H, 6) normalised bars. Each column has its own scale, so candles can be put in order
-        (`repair_candles`) only once they are denormalised.
-
     Raises:
         GenerationError: shapes that do not fit, values not finite, or a horizon that leaves no history.
     """
-    _check_shapes(x, stamps, future_stamps, events, horizon, paths, seeds)
     _check_models(tokenizer, model)
-    if horizon >= context:
-        raise GenerationError(f"horizon must be below the context of {context} bars, got {horizon}")
-    if not exact_window:
-        cut = max(0, x.shape[1] - (context - horizon))
-        x, stamps = x[:, cut:], stamps[:, cut:]
-        events = None if events is None else events[:, cut:]
+    _check_request(horizon, paths, context, histories)
+    for i, history in enumerate(histories):
+        _check_history(f"histories[{i}]", history, horizon)
+    kept = [one if exact_window else _last_bars(one, context - horizon) for one in histories]
     decoder = Decoder(model=model, sampling=sampling, upstream_decode=upstream_decode, context=context)
+    bars = torch.stack([_forecast(tokenizer, decoder, one, horizon, paths) for one in kept])
+    return Generated(bars=bars, bars_used=tuple(len(one.x) for one in kept))
+
+
+def _last_bars(history: History, limit: int) -> History:
+    """A history whose forecast fits the model's context."""
+    cut = max(0, len(history.x) - limit)
+    return replace(
+        history,
+        x=history.x[cut:],
+        stamps=history.stamps[cut:],
+        events=None if history.events is None else history.events[cut:],
+    )
+
+
+def _forecast(tokenizer: KronosTokenizer, decoder: Decoder, one: History, horizon: int, paths: int) -> Tensor:
+    """(N, H, 6) for one series."""
     # the first step draws whole groups of paths, so that its shapes do not depend on N either
-    draws = noise(seeds, -(-paths // PATHS_PER_PASS) * PATHS_PER_PASS, horizon)
-    tokens = _in_passes(lambda rows: torch.stack(tokenizer.encode(x[rows]), dim=-1), *x.shape[:2])
-    tokens = roll_out(decoder, tokens, torch.cat((stamps, future_stamps), dim=1), events, draws, paths)
-    s1, s2 = tokens[:, -context:].unbind(-1)
+    draws = noise([one.seed], -(-paths // PATHS_PER_PASS) * PATHS_PER_PASS, horizon)
+    tokens = torch.stack(tokenizer.encode(one.x.unsqueeze(0)), dim=-1)
+    stamps = torch.cat((one.stamps, one.future_stamps)).unsqueeze(0)
+    events = None if one.events is None else one.events.unsqueeze(0)
+    tokens = roll_out(decoder, tokens, stamps, events, draws, paths)
+    s1, s2 = tokens[:, -decoder.context :].unbind(-1)
     bars = _in_passes(lambda rows: tokenizer.decode(s1[rows], s2[rows]), *s1.shape)
-    return bars[:, -horizon:].reshape(len(seeds), paths, horizon, -1)
+    return bars[:, -horizon:]
 
 
 def roll_out(
@@ -150,35 +181,28 @@ def _in_passes(one_pass: Callable[[Tensor], Tensor], n_rows: int, length: int) -
     return torch.cat(results)
 
 
-def _check_shapes(
-    x: Tensor,
-    stamps: Tensor,
-    future_stamps: Tensor,
-    events: Tensor | None,
-    horizon: int,
-    paths: int,
-    seeds: Sequence[int],
-) -> None:
-    if horizon < 1 or paths < 1 or x.shape[1] < 1:
-        raise GenerationError(
-            f"horizon, paths and history must be at least 1, got {horizon}, {paths}, {x.shape[1]}"
-        )
-    n_series, history = x.shape[:2]
-    wanted = {
-        "stamps": (stamps, (n_series, history, 5)),
-        "future_stamps": (future_stamps, (n_series, horizon, 5)),
-    }
-    if events is not None:
-        wanted["events"] = (events, (n_series, history + horizon - 1, 20))
+def _check_request(horizon: int, paths: int, context: int, histories: Sequence[History]) -> None:
+    if horizon < 1 or paths < 1 or not histories:
+        given = f"{horizon}, {paths}, {len(histories)}"
+        raise GenerationError(f"horizon, paths and number of histories must be at least 1, got {given}")
+    if horizon >= context:
+        raise GenerationError(f"horizon must be below the context of {context} bars, got {horizon}")
+
+
+def _check_history(name: str, history: History, horizon: int) -> None:
+    """Raise unless the parts of a history fit together and are numbers."""
+    bars = len(history.x)
+    wanted = {"x": (max(bars, 1), 6), "stamps": (bars, 5), "future_stamps": (horizon, 5)}
+    if history.events is not None:
+        wanted["events"] = (bars + horizon - 1, 20)
     problems = [
-        f"{name} must be {shape}, got {tuple(value.shape)}"
-        for name, (value, shape) in wanted.items()
-        if tuple(value.shape) != shape
+        f"{name}.{part} must be {shape}, got {tuple(getattr(history, part).shape)}"
+        for part, shape in wanted.items()
+        if tuple(getattr(history, part).shape) != shape
     ]
-    if len(seeds) != n_series:
-        problems.append(f"expected one seed for each of {n_series} series, got {len(seeds)}")
-    if not x.isfinite().all() or (events is not None and not events.isfinite().all()):
-        problems.append("history and events must be finite")
+    finite = history.x.isfinite().all() and (history.events is None or history.events.isfinite().all())
+    if not finite:
+        problems.append(f"{name}: bars and events must be finite")
     if problems:
         raise GenerationError("; ".join(problems))
 

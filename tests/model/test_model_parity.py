@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from tiny_models import Golden
 from torch import Tensor
 
-from kronos_service.model.generation import Decoder, generate, roll_out
+from kronos_service.model.generation import Decoder, History, generate, roll_out
 from kronos_service.model.sampling import Sampling, noise
 
 GREEDY = Sampling(temperature=0)
@@ -78,16 +78,16 @@ def test_greedy_forecasts_agree_inside_and_past_the_context_limit(golden: Golden
     forecast = generate(
         golden.tokenizer,
         golden.model,
-        cases["x"],
-        cases["x_stamp"],
-        cases["y_stamp"],
+        [
+            History(x=x, stamps=stamps, future_stamps=future, events=None, seed=0)
+            for x, stamps, future in zip(cases["x"], cases["x_stamp"], cases["y_stamp"], strict=True)
+        ],
         horizon=settings["pred_len"],
         paths=2,
         sampling=GREEDY,
-        seeds=[0, 1],
         context=settings["max_context"],
         upstream_decode=True,
         exact_window=True,
     )
     for path in range(2):
-        assert_near(forecast[:, path], cases["greedy_forecast_upstream"])
+        assert_near(forecast.bars[:, path], cases["greedy_forecast_upstream"])

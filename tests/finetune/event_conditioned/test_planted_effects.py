@@ -21,7 +21,7 @@ from kronos_service.finetune.event_conditioned.series import Series, build_serie
 from kronos_service.finetune.shared import denormalize, normalize, statistics
 from kronos_service.model.adapter import attach, kronos_of, read_adapter
 from kronos_service.model.factory import Bundle, load_bundle
-from kronos_service.model.generation import generate
+from kronos_service.model.generation import History, generate
 from kronos_service.model.kronos import Kronos
 from kronos_service.model.sampling import Sampling
 
@@ -47,16 +47,21 @@ class Forecaster:
         paths = generate(
             self.bundle.tokenizer,
             self.model,
-            torch.from_numpy(np.stack([normalize(w, *s) for w, s in zip(windows, scales, strict=True)])),
-            torch.from_numpy(np.stack([one.stamps[bar + 1 - HISTORY : bar + 1] for bar in bars])),
-            torch.from_numpy(one.stamps[bars + 1][:, None]),
-            events=torch.from_numpy(events),
+            [
+                History(
+                    x=torch.from_numpy(normalize(window, *scale)),
+                    stamps=torch.from_numpy(one.stamps[bar + 1 - HISTORY : bar + 1]),
+                    future_stamps=torch.from_numpy(one.stamps[bar + 1 : bar + 2]),
+                    events=torch.from_numpy(rows),
+                    seed=int(bar),
+                )
+                for window, scale, bar, rows in zip(windows, scales, bars, events, strict=True)
+            ],
             horizon=1,
             paths=PATHS,
             sampling=Sampling(top_p=1.0),
-            seeds=[int(bar) for bar in bars],
             context=self.bundle.context,
-        )
+        ).bars
         closes = np.stack(
             [denormalize(path[:, 0].numpy(), *scale)[:, 3] for path, scale in zip(paths, scales, strict=True)]
         )
