@@ -6,10 +6,13 @@ adapters/LATEST.json                 {generation, version, manifest_sha256}
 """
 
 import hashlib
+import re
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+VERSIONS = "versions"
+LATEST = "LATEST.json"
 MANIFEST = "manifest.json"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -17,6 +20,7 @@ EVENT_WEIGHTS = "event_emb.safetensors"
 MODEL_CARD = "README.md"
 FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, EVENT_WEIGHTS, MODEL_CARD)
 """Every file of a version but the manifest, which lists them."""
+_VERSION = r"^[0-9]{6,12}-[0-9a-f]{12}$"
 
 
 class _Record(BaseModel):
@@ -137,11 +141,26 @@ class AdapterManifest(_Record):
 class Latest(_Record):
     """The one file that says which version serves."""
 
-    generation: int = Field(ge=1)
-    version: str = Field(pattern=r"^\d{6,}-[0-9a-f]{12}$")
+    generation: int = Field(ge=1, lt=10**12)
+    version: str = Field(pattern=_VERSION)
     manifest_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
 def version_name(number: int, manifest: bytes) -> str:
     """`000001-<sha12>`: a version's directory from its number and the bytes of its manifest."""
     return f"{number:06d}-{hashlib.sha256(manifest).hexdigest()[:12]}"
+
+
+def is_version(name: str) -> bool:
+    """Whether a directory's name is that of a version."""
+    return re.fullmatch(_VERSION.strip("^$"), name) is not None
+
+
+def version_number(name: str) -> int:
+    """The number at the front of a version's name: the generation that published it."""
+    return int(name.split("-")[0])
+
+
+def file_record(content: bytes) -> FileRecord:
+    """The record of a file with this content."""
+    return FileRecord(size=len(content), sha256=hashlib.sha256(content).hexdigest())

@@ -1,6 +1,6 @@
 """A small market and a small random base that the tests of training and serving share."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 
@@ -9,10 +9,13 @@ import torch
 
 from kronos_service.data.sample import write_sample
 from kronos_service.data.snapshot import Snapshot, load_snapshot
+from kronos_service.finetune.event_conditioned.checkpoint import save_adapter
+from kronos_service.finetune.event_conditioned.lora import adapt, trainable
 from kronos_service.model.factory import Bundle, load_bundle, save_base
 from kronos_service.model.kronos import Kronos
 from kronos_service.model.presets import PRESETS
 from kronos_service.model.tokenizer import KronosTokenizer
+from kronos_shared.adapter_manifest import DataRecord
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -52,3 +55,30 @@ def base_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def bundle(base_path: Path) -> Bundle:
     return load_bundle(str(base_path))
+
+
+@pytest.fixture(scope="session")
+def adapter_of(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """An adapter directory for the small random base, by seed; every trainable tensor is away from its
+    initial value, so that no two forecast alike.
+    """
+    root = tmp_path_factory.mktemp("adapters")
+    data = DataRecord(
+        snapshot="s", sha256="0" * 64, has_manifest=True, splits={"val": ("2025-01-01", "2025-06-30")}
+    )
+
+    def save(seed: int) -> Path:
+        directory = root / str(seed)
+        if directory.exists():
+            return directory
+        wrapped = adapt(bundle.model, rank=4, dropout=0.05, taps="both", seed=seed)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for _, parameter in trainable(wrapped):
+                parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+        save_adapter(
+            wrapped, bundle, directory, context=72, data=data, metrics={}, gain="unknown", card="# card\n"
+        )
+        return directory
+
+    return save

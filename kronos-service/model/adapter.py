@@ -26,7 +26,6 @@ from kronos_shared.adapter_manifest import (
     MANIFEST,
     AdapterManifest,
     ChannelsRecord,
-    Latest,
     SourceRecord,
     TensorRecord,
 )
@@ -50,19 +49,6 @@ class Adapter:
     manifest: AdapterManifest
     lora: dict[str, Tensor]
     event_emb: dict[str, Tensor]
-
-
-def latest_version(adapters: Path) -> Path | None:
-    """The directory that `LATEST.json` names, or None where nothing has been published."""
-    try:
-        latest = Latest.model_validate_json((adapters / "LATEST.json").read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValidationError as error:
-        raise AdapterError(
-            f"{adapters / 'LATEST.json'} is not a valid pointer: {_first_line(error)}"
-        ) from None
-    return adapters / "versions" / latest.version
 
 
 def read_adapter(directory: Path) -> Adapter:

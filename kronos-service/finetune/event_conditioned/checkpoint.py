@@ -1,14 +1,11 @@
-"""Write an adapter directory, and publish it as an immutable version that LATEST.json names."""
+"""Write what a training run learned as an adapter directory; `kronos_shared.adapter_store` publishes it."""
 
-import hashlib
 import json
-import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor
@@ -34,13 +31,11 @@ from kronos_shared.adapter_manifest import (
     AdapterManifest,
     DataRecord,
     EventEmbeddingRecord,
-    FileRecord,
-    Latest,
     LoraRecord,
     NormalizationRecord,
-    version_name,
+    file_record,
 )
-from kronos_shared.atomic import fsync, new_directory, replace_file
+from kronos_shared.atomic import new_directory
 
 
 def save_adapter(
@@ -72,7 +67,7 @@ def save_adapter(
         (scratch / MODEL_CARD).write_text(card, encoding="utf-8")
         manifest = AdapterManifest(
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            files={name: _file_record(scratch / name) for name in FILES},
+            files={name: file_record((scratch / name).read_bytes()) for name in FILES},
             tensors={name: tensor_records(tensors) for name, tensors in weights.items()},
             base=source_record(bundle.base),
             tokenizer=source_record(bundle.tokenizer_print),
@@ -91,51 +86,6 @@ def save_adapter(
     return manifest
 
 
-def publish(adapter: Path, adapters: Path, *, keep: int) -> Latest:
-    """Copy an adapter directory to the next version under `adapters` and make it LATEST; old versions
-    beyond `keep` are removed.
-
-    One publisher at a time holds the lock, so no two take one generation; a kill at any moment leaves the
-    previous LATEST in force.
-    """
-    manifest = (adapter / MANIFEST).read_bytes()
-    versions = adapters / "versions"
-    versions.mkdir(parents=True, exist_ok=True)
-    with FileLock(adapters / ".lock"):
-        _sweep(versions)
-        number = 1 + max((int(path.name.split("-")[0]) for path in _versions(versions)), default=0)
-        latest = Latest(
-            generation=1 + _generation(adapters),
-            version=version_name(number, manifest),
-            manifest_sha256=hashlib.sha256(manifest).hexdigest(),
-        )
-        with new_directory(versions / latest.version) as scratch:
-            for name in (*FILES, MANIFEST):
-                shutil.copyfile(adapter / name, scratch / name)
-        fsync(adapters)
-        replace_file(adapters / "LATEST.json", (latest.model_dump_json(indent=2) + "\n").encode())
-        for old in _versions(versions)[:-keep]:
-            old.rename(versions / f".{old.name}")
-        _sweep(versions)
-    return latest
-
-
-def _sweep(versions: Path) -> None:
-    """Remove what killed publishers left and what has been retired: names that begin with a dot."""
-    for path in versions.glob(".*"):
-        shutil.rmtree(path)
-
-
-def _versions(versions: Path) -> list[Path]:
-    """Published versions, oldest first; scratch directories of killed publishers begin with a dot."""
-    return sorted(path for path in versions.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def _generation(adapters: Path) -> int:
-    pointer = adapters / "LATEST.json"
-    return Latest.model_validate_json(pointer.read_bytes()).generation if pointer.exists() else 0
-
-
 def _peft_config(lora: LoraConfig) -> dict[str, Any]:
     """peft's own settings, ready for JSON: sets become sorted lists, and no local path is kept."""
     config: dict[str, Any] = lora.to_dict()  # type: ignore[no-untyped-call]
@@ -145,8 +95,3 @@ def _peft_config(lora: LoraConfig) -> dict[str, Any]:
 
 def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-
-
-def _file_record(path: Path) -> FileRecord:
-    content = path.read_bytes()
-    return FileRecord(size=len(content), sha256=hashlib.sha256(content).hexdigest())

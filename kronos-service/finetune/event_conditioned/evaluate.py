@@ -15,12 +15,12 @@ from kronos_service.finetune.options import option, require
 from kronos_service.model.adapter import (
     AdapterError,
     attach,
-    latest_version,
     merge,
     read_adapter,
 )
 from kronos_service.model.canary import check_canary
 from kronos_service.model.factory import load_bundle
+from kronos_shared.adapter_store import latest_version
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from kronos_service.data.snapshot import Snapshot, load_snapshot
 from kronos_service.finetune.event_conditioned import present
 from kronos_service.finetune.event_conditioned.arms import Arm, gains_over_control, train_arms
 from kronos_service.finetune.event_conditioned.audit import require_no_leak
-from kronos_service.finetune.event_conditioned.checkpoint import publish, save_adapter
+from kronos_service.finetune.event_conditioned.checkpoint import save_adapter
 from kronos_service.finetune.event_conditioned.config import LONGEST_CONTEXT, EventLoraConfig
 from kronos_service.finetune.event_conditioned.criteria import Criterion, RunFigures, judge, may_promote
 from kronos_service.finetune.event_conditioned.gain import Gain
@@ -30,6 +30,7 @@ from kronos_service.finetune.event_conditioned.splits import (
 from kronos_service.finetune.event_conditioned.validate import score, summarize, summarize_families
 from kronos_service.model.factory import Bundle, load_bundle
 from kronos_shared.adapter_manifest import FILES, MANIFEST, AuditRecord, DataRecord
+from kronos_shared.adapter_store import publish
 from kronos_shared.atomic import replace_file
 from kronos_shared.errors import KronosError
 

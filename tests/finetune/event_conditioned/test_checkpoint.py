@@ -4,7 +4,6 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,12 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
-from kronos_service.finetune.event_conditioned.checkpoint import publish, save_adapter
+from kronos_service.finetune.event_conditioned.checkpoint import save_adapter
 from kronos_service.finetune.event_conditioned.lora import adapt, trainable
 from kronos_service.model.adapter import (
     AdapterError,
     attach,
     kronos_of,
-    latest_version,
     merge,
     read_adapter,
     tensor_records,
@@ -34,9 +32,7 @@ from kronos_shared.adapter_manifest import (
     EVENT_WEIGHTS,
     FILES,
     MANIFEST,
-    AdapterManifest,
     DataRecord,
-    Latest,
 )
 
 DATA = DataRecord(
@@ -213,45 +209,6 @@ def test_an_adapter_of_another_tokenizer_is_refused(bundle: Bundle, saved: Path)
     other = replace(bundle, tokenizer_print=replace(bundle.tokenizer_print, content_sha256="e" * 64))
     with pytest.raises(AdapterError, match=r"made for tokenizer tiny .* not tiny \(eeeeeeeeeeee\)"):
         attach(read_adapter(saved), other)
-
-
-def test_publishing_makes_an_immutable_version_that_latest_names(saved: Path, tmp_path: Path) -> None:
-    first = publish(saved, tmp_path, keep=10)
-    second = publish(saved, tmp_path, keep=10)
-    assert (first.generation, second.generation) == (1, 2)
-    assert first.version.startswith("000001-")
-    assert second.version.startswith("000002-")
-    assert first.version[7:] == hashlib.sha256((saved / MANIFEST).read_bytes()).hexdigest()[:12]
-    directory = latest_version(tmp_path)
-    assert directory == tmp_path / "versions" / second.version
-    assert {path.name for path in directory.iterdir()} == {*FILES, MANIFEST}
-    assert (
-        AdapterManifest.model_validate_json((directory / MANIFEST).read_bytes())
-        == read_adapter(saved).manifest
-    )
-    pointer = Latest.model_validate_json((tmp_path / "LATEST.json").read_bytes())
-    assert pointer.manifest_sha256 == hashlib.sha256((directory / MANIFEST).read_bytes()).hexdigest()
-
-
-def test_only_the_newest_versions_are_kept_and_always_the_one_that_serves(
-    saved: Path, tmp_path: Path
-) -> None:
-    published = [publish(saved, tmp_path, keep=2).version for _ in range(4)]
-    assert sorted(path.name for path in (tmp_path / "versions").iterdir()) == published[-2:]
-
-
-def test_publishers_at_once_never_share_a_generation(saved: Path, tmp_path: Path) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        published = list(pool.map(lambda _: publish(saved, tmp_path, keep=99), range(16)))
-    assert sorted(latest.generation for latest in published) == list(range(1, 17))
-    assert len({latest.version for latest in published}) == 16
-
-
-def test_nothing_published_is_no_version_and_a_broken_pointer_is_refused(tmp_path: Path) -> None:
-    assert latest_version(tmp_path) is None
-    (tmp_path / "LATEST.json").write_text('{"generation": 1, "version": "../../etc", "manifest_sha256": "x"}')
-    with pytest.raises(AdapterError, match="not a valid pointer"):
-        latest_version(tmp_path)
 
 
 @pytest.mark.slow

@@ -1,0 +1,212 @@
+"""Where adapters are published: immutable versions, and one file that says which of them serves.
+
+adapters/versions/<000001>-<sha12>/   one adapter directory; its number is the generation that published it
+adapters/LATEST.json                  {generation, version, manifest_sha256}
+adapters/.lock                        held by whoever publishes or rolls back
+
+A version whose number exceeds LATEST's generation was left by a publisher that died before its last step.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
+from kronos_shared.adapter_manifest import (
+    FILES,
+    LATEST,
+    MANIFEST,
+    VERSIONS,
+    AdapterManifest,
+    Latest,
+    file_record,
+    is_version,
+    version_name,
+    version_number,
+)
+from kronos_shared.atomic import fsync, new_directory, replace_file
+from kronos_shared.errors import KronosError
+
+LOCK_SECONDS = 60.0
+"""How long to wait for another publisher, who needs well under a second."""
+
+
+class StoreError(KronosError):
+    """A store of adapters that cannot be read or written, or a version that it does not hold whole."""
+
+
+def latest(adapters: Path) -> Latest | None:
+    """What `LATEST.json` says, or None where nothing has been published.
+
+    Raises:
+        StoreError: it is not a valid pointer.
+    """
+    try:
+        return Latest.model_validate_json((adapters / LATEST).read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise StoreError(
+            f"{adapters / LATEST} is not a valid pointer ({where}: {first['msg']}); restore it, or remove it "
+            "and publish again"
+        ) from None
+
+
+def latest_version(adapters: Path) -> Path | None:
+    """The directory that `LATEST.json` names, or None where nothing has been published."""
+    pointer = latest(adapters)
+    return None if pointer is None else adapters / VERSIONS / pointer.version
+
+
+def published(adapters: Path) -> list[str]:
+    """Names of the versions, oldest first."""
+    versions = adapters / VERSIONS
+    if not versions.is_dir():
+        return []
+    return sorted((path.name for path in versions.iterdir() if is_version(path.name)), key=version_number)
+
+
+def publish(adapter: Path, adapters: Path, *, keep: int) -> Latest:
+    """Copy an adapter directory to the next version and make it LATEST; of older versions, `keep` minus one
+    stay, and always the one that served until now.
+
+    A kill at any moment leaves the previous LATEST in force. Publishing the newest version's manifest again
+    makes no second version: it finishes what a killed publisher began, or, where that had been finished,
+    changes nothing (a rollback since then stays in force). Either way it returns what the first call would
+    have returned.
+
+    Raises:
+        StoreError: files that are not those of the manifest, a store that cannot be written, or a lock that
+        stays taken.
+    """
+    content = _read_whole(adapter)
+    manifest = content[MANIFEST]
+    with _locked(adapters):
+        before = latest(adapters)
+        names = published(adapters)
+        if names and _holds(adapters / VERSIONS / names[-1], manifest):
+            pointer = _pointer(version_number(names[-1]), names[-1], manifest)
+            if before is not None and pointer.generation <= before.generation:
+                return pointer
+        else:
+            generation = _next_generation(before, names)
+            pointer = _pointer(generation, version_name(generation, manifest), manifest)
+            with new_directory(adapters / VERSIONS / pointer.version) as scratch:
+                for name, one in content.items():
+                    (scratch / name).write_bytes(one)
+        _point_to(adapters, pointer)
+        _retire(adapters, keep=keep, serving={pointer.version, before.version if before else None})
+    return pointer
+
+
+def rollback(adapters: Path, version: str | None = None) -> Latest:
+    """Make an older version LATEST again, as a new generation; None means the one before LATEST's.
+
+    Raises:
+        StoreError: there is no such version, its files are not those of its manifest, or it is LATEST
+        already.
+    """
+    with _locked(adapters):
+        before = latest(adapters)
+        name = previous(adapters) if version is None else version
+        if name not in published(adapters):
+            raise StoreError(
+                f"no version {name!r} to roll back to; there are {', '.join(published(adapters)) or 'none'}"
+            )
+        if before is not None and name == before.version:
+            raise StoreError(f"{name} is LATEST already: name another version to roll back to")
+        manifest = _read_whole(adapters / VERSIONS / name)[MANIFEST]
+        if name != version_name(version_number(name), manifest):
+            raise StoreError(f"{name} has another manifest than the one whose sha256 its name begins with")
+        pointer = _pointer(_next_generation(before, published(adapters)), name, manifest)
+        _point_to(adapters, pointer)
+    return pointer
+
+
+def previous(adapters: Path) -> str:
+    """The newest version older than the one LATEST names."""
+    pointer = latest(adapters)
+    older = [
+        name
+        for name in published(adapters)
+        if pointer is not None and version_number(name) < version_number(pointer.version)
+    ]
+    if not older:
+        raise StoreError(f"{adapters} holds no version older than LATEST's to roll back to")
+    return older[-1]
+
+
+@contextmanager
+def _locked(adapters: Path) -> Iterator[None]:
+    """Hold the store's lock; what dead publishers left half done goes first."""
+    try:
+        (adapters / VERSIONS).mkdir(parents=True, exist_ok=True)
+        with FileLock(adapters / ".lock", timeout=LOCK_SECONDS):
+            _sweep(adapters)
+            yield
+    except Timeout:
+        raise StoreError(
+            f"another publisher has held {adapters / '.lock'} for {LOCK_SECONDS:g} s; end it, then try again"
+        ) from None
+    except OSError as error:
+        raise StoreError(f"cannot publish in {adapters}: {error.strerror or error}") from error
+
+
+def _sweep(adapters: Path) -> None:
+    """Remove what killed publishers left and what has been retired: names that begin with a dot."""
+    for path in (adapters / VERSIONS).glob(".*"):
+        shutil.rmtree(path)
+    for path in adapters.glob(f".{LATEST}-*"):
+        path.unlink()
+
+
+def _read_whole(directory: Path) -> dict[str, bytes]:
+    """The bytes of every file of an adapter, if each is the one that its manifest describes."""
+    try:
+        content = {name: (directory / name).read_bytes() for name in (*FILES, MANIFEST)}
+        manifest = AdapterManifest.model_validate_json(content[MANIFEST])
+    except (OSError, ValidationError):
+        needed = ", ".join((MANIFEST, *FILES))
+        raise StoreError(f"{directory} is not a whole adapter: it needs a valid {needed}") from None
+    bad = [name for name in FILES if manifest.files.get(name) != file_record(content[name])]
+    if bad:
+        raise StoreError(f"{directory}: not the files that its manifest describes: {', '.join(bad)}")
+    return content
+
+
+def _holds(version: Path, manifest: bytes) -> bool:
+    """Whether a version is whole and has exactly this manifest."""
+    try:
+        return _read_whole(version)[MANIFEST] == manifest
+    except StoreError:
+        return False
+
+
+def _pointer(generation: int, version: str, manifest: bytes) -> Latest:
+    return Latest(
+        generation=generation, version=version, manifest_sha256=hashlib.sha256(manifest).hexdigest()
+    )
+
+
+def _next_generation(before: Latest | None, versions: list[str]) -> int:
+    """Above every generation and every version that ever was, finished or not."""
+    return 1 + max([before.generation if before else 0, *map(version_number, versions)])
+
+
+def _point_to(adapters: Path, pointer: Latest) -> None:
+    fsync(adapters)
+    replace_file(adapters / LATEST, (pointer.model_dump_json(indent=2) + "\n").encode())
+
+
+def _retire(adapters: Path, *, keep: int, serving: set[str | None]) -> None:
+    """Remove all but the newest versions; each disappears whole, by a rename, before it is taken apart."""
+    for name in published(adapters)[:-keep]:
+        if name not in serving:
+            (adapters / VERSIONS / name).rename(adapters / VERSIONS / f".{name}")
+    _sweep(adapters)

@@ -1,0 +1,200 @@
+"""The store of adapters: generations never repeat, versions never change, nothing is half published."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from kronos_shared.adapter_manifest import EVENT_WEIGHTS, FILES, MANIFEST, Latest, version_name
+from kronos_shared.adapter_store import (
+    StoreError,
+    latest,
+    latest_version,
+    previous,
+    publish,
+    published,
+    rollback,
+)
+
+Variant = Callable[[int], Path]
+
+
+@pytest.fixture
+def variant(adapter_of: Callable[[int], Path], tmp_path: Path) -> Variant:
+    """Whole adapters that differ in their manifest alone."""
+
+    def make(number: int) -> Path:
+        directory = tmp_path / "variants" / str(number)
+        if not directory.exists():
+            shutil.copytree(adapter_of(0), directory)
+            manifest = json.loads((directory / MANIFEST).read_text())
+            (directory / MANIFEST).write_text(json.dumps({**manifest, "metrics": {"number": number}}))
+        return directory
+
+    return make
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "adapters"
+
+
+def left_over(store: Path) -> list[str]:
+    return [path.name for path in (*store.glob(".L*"), *(store / "versions").glob(".*"))]
+
+
+def test_publishing_makes_an_immutable_version_that_latest_names(variant: Variant, store: Path) -> None:
+    first = publish(variant(1), store, keep=10)
+    second = publish(variant(2), store, keep=10)
+    assert (first.generation, second.generation) == (1, 2)
+    assert first.version == version_name(1, (variant(1) / MANIFEST).read_bytes())
+    assert second.version.startswith("000002-")
+    directory = latest_version(store)
+    assert directory == store / "versions" / second.version
+    assert {path.name for path in directory.iterdir()} == {*FILES, MANIFEST}
+    assert all(
+        (directory / name).read_bytes() == (variant(2) / name).read_bytes() for name in (*FILES, MANIFEST)
+    )
+    assert latest(store) == Latest(
+        generation=2,
+        version=second.version,
+        manifest_sha256=hashlib.sha256((directory / MANIFEST).read_bytes()).hexdigest(),
+    )
+    assert not left_over(store)
+
+
+def test_publishing_the_newest_manifest_again_changes_nothing(variant: Variant, store: Path) -> None:
+    first = publish(variant(1), store, keep=10)
+    assert publish(variant(1), store, keep=10) == first
+    assert published(store) == [first.version]
+    second = publish(variant(2), store, keep=10)
+    assert publish(variant(1), store, keep=10).generation == 3  # not the newest any more: a new version
+    assert len(published(store)) == 3
+    assert second.version in published(store)
+
+
+def test_publishing_again_finishes_what_a_killed_publisher_began(variant: Variant, store: Path) -> None:
+    publish(variant(1), store, keep=10)
+    before = (store / "LATEST.json").read_bytes()
+    second = publish(variant(2), store, keep=10)
+    (store / "LATEST.json").write_bytes(before)  # as after a kill between the last two steps
+    assert publish(variant(2), store, keep=10) == second
+    assert latest(store) == second
+    assert len(published(store)) == 2
+
+
+def test_a_version_that_a_killed_publisher_left_does_not_share_its_number(
+    variant: Variant, store: Path
+) -> None:
+    publish(variant(1), store, keep=10)
+    before = (store / "LATEST.json").read_bytes()
+    publish(variant(2), store, keep=10)
+    (store / "LATEST.json").write_bytes(before)
+    third = publish(variant(3), store, keep=10)
+    assert third.generation == 3
+    assert [name[:6] for name in published(store)] == ["000001", "000002", "000003"]
+
+
+def test_publishing_again_after_a_rollback_leaves_the_rollback_in_force(
+    variant: Variant, store: Path
+) -> None:
+    first, second = publish(variant(1), store, keep=10), publish(variant(2), store, keep=10)
+    back = rollback(store)
+    assert publish(variant(2), store, keep=10) == second
+    assert latest(store) == back
+    assert back.version == first.version
+
+
+def test_a_rollback_is_a_new_generation_of_an_older_version(variant: Variant, store: Path) -> None:
+    versions = [publish(variant(number), store, keep=10) for number in (1, 2, 3)]
+    back = rollback(store)
+    assert (back.generation, back.version) == (4, versions[1].version)
+    assert back.manifest_sha256 == versions[1].manifest_sha256
+    assert latest(store) == back
+    assert rollback(store).version == versions[0].version
+    assert rollback(store, versions[2].version).generation == 6
+    assert publish(variant(4), store, keep=10).version.startswith("000007-")
+
+
+def test_a_rollback_to_what_is_not_there_or_not_whole_is_refused(variant: Variant, store: Path) -> None:
+    with pytest.raises(StoreError, match="holds no version older"):
+        rollback(store)
+    first, second, third = (publish(variant(number), store, keep=10) for number in (1, 2, 3))
+    before = (store / "LATEST.json").read_bytes()
+    for version in ("000009-0123456789ab", "../versions", "", second.version + "/"):
+        with pytest.raises(StoreError, match=r"no version .* to roll back to"):
+            rollback(store, version)
+    with pytest.raises(StoreError, match="is LATEST already"):
+        rollback(store, third.version)
+    (store / "versions" / first.version / EVENT_WEIGHTS).write_bytes(b"other")
+    with pytest.raises(StoreError, match="not the files that its manifest describes: event_emb"):
+        rollback(store, first.version)
+    (store / "versions" / first.version / EVENT_WEIGHTS).unlink()
+    with pytest.raises(StoreError, match="not a whole adapter"):
+        rollback(store, first.version)
+    shutil.copy(variant(9) / MANIFEST, store / "versions" / second.version / MANIFEST)
+    with pytest.raises(StoreError, match="another manifest than the one"):
+        rollback(store)
+    assert (store / "LATEST.json").read_bytes() == before
+
+
+def test_only_the_newest_versions_are_kept(variant: Variant, store: Path) -> None:
+    versions = [publish(variant(number), store, keep=2).version for number in range(4)]
+    assert published(store) == versions[-2:]
+    assert not left_over(store)
+
+
+def test_the_version_that_served_until_now_is_kept_also_after_a_rollback(
+    variant: Variant, store: Path
+) -> None:
+    versions = [publish(variant(number), store, keep=5).version for number in range(5)]
+    rollback(store, versions[0])
+    newest = publish(variant(9), store, keep=1).version
+    assert published(store) == [versions[0], newest]
+    assert previous(store) == versions[0]
+
+
+def test_publishers_at_once_never_share_a_generation(variant: Variant, store: Path) -> None:
+    adapters = [variant(number) for number in range(16)]
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda adapter: publish(adapter, store, keep=99), adapters))
+    assert sorted(pointer.generation for pointer in results) == list(range(1, 17))
+    assert len({pointer.version for pointer in results}) == 16
+    assert latest(store) == max(results, key=lambda pointer: pointer.generation)
+
+
+def test_half_an_adapter_is_not_published(variant: Variant, store: Path) -> None:
+    (variant(1) / EVENT_WEIGHTS).unlink()
+    with pytest.raises(StoreError, match="not a whole adapter"):
+        publish(variant(1), store, keep=9)
+    content = bytearray((variant(2) / EVENT_WEIGHTS).read_bytes())
+    content[-1] ^= 1
+    (variant(2) / EVENT_WEIGHTS).write_bytes(content)
+    with pytest.raises(StoreError, match="not the files that its manifest describes: event_emb"):
+        publish(variant(2), store, keep=9)
+    assert latest(store) is None
+
+
+def test_a_lost_pointer_costs_no_version_and_no_number(variant: Variant, store: Path) -> None:
+    first = publish(variant(1), store, keep=10)
+    (store / "LATEST.json").unlink()
+    assert publish(variant(2), store, keep=10).generation == 2
+    assert published(store)[0] == first.version
+
+
+def test_nothing_published_is_no_version_and_a_broken_pointer_is_refused(tmp_path: Path) -> None:
+    assert latest_version(tmp_path) is None
+    assert published(tmp_path) == []
+    (tmp_path / "LATEST.json").write_text('{"generation": 1, "version": "../../etc", "manifest_sha256": "x"}')
+    with pytest.raises(StoreError, match="not a valid pointer"):
+        latest_version(tmp_path)
+
+
+def test_a_store_that_cannot_be_written_is_one_clear_error(variant: Variant, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot publish in"):
+        publish(variant(1), tmp_path / "file" / "adapters", keep=1)
