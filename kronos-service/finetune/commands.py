@@ -47,7 +47,7 @@ def evaluate(argv: Sequence[str]) -> None:
 
 def audit(argv: Sequence[str]) -> int:
     """Recompute independently what was known when, and show every input that knows the future."""
-    from kronos_service.finetune.event_conditioned.audit import AuditConfig, audit_snapshot
+    from kronos_service.finetune.event_conditioned.audit.job import AuditConfig, audit_snapshot
 
     config = parse(AuditConfig, argv, prog=f"{PROGRAM} audit", description=_help(audit, AUDIT_CODES))
     return 0 if audit_snapshot(config).passed else 1

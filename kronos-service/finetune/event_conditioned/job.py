@@ -15,7 +15,7 @@ from kronos_service.data.sample import sample_snapshot_path
 from kronos_service.data.snapshot import Snapshot, load_snapshot
 from kronos_service.finetune.event_conditioned import present
 from kronos_service.finetune.event_conditioned.arms import Arm, gains_over_control, train_arms
-from kronos_service.finetune.event_conditioned.audit import require_no_leak
+from kronos_service.finetune.event_conditioned.audit.job import require_no_leak
 from kronos_service.finetune.event_conditioned.checkpoint import save_adapter
 from kronos_service.finetune.event_conditioned.config import LONGEST_CONTEXT, EventLoraConfig
 from kronos_service.finetune.event_conditioned.criteria import Criterion, RunFigures, judge, may_promote

@@ -1,8 +1,8 @@
 """The audit: was anything known to the model before it was known to the world?
 
-An independent, slow and obvious second computation (`audit_clock`, `audit_records`, `audit_rebuild`) of what
-the dataset gives the model, compared bit for bit at a seeded draw of places (`audit_places`), and the
-scramble test on the user's own data (`audit_scramble`).
+An independent, slow and obvious second computation (`clock`, `records`, `rebuild`) of what
+the dataset gives the model, compared bit for bit at a seeded draw of places (`places`), and the
+scramble test on the user's own data (`scramble`).
 """
 
 from dataclasses import dataclass
@@ -12,24 +12,24 @@ from tempfile import TemporaryDirectory
 
 from kronos_service.data.sample import sample_snapshot_path
 from kronos_service.data.snapshot import Snapshot, load_snapshot
-from kronos_service.finetune.event_conditioned import audit_report
-from kronos_service.finetune.event_conditioned.audit_checks import (
+from kronos_service.finetune.event_conditioned.audit import report
+from kronos_service.finetune.event_conditioned.audit.checks import (
     check_leaders,
     check_rows,
     check_scramble,
     check_tokens,
     check_windows,
 )
-from kronos_service.finetune.event_conditioned.audit_findings import Audit
-from kronos_service.finetune.event_conditioned.audit_places import (
+from kronos_service.finetune.event_conditioned.audit.findings import Audit
+from kronos_service.finetune.event_conditioned.audit.places import (
     context_places,
     draw_places,
     draw_symbols,
     scored_places,
 )
-from kronos_service.finetune.event_conditioned.audit_records import read_records
-from kronos_service.finetune.event_conditioned.audit_scramble import only
-from kronos_service.finetune.event_conditioned.audit_tables import (
+from kronos_service.finetune.event_conditioned.audit.records import read_records
+from kronos_service.finetune.event_conditioned.audit.scramble import only
+from kronos_service.finetune.event_conditioned.audit.tables import (
     check_bars,
     check_channels,
     check_sessions,
@@ -127,7 +127,7 @@ def require_no_leak(snapshot: Snapshot, splits: Splits, bundle: Bundle, *, seed:
     """
     audited = audit(snapshot, splits, bundle, quick=True, seed=seed)
     if audited.leaks:
-        audit_report.show_findings(audited)
+        report.show_findings(audited)
         check, first = audited.leaks[0]
         raise LeakageError(
             f"the quick audit found {len(audited.leaks):,} rows that may know the future (the first, "
@@ -150,7 +150,7 @@ def audit_snapshot(config: AuditConfig) -> Audit:
     symbols = draw_symbols(
         tradable["symbol"].tolist(), tradable["asset_class"].tolist(), effort.symbols, Random(config.seed)
     )
-    with audit_report.console.status("rebuilding what was known when"), TemporaryDirectory() as cache:
+    with report.console.status("rebuilding what was known when"), TemporaryDirectory() as cache:
         splits = build_splits(
             only(snapshot, symbols),
             bundle,
@@ -160,5 +160,5 @@ def audit_snapshot(config: AuditConfig) -> Audit:
             cache=Path(cache),
         )
         audited = audit(snapshot, splits, bundle, quick=config.quick, seed=config.seed)
-    audit_report.show(audited, snapshot)
+    report.show(audited, snapshot)
     return audited

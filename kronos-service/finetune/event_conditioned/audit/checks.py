@@ -1,6 +1,6 @@
 """What the audit looks at, one function per check; each returns what it looked at and the rows that fail.
 
-Here it is the samples of the dataset, as the model gets them; `audit_tables` checks what lies behind them.
+Here it is the samples of the dataset, as the model gets them; `tables` checks what lies behind them.
 """
 
 from collections.abc import Sequence
@@ -9,9 +9,9 @@ import torch
 
 from kronos_service.data.snapshot import Snapshot
 from kronos_service.events.taxonomy import CHANNELS
-from kronos_service.finetune.event_conditioned.audit_findings import Check, Finding
-from kronos_service.finetune.event_conditioned.audit_places import Place
-from kronos_service.finetune.event_conditioned.audit_rebuild import (
+from kronos_service.finetune.event_conditioned.audit.findings import Check, Finding
+from kronos_service.finetune.event_conditioned.audit.places import Place
+from kronos_service.finetune.event_conditioned.audit.rebuild import (
     Moment,
     Value,
     leader_move,
@@ -19,8 +19,8 @@ from kronos_service.finetune.event_conditioned.audit_rebuild import (
     rebuild_row,
     rebuild_window,
 )
-from kronos_service.finetune.event_conditioned.audit_records import Bar, Records, closed_bars
-from kronos_service.finetune.event_conditioned.audit_scramble import changed_inputs
+from kronos_service.finetune.event_conditioned.audit.records import Bar, Records, closed_bars
+from kronos_service.finetune.event_conditioned.audit.scramble import changed_inputs
 from kronos_service.finetune.event_conditioned.dataset import EventConditionedDataset, Sample
 from kronos_service.model.factory import Bundle
 from kronos_shared.candles import FEATURES, LEADERS

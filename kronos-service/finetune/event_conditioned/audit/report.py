@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kronos_service.data.snapshot import Snapshot
-from kronos_service.finetune.event_conditioned.audit_findings import Audit
+from kronos_service.finetune.event_conditioned.audit.findings import Audit
 
 console = Console()
 SHOWN = 8

@@ -11,9 +11,9 @@ import pandas as pd
 import torch
 
 from kronos_service.data.snapshot import Snapshot
-from kronos_service.finetune.event_conditioned.audit_places import Place
-from kronos_service.finetune.event_conditioned.audit_rebuild import moment
-from kronos_service.finetune.event_conditioned.audit_records import Records
+from kronos_service.finetune.event_conditioned.audit.places import Place
+from kronos_service.finetune.event_conditioned.audit.rebuild import moment
+from kronos_service.finetune.event_conditioned.audit.records import Records
 from kronos_service.finetune.event_conditioned.dataset import EventConditionedDataset, Sample
 from kronos_service.finetune.event_conditioned.series import build_series
 from kronos_service.finetune.event_conditioned.tokens import tokenize

@@ -12,8 +12,8 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from kronos_service.events.taxonomy import EVENT_TYPES, FAMILIES
-from kronos_service.finetune.event_conditioned.audit_clock import Clock, Session
-from kronos_service.finetune.event_conditioned.audit_records import (
+from kronos_service.finetune.event_conditioned.audit.clock import Clock, Session
+from kronos_service.finetune.event_conditioned.audit.records import (
     Bar,
     Records,
     Release,

@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 
 from kronos_service.events.taxonomy import CHANNELS
-from kronos_service.finetune.event_conditioned import audit_clock, audit_rebuild, audit_records
-from kronos_service.finetune.event_conditioned.audit_clock import Clock, make_clock
-from kronos_service.finetune.event_conditioned.audit_rebuild import (
+from kronos_service.finetune.event_conditioned import audit
+from kronos_service.finetune.event_conditioned.audit.clock import Clock, make_clock
+from kronos_service.finetune.event_conditioned.audit.rebuild import (
     Value,
     leader_move,
     moment,
     rebuild_row,
     rebuild_window,
 )
-from kronos_service.finetune.event_conditioned.audit_records import ALWAYS, Bar, Records, Release
-from kronos_service.finetune.event_conditioned.audit_tables import check_sessions
+from kronos_service.finetune.event_conditioned.audit.records import ALWAYS, Bar, Records, Release
+from kronos_service.finetune.event_conditioned.audit.tables import check_sessions
 from kronos_shared.candles import ASSET_CLASSES, LEADER_ASSET_CLASS
 
 FIRST, LAST = date(2021, 1, 1), date(2022, 3, 31)
@@ -176,11 +176,11 @@ def test_a_value_agrees_with_its_own_float32_and_with_no_other() -> None:
     assert not Value(0.0).agrees(1e-30)
 
 
-@pytest.mark.parametrize("module", [audit_clock, audit_records, audit_rebuild])
+@pytest.mark.parametrize("module", [audit.clock, audit.records, audit.rebuild])
 def test_the_rebuilding_modules_share_no_code_with_the_encoder(module: ModuleType) -> None:
     assert module.__file__ is not None
     tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
     imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
     ours = {name for name in imported if name.startswith("kronos_service.")}
-    own = {name for name in ours if name.rpartition(".")[2].startswith("audit_")}
+    own = {name for name in ours if name.startswith(audit.__name__)}
     assert ours - own <= {"kronos_service.events.taxonomy", "kronos_service.data.snapshot"}

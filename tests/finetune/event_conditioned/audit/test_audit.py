@@ -16,8 +16,8 @@ from kronos_service.events import encoder, leaders, schedule, sessions, surprise
 from kronos_service.events.calendar import CalendarRows
 from kronos_service.events.leaders import Leader
 from kronos_service.finetune.event_conditioned import dataset, splits, tokens
-from kronos_service.finetune.event_conditioned.audit import Effort, run_checks
-from kronos_service.finetune.event_conditioned.audit_findings import Audit
+from kronos_service.finetune.event_conditioned.audit.findings import Audit
+from kronos_service.finetune.event_conditioned.audit.job import Effort, run_checks
 from kronos_service.finetune.event_conditioned.series import Series
 from kronos_service.finetune.event_conditioned.splits import Span, Splits, build_splits
 from kronos_service.finetune.event_conditioned.windows import Window

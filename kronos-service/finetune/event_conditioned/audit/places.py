@@ -6,8 +6,8 @@ from datetime import date, datetime, timedelta
 from random import Random
 from typing import NamedTuple
 
-from kronos_service.finetune.event_conditioned.audit_clock import NEW_YORK, Clock
-from kronos_service.finetune.event_conditioned.audit_records import ALWAYS, Records, Release
+from kronos_service.finetune.event_conditioned.audit.clock import NEW_YORK, Clock
+from kronos_service.finetune.event_conditioned.audit.records import ALWAYS, Records, Release
 from kronos_service.finetune.event_conditioned.splits import Splits
 from kronos_service.finetune.event_conditioned.windows import Window
 

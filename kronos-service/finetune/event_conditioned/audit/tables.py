@@ -7,8 +7,8 @@ from itertools import pairwise
 from kronos_service.data.snapshot import Snapshot
 from kronos_service.events.sessions import Times, sessions
 from kronos_service.events.taxonomy import CHANNELS
-from kronos_service.finetune.event_conditioned.audit_findings import Check, Finding
-from kronos_service.finetune.event_conditioned.audit_records import Records
+from kronos_service.finetune.event_conditioned.audit.findings import Check, Finding
+from kronos_service.finetune.event_conditioned.audit.records import Records
 from kronos_service.finetune.event_conditioned.splits import Splits, dead_channels
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from kronos_service.data.snapshot import Snapshot
 from kronos_service.events.taxonomy import CURRENCY
-from kronos_service.finetune.event_conditioned.audit_clock import Clock, make_clock
+from kronos_service.finetune.event_conditioned.audit.clock import Clock, make_clock
 from kronos_shared.candles import FEATURES, LEADERS
 
 ALWAYS: Final = datetime(1900, 1, 1, tzinfo=UTC)
