@@ -1,5 +1,6 @@
 """Leaders: how far BTCUSDT, SPY, DXY and VIX moved since the bar before, in units of their usual day."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -8,6 +9,7 @@ import pandas as pd
 
 from kronos_service.events.scores import Floats, scores
 from kronos_service.events.sessions import (
+    LONGEST_CLOSURE,
     Indices,
     SessionError,
     Times,
@@ -15,7 +17,7 @@ from kronos_service.events.sessions import (
     session_dates,
     sessions,
 )
-from kronos_shared.candles import LEADER_ASSET_CLASS
+from kronos_shared.candles import LEADER_ASSET_CLASS, LEADERS
 from kronos_shared.errors import KronosError
 
 RETURNS: Final = 60
@@ -68,6 +70,23 @@ def leader_channel(leader: Leader, as_of: Times, previous: Times) -> Floats:
 def usable_bars(leader: Leader, as_of: Times) -> Indices:
     """How many of the leader's bars had closed by each `as_of`, that moment included."""
     return np.searchsorted(leader.closed_at, as_of, side="right")
+
+
+def missing_leaders(leaders: Sequence[Leader], as_of: np.datetime64) -> tuple[str, ...]:
+    """Which leaders (in the order of `LEADERS`) lack the bar of their last session closed by `as_of`."""
+    moment = np.array([as_of])
+    return tuple(
+        name
+        for name, leader in zip(LEADERS, leaders, strict=True)
+        if not (leader.closed_at == _last_close(name, moment)).any()
+    )
+
+
+def _last_close(name: str, moment: Times) -> np.datetime64:
+    day = moment.astype("datetime64[D]")[0].item()
+    table = sessions(LEADER_ASSET_CLASS[name], day - LONGEST_CLOSURE, day)
+    closed: np.datetime64 = table.closes[np.searchsorted(table.closes, moment, side="right")[0] - 1]
+    return closed
 
 
 def _closing_times(name: str, ts: pd.Series) -> Times:
