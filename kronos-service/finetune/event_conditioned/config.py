@@ -31,6 +31,12 @@ class EventLoraConfig:
     tokenizer_revision: str | None = option(None, help="hub revision of the tokenizer")
     run_dir: Path | None = option(None, help="where the run writes; runs/event-lora-<UTC time> if left out")
     adapters: Path = option(Path("adapters"), help="where adapters are published")
+    resume: bool = option(
+        False,
+        help="go on with the newest unfinished run under runs/, or with the one that --run-dir names, "
+        "under the settings it began with",
+    )
+    checkpoint_every: int = option(50, help="optimizer steps between checkpoints")
     keep_versions: int = option(10, help="published versions to keep; the one LATEST names is always kept")
 
     train_start: date = option(date(2021, 1, 1), help="first target date of the train split")
@@ -87,6 +93,9 @@ class EventLoraConfig:
         require(
             self.micro_batch is None or self.micro_batch >= 1,
             f"micro_batch must be at least 1, got {self.micro_batch}",
+        )
+        require(
+            self.checkpoint_every >= 1, f"checkpoint_every must be at least 1, got {self.checkpoint_every}"
         )
         require(self.scored >= 1, f"scored must be at least 1, got {self.scored}")
         require(

@@ -80,7 +80,14 @@ def event_lora(config: EventLoraConfig) -> Result:
         micro_batch=config.windows_at_once,
         events=False,
     )
-    arms = train_arms(config, run.splits, run.bundle, run.accelerator, run.directory)
+    arms = train_arms(
+        config,
+        run.splits,
+        run.bundle,
+        run.accelerator,
+        run.directory,
+        micro_batch=config.windows_at_once,
+    )
     gains = gains_over_control(arms, config.seed)
     figures = val_figures({"base": base} | {name: arm.records for name, arm in arms.items()}, gains)
     _save(run, arms["adapter"], figures, gains)

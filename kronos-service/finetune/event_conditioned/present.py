@@ -1,20 +1,18 @@
 """What a person sees while a run goes on and when it ends."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
 from rich.table import Table
 
 from kronos_service.data.snapshot import Snapshot
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_service.finetune.event_conditioned.criteria import Criterion
 from kronos_service.finetune.event_conditioned.gain import Gain
+from kronos_service.finetune.event_conditioned.progress import Progress, training_progress
 from kronos_service.finetune.event_conditioned.splits import Splits
-from kronos_service.finetune.event_conditioned.train import Progress
 from kronos_service.finetune.event_conditioned.validate import LOSSES
 from kronos_service.model.factory import Bundle
 
@@ -56,41 +54,9 @@ def data_table(snapshot: Snapshot, bundle: Bundle, splits: Splits, dead: Sequenc
         )
 
 
-@contextmanager
-def training(name: str, windows: int, epochs: int) -> Iterator[Progress]:
-    """A progress bar per epoch with loss, rate and time left."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("windows"),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[figures]}"),
-    )
-    with Bars(*columns, console=console) as bars:
-        task = bars.add_task("", total=windows, rate="", figures="")
-
-        def advance(done: int, loss: float) -> None:
-            bars.update(
-                task, advance=done, figures=f"loss {loss:.4f}", rate=f"{bars.tasks[task].speed or 0:.0f}/s"
-            )
-
-        def epoch_end(epoch: int, figures: Mapping[str, float]) -> None:
-            shown = "  ".join(
-                f"{label} {figures[key]:.4f}"
-                for label, key in (
-                    ("train", "train/fixed_loss"),
-                    ("val event", "val/event_total"),
-                    ("val quiet", "val/quiet_total"),
-                )
-            )
-            console.print(f"{name} epoch {epoch:>2}/{epochs}  {shown}")
-            if epoch < epochs:
-                bars.reset(task, description=f"{name} {epoch + 1}/{epochs}", total=windows)
-
-        yield Progress(advance=advance, epoch_end=epoch_end)
-        bars.remove_task(task)
+def training(name: str, windows: int, epochs: int) -> AbstractContextManager[Progress]:
+    """Progress of a training, with loss, rate and time left, and a line per epoch."""
+    return training_progress(console, name, windows, epochs)
 
 
 def loss_table(summaries: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:

@@ -10,10 +10,11 @@ from accelerate import Accelerator
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from kronos_service.events.taxonomy import FAMILIES
 from kronos_service.finetune.event_conditioned.dataset import Batch, EventConditionedDataset, collate
+from kronos_service.finetune.event_conditioned.processes import gathered, share
 
 LOSSES = ("s1", "s2", "total")
 
@@ -53,17 +54,19 @@ def score(
     advance: Callable[[int], object] = lambda _: None,
 ) -> pd.DataFrame:
     """One row per scored target: symbol, date, is_event, the losses s1, s2 and total in nats, and a bool
-    column per family.
+    column per family; all processes get all rows.
     """
     model.eval()
     parts = []
-    for batch in DataLoader(dataset, batch_size=micro_batch, collate_fn=collate):
+    mine = Subset(dataset, share(range(len(dataset))))
+    for batch in DataLoader(mine, batch_size=micro_batch, collate_fn=collate):
         moved = send_to_device(batch, accelerator.device)
         with accelerator.autocast():
             s1, s2 = token_losses(model, moved, events=events)
         parts.append(_records(dataset, batch, s1.cpu(), s2.cpu()))
         advance(len(batch["index"]))
-    return pd.concat(parts, ignore_index=True)
+    every = pd.concat([part for parts in gathered(parts) for part in parts])
+    return every.sort_index(kind="stable").reset_index(drop=True)
 
 
 def _records(dataset: EventConditionedDataset, batch: Batch, s1: Tensor, s2: Tensor) -> pd.DataFrame:
@@ -85,7 +88,8 @@ def _records(dataset: EventConditionedDataset, batch: Batch, s1: Tensor, s2: Ten
             "s2": losses_s2,
             "total": losses_s1 + losses_s2,
         }
-        | {name: families[:, number] for number, name in enumerate(FAMILIES)}
+        | {name: families[:, number] for number, name in enumerate(FAMILIES)},
+        index=batch["index"][rows].numpy(),
     )
 
 

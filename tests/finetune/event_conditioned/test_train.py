@@ -11,14 +11,16 @@ from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_service.finetune.event_conditioned.dataset import collate
 from kronos_service.finetune.event_conditioned.lora import adapt, trainable
 from kronos_service.finetune.event_conditioned.metrics import MetricLog
+from kronos_service.finetune.event_conditioned.progress import Progress
 from kronos_service.finetune.event_conditioned.splits import Splits
 from kronos_service.finetune.event_conditioned.train import (
-    Progress,
+    Data,
     TrainingError,
     cosine_with_warmup,
     train,
     weighted_loss,
 )
+from kronos_service.finetune.event_conditioned.training_state import Checkpoints
 from kronos_service.finetune.event_conditioned.validate import score, summarize
 from kronos_service.model.factory import Bundle
 
@@ -33,18 +35,23 @@ def run(
     """Trained tensors, and the figures of every epoch."""
     model = adapt(bundle.model, rank=config.rank, dropout=config.lora_dropout, taps="both", seed=config.seed)
     history: list[dict[str, float]] = []
+    data = Data(
+        train=splits.dataset("train", oversample=3.0, blank=0.15, seed=config.seed),
+        fixed=splits.dataset("train", oversample=3.0, at_most=8),
+        val=splits.dataset("val"),
+    )
     with MetricLog(directory) as log:
-        fixed_losses = train(
+        trained = train(
             model,
-            splits.dataset("train", oversample=3.0, blank=0.15, seed=config.seed),
-            fixed_set=splits.dataset("train", oversample=3.0, at_most=8),
-            val_set=splits.dataset("val"),
+            data,
             config=config,
+            micro_batch=config.windows_at_once,
             accelerator=Accelerator(cpu=True),
             log=log,
+            checkpoints=Checkpoints(directory / "checkpoints", every=50),
             progress=Progress(epoch_end=lambda _, figures: history.append(figures)),
         )
-    assert fixed_losses == [figures["train/fixed_loss"] for figures in history]
+    assert trained.meters.fixed_losses == [figures["train/fixed_loss"] for figures in history]
     return {name: p.detach().clone() for name, p in trainable(model)}, history
 
 
