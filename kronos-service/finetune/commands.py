@@ -11,7 +11,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from kronos_service.finetune.options import option, parse, require
+from kronos_service.finetune.options import option, parse, parse_given, require
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -22,19 +22,27 @@ if TYPE_CHECKING:
 PROGRAM = "python -m kronos_service.finetune"
 
 
-def event_lora(argv: Sequence[str]) -> None:
+def event_lora(argv: Sequence[str]) -> int:
     """Train an event-conditioned LoRA adapter on a frozen base, judge it, and publish it."""
-    from kronos_service.finetune.event_conditioned.config import EventLoraConfig
-    from kronos_service.finetune.event_conditioned.job import event_lora as run
+    from kronos_service.finetune.event_conditioned.config import EventLoraConfig, EventLoraFlags
 
-    run(
-        parse(
-            EventLoraConfig,
-            argv,
-            prog=f"{PROGRAM} event-lora",
-            description=_help(event_lora, EVENT_LORA_EXAMPLES),
-        )
-    )
+    about = _help(event_lora, EVENT_LORA_EXAMPLES)
+    given = parse_given(EventLoraFlags, argv, prog=f"{PROGRAM} event-lora", description=about)
+    resume = given.pop("resume", False)
+    config = None if resume else EventLoraConfig(**given)
+
+    from kronos_service.finetune.event_conditioned import job
+    from kronos_service.finetune.event_conditioned.stopping import Stopped
+
+    try:
+        if config is None:
+            job.resume_event_lora(given)
+        else:
+            job.event_lora(config)
+    except Stopped as stopped:
+        sys.stderr.write(f"{stopped}\n")
+        return stopped.exit_code
+    return 0
 
 
 def evaluate(argv: Sequence[str]) -> None:
@@ -172,6 +180,12 @@ examples:
       your own snapshot (made by export) and the released base
   {PROGRAM} event-lora --config run.toml --epochs 5
       settings from a file; flags win
+  {PROGRAM} event-lora --resume
+      goes on with the newest run under runs/ that was stopped, killed or cut off
+  accelerate launch --num_processes 2 -m kronos_service.finetune event-lora --control
+      the same run on two GPUs
+
+exit code: 0 done, 2 a mistake, 130 or 143 stopped by Ctrl-C or SIGTERM with a checkpoint written
 """
 
 AUDIT_CODES = "exit code: 0 when nothing was found, 1 with the rows that show a fault\n"

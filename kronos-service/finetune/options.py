@@ -10,7 +10,7 @@ import difflib
 import tomllib
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, field, fields
 from datetime import date
 from pathlib import Path
@@ -55,6 +55,21 @@ def parse(settings: type[SettingsT], argv: Sequence[str], *, prog: str, descript
         ConfigError: unknown flag or key, wrong type, missing required value, or a range check of the
         settings.
     """
+    values = parse_given(settings, argv, prog=prog, description=description)
+    missing = [item.name for item in fields(settings) if item.default is MISSING and item.name not in values]
+    if missing:
+        raise ConfigError(f"required: {', '.join(map(flag, missing))} (see {prog} --help)")
+    return settings(**values)
+
+
+def parse_given(
+    settings: type[SettingsT], argv: Sequence[str], *, prog: str, description: str
+) -> dict[str, Any]:
+    """Only the values that flags or the `--config` file name, by field.
+
+    Raises:
+        ConfigError: unknown flag or key, or wrong type.
+    """
     parser = _Parser(
         prog=prog,
         description=description,
@@ -73,25 +88,42 @@ def parse(settings: type[SettingsT], argv: Sequence[str], *, prog: str, descript
         for name, value in vars(parser.parse_args(argv)).items()
     }
     config_file = flags.pop("config", None)
-    values = (_read_config(config_file, hints) if config_file else {}) | flags
-    missing = [item.name for item in fields(settings) if item.default is MISSING and item.name not in values]
-    if missing:
-        raise ConfigError(f"required: {', '.join(map(_flag, missing))} (see {prog} --help)")
-    return settings(**values)
+    return (_read_config(config_file, hints) if config_file else {}) | flags
+
+
+def restore(settings: type[SettingsT], stored: Mapping[str, Any]) -> SettingsT:
+    """Settings from what JSON made of them: dates and paths as text, tuples as lists.
+
+    Raises:
+        ConfigError: a name that is no field, or a value out of range.
+    """
+    hints = typing.get_type_hints(settings)
+    unknown = sorted(set(stored) - {item.name for item in fields(settings)})
+    if unknown:
+        raise ConfigError(f"unknown settings {', '.join(unknown)}: written by another version")
+    return settings(**{name: _from_json(value, _base_type(hints[name])) for name, value in stored.items()})
+
+
+def _from_json(value: Any, kind: type) -> Any:
+    if value is None or type(value) is kind:
+        return value
+    if _element(kind) is not kind:
+        return tuple(_from_json(one, _element(kind)) for one in value)
+    return _converter(kind)(value)
 
 
 def _add_flag(parser: argparse.ArgumentParser, item: Field[Any], kind: type) -> None:
     default = "required" if item.default is MISSING else f"default: {_shown(item.default)}"
     text = f"{item.metadata['help']} ({default})".replace("%", "%%")
     if kind is bool:
-        parser.add_argument(_flag(item.name), action=argparse.BooleanOptionalAction, help=text)
+        parser.add_argument(flag(item.name), action=argparse.BooleanOptionalAction, help=text)
         return
     choices = item.metadata["choices"] or None
     metavar = None if choices else _element(kind).__name__.upper()
     # Of several values, a flag takes one or more, and may be repeated.
     several: dict[str, Any] = {"action": "extend", "nargs": "+"} if _element(kind) is not kind else {}
     parser.add_argument(
-        _flag(item.name),
+        flag(item.name),
         type=_converter(_element(kind)),
         choices=choices,
         metavar=metavar,
@@ -149,7 +181,8 @@ def _element(kind: type) -> type:
     return typing.cast(type, typing.get_args(kind)[0]) if typing.get_origin(kind) is tuple else kind
 
 
-def _flag(name: str) -> str:
+def flag(name: str) -> str:
+    """The flag of a field: `--run-dir` of `run_dir`."""
     return "--" + name.replace("_", "-")
 
 

@@ -220,8 +220,8 @@ def _write_trained(directory: Path, model: PeftModel, trained: Trained) -> None:
         write_verified(directory, files)
     except OSError as error:
         raise CheckpointError(
-            f"cannot write what was trained to {directory} ({error.strerror}); the last checkpoint stays: "
-            "make room, then go on with --resume"
+            f"cannot write what was trained to {directory} ({error.strerror}); the last checkpoint stays; "
+            "make room"
         ) from None
 
 

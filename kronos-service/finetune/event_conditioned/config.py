@@ -31,11 +31,6 @@ class EventLoraConfig:
     tokenizer_revision: str | None = option(None, help="hub revision of the tokenizer")
     run_dir: Path | None = option(None, help="where the run writes; runs/event-lora-<UTC time> if left out")
     adapters: Path = option(Path("adapters"), help="where adapters are published")
-    resume: bool = option(
-        False,
-        help="go on with the newest unfinished run under runs/, or with the one that --run-dir names, "
-        "under the settings it began with",
-    )
     checkpoint_every: int = option(50, help="optimizer steps between checkpoints")
     keep_versions: int = option(10, help="published versions to keep; the one LATEST names is always kept")
 
@@ -130,11 +125,6 @@ class EventLoraConfig:
         )
         require(self.control or not self.require_gain, "require_gain needs the control: add --control")
 
-    @property
-    def windows_at_once(self) -> int:
-        """Windows in memory at once."""
-        return self.micro_batch or self.batch_size
-
     def split_dates(self) -> dict[str, tuple[np.datetime64, np.datetime64]]:
         """First and last target date of each split."""
         one_day = np.timedelta64(1, "D")
@@ -142,3 +132,14 @@ class EventLoraConfig:
             np.datetime64, (self.train_start, self.val_start, self.test_start, self.test_end)
         )
         return {"train": (train, val - one_day), "val": (val, test - one_day), "test": (test, end)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventLoraFlags(EventLoraConfig):
+    """The settings, and whether a run that has them is to go on."""
+
+    resume: bool = option(
+        False,
+        help="go on with the newest unfinished run under runs/, or with the one that --run-dir names, "
+        "under the settings it began with",
+    )

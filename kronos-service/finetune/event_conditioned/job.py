@@ -1,9 +1,8 @@
 """The event-lora job: snapshot and base in, a judged and perhaps promoted adapter out."""
 
-import json
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +20,28 @@ from kronos_service.finetune.event_conditioned.config import LONGEST_CONTEXT, Ev
 from kronos_service.finetune.event_conditioned.criteria import Criterion, RunFigures, judge, may_promote
 from kronos_service.finetune.event_conditioned.gain import Gain
 from kronos_service.finetune.event_conditioned.lora import trainable
+from kronos_service.finetune.event_conditioned.processes import local_main_first, on_main, require_same
+from kronos_service.finetune.event_conditioned.run_directory import (
+    Settled,
+    finish,
+    new_run,
+    read_settled,
+    settle,
+    unfinished_run,
+    write_json,
+    writing,
+)
 from kronos_service.finetune.event_conditioned.splits import (
     Splits,
     build_splits,
     dead_channels,
     require_events,
 )
+from kronos_service.finetune.event_conditioned.stopping import stop_on_signals
 from kronos_service.finetune.event_conditioned.validate import score, summarize, summarize_families
 from kronos_service.model.factory import Bundle, load_bundle
 from kronos_shared.adapter_manifest import FILES, MANIFEST, AuditRecord, DataRecord
 from kronos_shared.adapter_store import publish
-from kronos_shared.atomic import replace_file
-from kronos_shared.errors import KronosError
-
-
-class RunError(KronosError):
-    """The run directory cannot be used."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +56,8 @@ class Run:
     context: int
     splits: Splits
     audit: AuditRecord
+    micro_batch: int
+    """Windows in memory at once; a resumed run keeps it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,42 +76,47 @@ def event_lora(config: EventLoraConfig) -> Result:
     """Train an adapter (and its control and placebo, where asked), judge it, and promote it if it may be.
 
     Raises:
+        Stopped: SIGTERM or SIGINT came; a checkpoint is written.
         KronosError: anything the user can mend, named by its subclass.
     """
+    with new_run(config) as directory:
+        return _carry_out(config, directory)
+
+
+def resume_event_lora(given: Mapping[str, Any]) -> Result:
+    """Go on with the unfinished run that `given["run_dir"]` names, or with the newest one under runs/, to
+    the result it would have had; `given` holds only the settings that the user names again.
+
+    Raises:
+        RunError: there is no such run, or a setting contradicts it.
+        Stopped, KronosError: as `event_lora` does.
+    """
+    with unfinished_run(given) as (directory, config):
+        return _carry_out(config, directory)
+
+
+def _carry_out(config: EventLoraConfig, directory: Path) -> Result:
     started = time.monotonic()
-    run = prepare(config)
-    base = score(
-        run.bundle.model,
-        run.splits.dataset("val"),
-        run.accelerator,
-        micro_batch=config.windows_at_once,
-        events=False,
-    )
-    arms = train_arms(
-        config,
-        run.splits,
-        run.bundle,
-        run.accelerator,
-        run.directory,
-        micro_batch=config.windows_at_once,
-    )
-    gains = gains_over_control(arms, config.seed)
-    figures = val_figures({"base": base} | {name: arm.records for name, arm in arms.items()}, gains)
-    _save(run, arms["adapter"], figures, gains)
-    criteria = judge(_run_figures(run, arms["adapter"], figures, gains))
-    promoted = None
-    if config.force or may_promote(criteria, require_gain=config.require_gain):
-        promoted = publish(run.directory / "adapter", config.adapters, keep=config.keep_versions).version
-    _write_results(run.directory, criteria, figures, base, arms)
-    result = Result(run_dir=run.directory, criteria=criteria, gains=gains, promoted=promoted)
-    _show(config, result, figures, time.monotonic() - started)
-    return result
+    run = prepare(config, directory)
+    validation = run.splits.dataset("val")
+    base = score(run.bundle.model, validation, run.accelerator, micro_batch=run.micro_batch, events=False)
+    with writing(directory), stop_on_signals() as stop:
+        arms = train_arms(
+            config,
+            run.splits,
+            run.bundle,
+            run.accelerator,
+            directory,
+            micro_batch=run.micro_batch,
+            stop=stop,
+        )
+        return on_main(lambda: _conclude(run, base, arms, started))
 
 
-def prepare(config: EventLoraConfig) -> Run:
+def prepare(config: EventLoraConfig, directory: Path) -> Run:
     """Read the snapshot and the base, build the splits, show them, and audit them for leaks."""
-    directory = _new_directory(config)
     accelerator = _accelerator()
+    present.console.quiet = not accelerator.is_main_process
     snapshot = load_snapshot(config.snapshot or sample_snapshot_path())
     bundle = load_bundle(
         config.base_model,
@@ -114,7 +126,7 @@ def prepare(config: EventLoraConfig) -> Run:
         device=str(accelerator.device),
     )
     context = config.context or min(bundle.context, LONGEST_CONTEXT)
-    with present.status("encoding events, tokenising windows"):
+    with present.status("encoding events, tokenising windows"), local_main_first():
         splits = build_splits(
             snapshot,
             bundle,
@@ -126,8 +138,9 @@ def prepare(config: EventLoraConfig) -> Run:
     for name in ("train", "val"):
         require_events(splits, name)
     present.data_table(snapshot, bundle, splits, dead_channels(splits.dataset("train")))
+    micro_batch = _settle(config, directory, accelerator, snapshot, bundle)
     with present.status("auditing: was anything known before its time?"):
-        audit = require_no_leak(snapshot, splits, bundle, seed=config.seed)
+        audit = on_main(lambda: require_no_leak(snapshot, splits, bundle, seed=config.seed))
     return Run(
         config=config,
         directory=directory,
@@ -137,7 +150,59 @@ def prepare(config: EventLoraConfig) -> Run:
         context=context,
         splits=splits,
         audit=audit,
+        micro_batch=micro_batch,
     )
+
+
+def _settle(
+    config: EventLoraConfig, directory: Path, accelerator: Accelerator, snapshot: Snapshot, bundle: Bundle
+) -> int:
+    """Hold on to what the numbers depend on, and choose the micro-batch unless this run has chosen."""
+    before = on_main(lambda: read_settled(directory))
+    settled = Settled(
+        snapshot=snapshot.sha256,
+        base=bundle.base.content_sha256,
+        tokenizer=bundle.tokenizer_print.content_sha256,
+        processes=accelerator.num_processes,
+        device=accelerator.device.type,
+        precision=accelerator.mixed_precision,
+        micro_batch=before.micro_batch if before else on_main(lambda: _micro_batch(config)),
+    )
+    require_same(asdict(settled))
+    on_main(lambda: settle(directory, settled))
+    return settled.micro_batch
+
+
+def _accelerator() -> Accelerator:
+    """The one place that chooses device and precision."""
+    bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return Accelerator(mixed_precision="bf16" if bf16 else "no")
+
+
+def _micro_batch(config: EventLoraConfig) -> int:
+    """The one place that chooses how many windows are in memory at once."""
+    return config.micro_batch or config.batch_size
+
+
+def _conclude(run: Run, base: pd.DataFrame, arms: dict[str, Arm], started: float) -> Result:
+    """Judge what was trained, publish it if it may be, and write everything down.
+
+    A run that is resumed here finds the adapter it had saved, and does not publish it twice.
+    """
+    config, adapter = run.config, arms["adapter"]
+    gains = gains_over_control(arms, config.seed)
+    figures = val_figures({"base": base} | {name: arm.records for name, arm in arms.items()}, gains)
+    if not (run.directory / "adapter").exists():
+        _save(run, adapter, figures, gains)
+    criteria = judge(_run_figures(run, adapter, figures, gains))
+    promoted = None
+    if config.force or may_promote(criteria, require_gain=config.require_gain):
+        promoted = publish(run.directory / "adapter", config.adapters, keep=config.keep_versions).version
+    _write_results(run.directory, criteria, figures, base, arms)
+    result = Result(run_dir=run.directory, criteria=criteria, gains=gains, promoted=promoted)
+    _show(config, result, figures, time.monotonic() - started)
+    finish(run.directory, {"promoted": promoted})
+    return result
 
 
 def val_figures(records: dict[str, pd.DataFrame], gains: dict[str, Gain]) -> dict[str, Any]:
@@ -147,23 +212,6 @@ def val_figures(records: dict[str, pd.DataFrame], gains: dict[str, Gain]) -> dic
         "val_families": {name: summarize_families(one) for name, one in records.items()},
         "gains": {name: asdict(one) for name, one in gains.items()},
     }
-
-
-def _accelerator() -> Accelerator:
-    bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    return Accelerator(mixed_precision="bf16" if bf16 else "no")
-
-
-def _new_directory(config: EventLoraConfig) -> Path:
-    """Create the run directory and write the configuration before anything is trained."""
-    directory = config.run_dir or Path("runs") / f"event-lora-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    try:
-        if directory.exists() and any(directory.iterdir()):
-            raise RunError(f"{directory} is not empty: choose another --run-dir, or remove it")
-        _write_json(directory / "config.json", asdict(config))
-    except OSError as error:
-        raise RunError(f"cannot write to the run directory {directory}: {error.strerror}") from None
-    return directory
 
 
 def _save(run: Run, arm: Arm, figures: dict[str, Any], gains: dict[str, Gain]) -> None:
@@ -208,15 +256,11 @@ def _write_results(
     base: pd.DataFrame,
     arms: dict[str, Arm],
 ) -> None:
-    _write_json(directory / "criteria.json", [asdict(one) for one in criteria])
-    _write_json(directory / "results.json", figures)
+    write_json(directory / "criteria.json", [asdict(one) for one in criteria])
+    write_json(directory / "results.json", figures)
     records = {"base": base} | {name: arm.records for name, arm in arms.items()}
     losses = pd.concat([one.assign(model=name) for name, one in records.items()], ignore_index=True)
     losses.to_parquet(directory / "val_losses.parquet", index=False)
-
-
-def _write_json(path: Path, content: object) -> None:
-    replace_file(path, (json.dumps(content, indent=2, default=str) + "\n").encode())
 
 
 def _show(config: EventLoraConfig, result: Result, figures: dict[str, Any], seconds: float) -> None:

@@ -69,6 +69,22 @@ def on_main(work: Callable[[], T]) -> T:
     sys.exit(2)
 
 
+@contextmanager
+def local_main_first() -> Iterator[None]:
+    """Let one process of each machine do the work, and the others after it, who find what it cached."""
+    state = group()
+    if not state.is_local_main_process:
+        _wait()
+    yield
+    if state.is_local_main_process:
+        _wait()
+
+
+def _wait() -> None:
+    with _linked():
+        group().wait_for_everyone()
+
+
 def sum_over_processes(*numbers: float) -> list[float]:
     """Each number, summed over the processes."""
     if group().num_processes == 1:

@@ -155,8 +155,8 @@ class Checkpoints:
         except OSError as error:
             kept = f"the one of step {self._saved} stays" if self._saved else "there is none before it"
             raise CheckpointError(
-                f"cannot write the checkpoint of step {step} to {self.directory} ({error.strerror}); {kept}: "
-                "make room, then go on with --resume"
+                f"cannot write the checkpoint of step {step} to {self.directory} ({error.strerror}); {kept}; "
+                "make room"
             ) from None
         self._saved = step
 

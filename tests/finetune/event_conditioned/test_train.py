@@ -45,7 +45,7 @@ def run(
             model,
             data,
             config=config,
-            micro_batch=config.windows_at_once,
+            micro_batch=config.micro_batch or config.batch_size,
             accelerator=Accelerator(cpu=True),
             log=log,
             checkpoints=Checkpoints(directory / "checkpoints", every=50),

@@ -1,0 +1,227 @@
+"""The directory of one run: begun once, held by one run at a time, found again to go on, finished once.
+
+config.json     the settings, written before anything is trained
+settled.json    what the numbers depend on besides: data, base, device, micro-batch; a resumed run keeps it
+finished.json   written last
+.lock           held while a run goes on
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from kronos_service.finetune.event_conditioned.config import EventLoraConfig
+from kronos_service.finetune.event_conditioned.processes import on_main, process_number
+from kronos_service.finetune.event_conditioned.stopping import Stopped
+from kronos_service.finetune.event_conditioned.training_state import CheckpointError
+from kronos_service.finetune.options import flag, restore
+from kronos_shared.atomic import replace_file
+from kronos_shared.errors import KronosError
+
+RUNS = Path("runs")
+CONFIG, SETTLED, FINISHED, LOCK = "config.json", "settled.json", "finished.json", ".lock"
+
+MAY_DIFFER = frozenset({"run_dir", "checkpoint_every", "keep_versions", "require_gain", "force"})
+"""Settings that a resumed run may be given anew: they change no number."""
+
+
+class RunError(KronosError):
+    """The run directory cannot be used."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """What a run's numbers depend on besides its settings."""
+
+    snapshot: str
+    base: str
+    tokenizer: str
+    """Hashes of the contents."""
+    processes: int
+    device: str
+    precision: str
+    micro_batch: int
+
+
+@contextmanager
+def new_run(config: EventLoraConfig) -> Iterator[Path]:
+    """Begin a run in an empty directory (by default one under runs/), and hold it.
+
+    Raises:
+        RunError: the directory is not empty, or cannot be written.
+    """
+    directory = on_main(lambda: config.run_dir or RUNS / f"event-lora-{datetime.now(UTC):%Y%m%d-%H%M%S}")
+    on_main(lambda: _require_empty(directory))
+    with _held(directory):
+        on_main(lambda: _begin(directory, config))
+        yield directory
+
+
+@contextmanager
+def unfinished_run(given: Mapping[str, Any]) -> Iterator[tuple[Path, EventLoraConfig]]:
+    """Hold the run that `given["run_dir"]` names, or else the newest unfinished one under runs/, and read
+    its settings.
+
+    Raises:
+        RunError: there is none, it has finished, another process is at work in it, or a setting in `given`
+        contradicts it.
+    """
+    directory = on_main(lambda: _require_unfinished(given.get("run_dir") or _newest_unfinished()))
+    with _held(directory):
+        yield directory, on_main(lambda: _settings(directory, given))
+
+
+def read_settled(directory: Path) -> Settled | None:
+    """What the run in this directory settled when it began, or None if it did not come that far."""
+    path = directory / SETTLED
+    return Settled(**json.loads(path.read_bytes())) if path.exists() else None
+
+
+def settle(directory: Path, settled: Settled) -> None:
+    """Write down what the numbers depend on, or check that a resumed run still has the same.
+
+    Raises:
+        RunError: something has changed since the run began; it is named.
+    """
+    before = read_settled(directory)
+    if before is None:
+        write_json(directory / SETTLED, asdict(settled))
+        return
+    for name, value in asdict(settled).items():
+        began = getattr(before, name)
+        if value != began:
+            raise RunError(
+                f"{directory} began with {name.replace('_', ' ')} {began}, but now it is {value}: resume it "
+                "as it began, or start a new run"
+            )
+
+
+def finish(directory: Path, summary: Mapping[str, object]) -> None:
+    """Mark a run as finished: it can no longer be resumed."""
+    write_json(
+        directory / FINISHED, {"finished_at": datetime.now(UTC).isoformat(timespec="seconds"), **summary}
+    )
+
+
+def write_json(path: Path, content: object) -> None:
+    """Put JSON at `path` in one step."""
+    replace_file(path, (json.dumps(content, indent=2, default=str) + "\n").encode())
+
+
+@contextmanager
+def writing(directory: Path) -> Iterator[None]:
+    """Say how to go on where a disk is full or fails, or a signal stops the training.
+
+    Raises:
+        RunError, Stopped: with the command that goes on.
+    """
+    command = f"event-lora --resume --run-dir {directory}"
+    try:
+        yield
+    except Stopped as stopped:
+        raise Stopped(f"{stopped}; go on with {command}", stopped.exit_code) from None
+    except CheckpointError as error:
+        raise RunError(f"{error}; go on with {command}") from None
+    except OSError as error:
+        raise RunError(
+            f"cannot write {error.filename or directory} ({error.strerror or error}): make room, then go on "
+            f"with {command}"
+        ) from None
+
+
+@contextmanager
+def _held(directory: Path) -> Iterator[None]:
+    """Hold the directory; the operating system lets go of it when the process ends, however it ends."""
+    lock = FileLock(directory / LOCK)
+    on_main(lambda: _take(lock, directory))
+    try:
+        yield
+    finally:
+        if process_number() == 0:
+            lock.release()
+
+
+def _take(lock: FileLock, directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RunError(f"another process is training in {directory}: wait for it, or end it first") from None
+    except OSError as error:
+        raise _not_writable(directory, error) from None
+
+
+def _require_empty(directory: Path) -> None:
+    try:
+        if directory.exists() and any(path.name != LOCK for path in directory.iterdir()):
+            raise RunError(
+                f"{directory} is not empty: choose another --run-dir, or remove it, or go on with an "
+                "unfinished run by --resume"
+            )
+    except OSError as error:
+        raise _not_writable(directory, error) from None
+
+
+def _begin(directory: Path, config: EventLoraConfig) -> None:
+    _require_empty(directory)
+    try:
+        write_json(directory / CONFIG, asdict(config))
+    except OSError as error:
+        raise _not_writable(directory, error) from None
+
+
+def _not_writable(directory: Path, error: OSError) -> RunError:
+    return RunError(f"cannot write to the run directory {directory}: {error.strerror}")
+
+
+def _require_unfinished(directory: Path) -> Path:
+    if not (directory / CONFIG).exists():
+        raise RunError(f"{directory} holds no run to resume: it has no {CONFIG}")
+    if (directory / FINISHED).exists():
+        raise RunError(f"the run in {directory} has finished: there is nothing to resume")
+    return directory
+
+
+def _newest_unfinished() -> Path:
+    begun = sorted(RUNS.glob(f"*/{CONFIG}"), key=lambda path: (path.stat().st_mtime_ns, path))
+    unfinished = [path.parent for path in begun if not (path.parent / FINISHED).exists()]
+    idle = [directory for directory in unfinished if _is_idle(directory)]
+    if not idle:
+        busy = f" ({unfinished[-1]} is being trained by another process)" if unfinished else ""
+        raise RunError(
+            f"no unfinished run under {RUNS.resolve()}{busy}: name its directory with --run-dir, or start "
+            "one without --resume"
+        )
+    return idle[-1]
+
+
+def _is_idle(directory: Path) -> bool:
+    try:
+        with FileLock(directory / LOCK, timeout=0):
+            return True
+    except Timeout:
+        return False
+
+
+def _settings(directory: Path, given: Mapping[str, Any]) -> EventLoraConfig:
+    try:
+        config = restore(EventLoraConfig, json.loads((directory / CONFIG).read_bytes()))
+    except ValueError as error:
+        raise RunError(f"{directory / CONFIG} cannot be read back: {error}") from None
+    changed = [
+        f"{flag(name)} is {value} but the run began with {getattr(config, name)}"
+        for name, value in given.items()
+        if name not in MAY_DIFFER and value != getattr(config, name)
+    ]
+    if changed:
+        raise RunError(
+            f"{directory} keeps the settings it began with: {'; '.join(changed)}; leave that out, or start a "
+            "new run"
+        )
+    return replace(config, **{name: value for name, value in given.items() if name in MAY_DIFFER})
