@@ -1,0 +1,232 @@
+"""What POST /v1/forecast takes and gives: prices in quote currency, times in UTC, horizons in bars.
+
+Bars are told apart by their session date. Columns, not rows: `mean.close[2]` belongs to `dates[2]`.
+"""
+
+from datetime import UTC, date, datetime
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+
+from kronos_service.inference.examples import REQUESTS, RESPONSES
+from kronos_shared.candles import ASSET_CLASSES
+
+Symbol = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[\w.:/=^-]+$")]
+Price = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
+Amount = Annotated[float, Field(ge=0, le=1e24, allow_inf_nan=False)]
+Figure = Annotated[float, Field(ge=-1e15, le=1e15, allow_inf_nan=False)]
+Sigmas = Annotated[float, Field(ge=-5, le=5, allow_inf_nan=False)]
+Moment = Annotated[
+    AwareDatetime, Field(ge=datetime(1990, 1, 1, tzinfo=UTC), le=datetime(2200, 1, 1, tzinfo=UTC))
+]
+Probability = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
+AssetClass = Literal["crypto", "us_equity", "index", "fx"]
+Impact = Literal["high", "medium", "low"]
+Leader = Literal["BTCUSDT", "SPY", "DXY", "VIX"]
+assert set(ASSET_CLASSES) == set(AssetClass.__args__)  # type: ignore[attr-defined]
+
+MOST_EVENTS: Final = 20_000
+
+
+class _Body(BaseModel):
+    """Strict: text is no number, and a name that is not known is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Candle(_Body):
+    """One finished bar."""
+
+    ts: date = Field(description="Session date.")
+    open: Price
+    high: Price
+    low: Price
+    close: Price
+    volume: Amount
+    amount: Amount | None = Field(None, description="Turnover; null: volume x mean of the four prices.")
+
+
+class SeriesIn(_Body):
+    """Candles of one instrument, or a symbol that the service looks up in its source."""
+
+    symbol: Symbol = Field(description="Looked up in the source, or with candles a name for the answer.")
+    asset_class: AssetClass | None = Field(None, description="With candles: it decides the sessions.")
+    candles: list[Candle] | None = Field(
+        None,
+        description="Ascending, one per session without gaps, at least 64, none of an unfinished session.",
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.candles is None) != (self.asset_class is None):
+            raise ValueError("give candles and asset_class together, or neither to look the symbol up")
+        return self
+
+
+class EventIn(_Body):
+    """One row of an economic calendar; several rows of one event_id are its versions."""
+
+    event_id: str = Field(min_length=1, max_length=128)
+    event_type: str = Field(min_length=1, max_length=64)
+    impact: Impact
+    release_at: Moment
+    actual: Figure | None = None
+    forecast: Figure | None = None
+    first_seen_at: Moment | None = Field(None, description="Null: the schedule was always known.")
+
+
+class CalendarIn(_Body):
+    """A calendar in place of the service's own, in the channels' currency (USD)."""
+
+    events: list[EventIn] = Field(max_length=MOST_EVENTS)
+    complete_until: date = Field(description="Up to this date nothing else is scheduled.")
+
+
+class SupposedSurprise(_Body):
+    """A release that is supposed to differ from its forecast."""
+
+    date: date
+    event_type: str = Field(min_length=1, max_length=64)
+    z: Sigmas = Field(description="(actual - forecast) in standard deviations of the type's surprises.")
+
+
+class SupposedMove(_Body):
+    """A leader's move on one bar."""
+
+    date: date
+    leader: Leader
+    z: Sigmas = Field(description="Log return in standard deviations of its daily returns.")
+
+
+class ScenarioIn(_Body):
+    """What if: it moves the bars *after* its date, so a date on the last forecast bar is refused.
+
+    A surprise of +2 on the CPI of a date changes nothing on that date's bar, whose close may come before the
+    release is digested, and shifts the distribution of the bar after it, and through it of the later ones.
+    """
+
+    surprises: list[SupposedSurprise] = Field(default=[], max_length=64)
+    leaders: list[SupposedMove] = Field(default=[], max_length=256)
+
+
+class ForecastRequest(_Body):
+    """What to forecast, and how."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [*REQUESTS]})
+
+    series: list[SeriesIn] = Field(min_length=1)
+    horizon: int = Field(ge=1, description="Bars to forecast.")
+    paths: int = Field(default=30, ge=1, description="Sample paths per series.")
+    seed: int = Field(default=0, ge=0, lt=2**63, description="The same seed and model give the same numbers.")
+    quantiles: list[Probability] = Field(default=[0.1, 0.5, 0.9], max_length=32)
+    temperature: float = Field(default=1.0, ge=0, le=5, description="0 takes the most likely token.")
+    top_p: float = Field(default=0.9, gt=0, le=1)
+    top_k: int = Field(default=0, ge=0, le=2**20, description="0 keeps all.")
+    calendar: CalendarIn | None = Field(None, description="Default: the service's own.")
+    scenario: ScenarioIn | None = None
+    return_paths: bool = False
+    deadline_ms: int | None = Field(
+        None, ge=1, description="From arrival; work that has not begun by then is dropped with 504."
+    )
+
+
+class Columns(BaseModel):
+    """One value per forecast bar."""
+
+    open: list[float]
+    high: list[float]
+    low: list[float]
+    close: list[float]
+    volume: list[float]
+
+
+class PathColumns(BaseModel):
+    """One list per path, each with one value per forecast bar."""
+
+    open: list[list[float]]
+    high: list[list[float]]
+    low: list[list[float]]
+    close: list[list[float]]
+    volume: list[list[float]]
+
+
+class KnownEvent(BaseModel):
+    """A release on a forecast bar, as the calendar had it at as_of."""
+
+    date: date
+    event_type: str
+    family: str
+    impact: Impact
+    release_at: AwareDatetime
+
+
+class MissingLeader(BaseModel):
+    """A leader whose bar should have been known at as_of."""
+
+    leader: Leader
+    last_bar: date | None = Field(description="The latest bar there is; null: none at all.")
+
+
+class SeriesOut(BaseModel):
+    """The forecast of one series."""
+
+    symbol: str
+    asset_class: AssetClass
+    last_bar: date
+    as_of: AwareDatetime = Field(description="Nothing that became known later was used.")
+    bars_given: int
+    bars_used: int
+    history_shortened: bool = Field(
+        description="bars_given exceeds what the model can read with the horizon."
+    )
+    missing_sessions: list[date] = Field(description="Sessions without a bar within bars_used.")
+    missing_leaders: list[MissingLeader]
+    events: list[KnownEvent]
+    calendar_until: date = Field(description="Events after this date are not known.")
+    dates: list[date] = Field(description="Session dates of the forecast bars.")
+    mean: Columns
+    quantiles: dict[str, Columns] = Field(description="By level, such as 0.1; over the paths, per column.")
+    paths: PathColumns | None
+
+
+class ModelOut(BaseModel):
+    """What computed the answer: all of it, for every series."""
+
+    version: str | None = Field(description="The adapter's; null: the plain base.")
+    digest: str | None = Field(description="sha256 of the adapter's manifest.")
+    generation: int | None
+    base: str
+    base_digest: str
+
+
+class ForecastResponse(BaseModel):
+    """The forecasts in the order of the request."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [*RESPONSES]})
+
+    request_id: str
+    model: ModelOut
+    seed: int
+    series: list[SeriesOut]
+
+
+class FaultOut(BaseModel):
+    """A field that cannot be used, and why."""
+
+    field: str
+    message: str
+
+
+class ErrorOut(BaseModel):
+    """Why there is no answer."""
+
+    code: str
+    message: str
+    fields: list[FaultOut] = []
+
+
+class ErrorResponse(BaseModel):
+    """Every error has this form."""
+
+    error: ErrorOut
+    request_id: str

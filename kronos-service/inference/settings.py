@@ -1,0 +1,113 @@
+"""The service's settings: one typed class, from the environment (KRONOS_API_KEYS=..., KRONOS_PORT=...)."""
+
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from kronos_shared.errors import KronosError
+
+PREFIX: Final = "KRONOS_"
+SHORTEST_KEY: Final = 16
+
+Keys = Annotated[tuple[SecretStr, ...], NoDecode]
+
+
+class SettingsError(KronosError):
+    """Settings that the service cannot start with."""
+
+
+class Settings(BaseSettings):
+    """Everything that an operator decides; each name, with the prefix KRONOS_, is an environment variable."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", populate_by_name=True, str_strip_whitespace=True
+    )
+
+    api_keys: Keys = Field(min_length=1)
+    """Keys that may forecast, separated by commas."""
+    admin_keys: Keys = ()
+    """Keys that may reload, pin and roll back adapters; with none, nobody may."""
+
+    adapters: Path = Path("adapters")
+    """Root of the adapter store; nothing outside it is ever loaded."""
+    state_dir: Path = Path("state")
+    """Where the last good version is remembered across restarts."""
+    base_model: str | None = None
+    """Preset, directory or hub id; default: the base that the adapter was made for, or else nano."""
+    base_revision: str | None = None
+    tokenizer: str | None = None
+    tokenizer_revision: str | None = None
+    allow_base_only: bool = Field(
+        default=False, validation_alias=AliasChoices("KRONOS_ALLOW_BASE_ONLY", "ALLOW_BASE_ONLY")
+    )
+    """Serve the plain base while there is no adapter, rather than not be ready."""
+    poll_seconds: float = Field(default=2.0, gt=0)
+    """How often LATEST.json is looked at."""
+    device: str = "cpu"
+
+    source: Literal["snapshot", "supabase", "postgres"] = "snapshot"
+    """Where symbols, calendar and leaders come from; supabase and postgres have settings of their own."""
+    snapshot: Path | None = None
+    """With source snapshot: its directory; default: the embedded sample market."""
+    refresh_seconds: float = Field(default=60.0, gt=0)
+    """How often the source is looked at."""
+
+    max_body_bytes: int = Field(default=4 * 2**20, ge=1024)
+    max_series: int = Field(default=16, ge=1)
+    max_bars: int = Field(default=1024, ge=64)
+    max_horizon: int = Field(default=64, ge=1)
+    max_paths: int = Field(default=256, ge=1)
+    max_rows: int = Field(default=256, ge=1)
+    """Sample paths decoded at once, series x paths: the most that one request, or one batch, may ask for."""
+
+    queue_size: int = Field(default=64, ge=1)
+    """Requests that may wait; the next one is answered 429."""
+    default_deadline_ms: int = Field(default=10_000, ge=1)
+    max_deadline_ms: int = Field(default=60_000, ge=1)
+    batch_window_ms: float = Field(default=5.0, ge=0)
+    """How long an idle service waits for company before it runs a forecast."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+
+    @field_validator("api_keys", "admin_keys", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return [key.strip() for key in value.split(",") if key.strip()] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        api, admin = ({key.get_secret_value() for key in keys} for keys in (self.api_keys, self.admin_keys))
+        if any(len(key) < SHORTEST_KEY or not key.isascii() for key in api | admin):
+            raise ValueError(f"keys need at least {SHORTEST_KEY} ASCII characters: openssl rand -hex 24")
+        if api & admin:
+            raise ValueError("a key is either an API key or an admin key, not both: make another one")
+        if self.default_deadline_ms > self.max_deadline_ms:
+            raise ValueError("default_deadline_ms must not exceed max_deadline_ms")
+        if self.source != "snapshot" and self.snapshot is not None:
+            raise ValueError(f"snapshot names a directory, but source is {self.source}: drop one of them")
+        return self
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """The settings of the environment, or those given instead.
+
+    Raises:
+        SettingsError: every variable that is absent or not valid, in one line and without its value.
+    """
+    try:
+        return Settings.model_validate(overrides) if overrides else Settings.model_validate({})
+    except ValidationError as error:
+        faults = error.errors(include_input=False, include_url=False, include_context=False)
+        raise SettingsError(
+            "; ".join(f"{_variable(fault['loc'])}{fault['msg']}" for fault in faults)
+        ) from None
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    if not location:
+        return ""
+    name = str(location[0]).upper().removeprefix(PREFIX)
+    return f"{PREFIX}{name}: "
