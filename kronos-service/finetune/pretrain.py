@@ -27,6 +27,7 @@ from torch import Tensor
 
 from kronos_service.data.snapshot import load_snapshot
 from kronos_service.finetune.options import option, require
+from kronos_service.finetune.precision import PRECISIONS, fast_precision
 from kronos_service.finetune.pretrain_loop import Stage, train_stage
 from kronos_service.finetune.pretrain_windows import Batch, draw_batch, training_series, validation_batch
 from kronos_service.model.factory import save_base
@@ -50,9 +51,7 @@ class PretrainConfig:
     tokenizer_lr: float = option(2e-3, help="peak learning rate of the tokenizer")
     predictor_lr: float = option(1e-3, help="peak learning rate of the predictor")
     heldout: float = option(0.05, help="share of the dates, the last before --until, kept for validation")
-    precision: str = option(
-        "auto", help="auto: bf16 where the device is fast at it", choices=("auto", "no", "bf16")
-    )
+    precision: str = option("auto", help="auto: bf16 where it is the faster", choices=PRECISIONS)
     save_every: int = option(200, help="steps between two states to resume from")
     seed: int = option(0, help="seed of weights, windows and dropout")
 
@@ -78,7 +77,8 @@ def pretrain(config: PretrainConfig, console: Console | None = None) -> dict[str
     torch.manual_seed(config.seed)
     tokenizer = KronosTokenizer(**PRESETS[config.preset].tokenizer)
     model = Kronos(**PRESETS[config.preset].predictor)
-    accelerator = Accelerator(mixed_precision=fast_precision(config.precision))
+    precision = fast_precision(config.precision, width=model.d_model)
+    accelerator = Accelerator(mixed_precision=precision)
     console = console or Console(stderr=True)
     train = partial(train_stage, draw=draw, accelerator=accelerator, console=console)
 
@@ -116,15 +116,6 @@ def command_line(config: PretrainConfig) -> str:
         if getattr(config, item.name) != item.default:
             parts.append(f"--{item.name.replace('_', '-')} {plain[item.name]}")
     return " ".join(parts)
-
-
-def fast_precision(precision: str) -> str:
-    """What `auto` means here: bf16 where the device multiplies it natively, else fp32 ("no")."""
-    if precision != "auto":
-        return precision
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "no"
-    return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "no"
 
 
 def spread_codes(tokenizer: KronosTokenizer, x: Tensor) -> None:

@@ -10,6 +10,7 @@ from typing import Self, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 Rope = tuple[Tensor, Tensor]
 """Cosines and sines, fp32, each broadcastable to (B, H, T, K/2)."""
@@ -150,11 +151,15 @@ class TransformerBlock(nn.Module):
 class BlockStack(nn.ModuleList):
     """Blocks in a row over x (B, T, D); they have one head size, so one rotary table serves them all."""
 
+    checkpointing = False
+    """Compute the blocks' activations again in the backward pass instead of keeping them."""
+
     def forward(self, x: Tensor) -> Tensor:
         if len(self) == 0:
             return x
         first = cast(TransformerBlock, self[0])
         rope = first.self_attn.rotary(torch.arange(x.shape[1], device=x.device))
+        again = self.checkpointing and torch.is_grad_enabled()
         for block in self:
-            x = block(x, rope)
+            x = checkpoint(block, x, rope, use_reentrant=False) if again else block(x, rope)
         return x

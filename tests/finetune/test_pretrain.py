@@ -20,7 +20,6 @@ from kronos_service.finetune.options import ConfigError
 from kronos_service.finetune.pretrain import (
     PretrainConfig,
     command_line,
-    fast_precision,
     prediction_loss,
     predictor_report,
     pretrain,
@@ -262,9 +261,7 @@ def test_the_command_line_names_what_differs_from_the_defaults() -> None:
     assert command_line(config) == "kronos-finetune pretrain --snapshot market --out x --seed 3"
 
 
-def test_precision_is_taken_as_given_unless_auto() -> None:
-    assert fast_precision("no") == "no"
-    assert fast_precision("auto") in ("no", "bf16")
+def test_a_batch_moves_with_its_cut() -> None:
     batch = Batch(torch.zeros(1, 4, 6), torch.zeros(1, 4, 5), 2)
     assert batch.to(torch.device("cpu")).cut == 2
 

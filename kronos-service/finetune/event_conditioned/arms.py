@@ -42,6 +42,7 @@ from kronos_service.finetune.event_conditioned.training_state import (
     read_verified,
     write_verified,
 )
+from kronos_service.finetune.precision import storage
 from kronos_service.model.factory import Bundle
 
 FIXED_SUBSET = 64
@@ -158,7 +159,10 @@ def train_arm(
     checkpoints = Checkpoints(directory / "checkpoints", every=config.checkpoint_every)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    with present.training(variant.name, len(data.train), config.epochs) as progress:
+    with (
+        storage(model, accelerator.mixed_precision),
+        present.training(variant.name, len(data.train), config.epochs) as progress,
+    ):
         state = on_main(lambda: checkpoints.newest(progress.note))
         with _log(directory, state) as log:
             trained = train(

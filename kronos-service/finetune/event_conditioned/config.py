@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from kronos_service.finetune.options import option, require
+from kronos_service.finetune.precision import PRECISIONS
 
 LONGEST_CONTEXT = 512
 """Bars in a window where neither user nor base asks for fewer."""
@@ -50,8 +51,12 @@ class EventLoraConfig:
     epochs: int = option(15, help="passes over the train split")
     batch_size: int = option(32, help="windows in an optimizer step")
     micro_batch: int | None = option(
-        None, help="windows in memory at once, accumulated to the batch; the batch if left out"
+        None, help="windows in memory at once, accumulated to the batch; what fits if left out"
     )
+    vram_budget: float = option(
+        6.0, help="GB of GPU memory that the micro-batch is chosen to fit, by measuring; a CPU has no budget"
+    )
+    precision: str = option("auto", help="auto: bf16 where it is the faster", choices=PRECISIONS)
     learning_rate: float = option(
         1e-4, help="AdamW's peak rate for the LoRA weights, reached after the warm-up"
     )
@@ -91,6 +96,10 @@ class EventLoraConfig:
         )
         require(
             self.checkpoint_every >= 1, f"checkpoint_every must be at least 1, got {self.checkpoint_every}"
+        )
+        require(self.vram_budget > 0, f"vram_budget must be positive, got {self.vram_budget}")
+        require(
+            self.precision in PRECISIONS, f"precision must be one of {PRECISIONS}, got {self.precision!r}"
         )
         require(self.scored >= 1, f"scored must be at least 1, got {self.scored}")
         require(

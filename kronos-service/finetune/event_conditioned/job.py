@@ -2,17 +2,16 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 
 from kronos_service.data.sample import sample_snapshot_path
 from kronos_service.data.snapshot import Snapshot, load_snapshot
-from kronos_service.finetune.event_conditioned import present
+from kronos_service.finetune.event_conditioned import micro_batch, present
 from kronos_service.finetune.event_conditioned.arms import Arm, gains_over_control, train_arms
 from kronos_service.finetune.event_conditioned.audit.job import require_no_leak
 from kronos_service.finetune.event_conditioned.checkpoint import save_adapter
@@ -39,6 +38,7 @@ from kronos_service.finetune.event_conditioned.splits import (
 )
 from kronos_service.finetune.event_conditioned.stopping import stop_on_signals
 from kronos_service.finetune.event_conditioned.validate import score, summarize, summarize_families
+from kronos_service.finetune.precision import fast_precision
 from kronos_service.model.factory import Bundle, load_bundle
 from kronos_shared.adapter_manifest import FILES, MANIFEST, AuditRecord, DataRecord
 from kronos_shared.adapter_store import publish
@@ -115,16 +115,18 @@ def _carry_out(config: EventLoraConfig, directory: Path) -> Result:
 
 def prepare(config: EventLoraConfig, directory: Path) -> Run:
     """Read the snapshot and the base, build the splits, show them, and audit them for leaks."""
-    accelerator = _accelerator()
-    present.console.quiet = not accelerator.is_main_process
+    state = PartialState()
+    present.console.quiet = not state.is_main_process
     snapshot = load_snapshot(config.snapshot or sample_snapshot_path())
     bundle = load_bundle(
         config.base_model,
         tokenizer=config.tokenizer,
         revision=config.revision,
         tokenizer_revision=config.tokenizer_revision,
-        device=str(accelerator.device),
+        device=str(state.device),
     )
+    precision = fast_precision(config.precision, width=bundle.model.d_model)
+    accelerator = Accelerator(mixed_precision=precision)
     context = config.context or min(bundle.context, LONGEST_CONTEXT)
     with present.status("encoding events, tokenising windows"), local_main_first():
         splits = build_splits(
@@ -138,7 +140,7 @@ def prepare(config: EventLoraConfig, directory: Path) -> Run:
     for name in ("train", "val"):
         require_events(splits, name)
     present.data_table(snapshot, bundle, splits, dead_channels(splits.dataset("train")))
-    micro_batch = _settle(config, directory, accelerator, snapshot, bundle)
+    windows = _settle(config, directory, accelerator, snapshot, bundle, splits)
     with present.status("auditing: was anything known before its time?"):
         audit = on_main(lambda: require_no_leak(snapshot, splits, bundle, seed=config.seed))
     return Run(
@@ -150,12 +152,17 @@ def prepare(config: EventLoraConfig, directory: Path) -> Run:
         context=context,
         splits=splits,
         audit=audit,
-        micro_batch=micro_batch,
+        micro_batch=windows,
     )
 
 
 def _settle(
-    config: EventLoraConfig, directory: Path, accelerator: Accelerator, snapshot: Snapshot, bundle: Bundle
+    config: EventLoraConfig,
+    directory: Path,
+    accelerator: Accelerator,
+    snapshot: Snapshot,
+    bundle: Bundle,
+    splits: Splits,
 ) -> int:
     """Hold on to what the numbers depend on, and choose the micro-batch unless this run has chosen."""
     before = on_main(lambda: read_settled(directory))
@@ -166,22 +173,23 @@ def _settle(
         processes=accelerator.num_processes,
         device=accelerator.device.type,
         precision=accelerator.mixed_precision,
-        micro_batch=before.micro_batch if before else on_main(lambda: _micro_batch(config)),
+        micro_batch=_micro_batch(config, before, accelerator, splits, bundle),
     )
     require_same(asdict(settled))
     on_main(lambda: settle(directory, settled))
     return settled.micro_batch
 
 
-def _accelerator() -> Accelerator:
-    """The one place that chooses device and precision."""
-    bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    return Accelerator(mixed_precision="bf16" if bf16 else "no")
+def _micro_batch(
+    config: EventLoraConfig, before: Settled | None, accelerator: Accelerator, splits: Splits, bundle: Bundle
+) -> int:
+    """What this run has chosen, or else the main process chooses; then each process fits itself to it."""
 
+    def fit(windows: int | None) -> int:
+        asked = replace(config, micro_batch=windows)
+        return micro_batch.fit(asked, splits.dataset("train"), bundle.model, accelerator).windows
 
-def _micro_batch(config: EventLoraConfig) -> int:
-    """The one place that chooses how many windows are in memory at once."""
-    return config.micro_batch or config.batch_size
+    return fit(before.micro_batch if before else on_main(lambda: fit(config.micro_batch)))
 
 
 def _conclude(run: Run, base: pd.DataFrame, arms: dict[str, Arm], started: float) -> Result:
