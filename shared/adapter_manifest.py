@@ -7,9 +7,11 @@ adapters/LATEST.json                 {generation, version, manifest_sha256}
 
 import hashlib
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from kronos_shared import strict_json
 
 VERSIONS = "versions"
 LATEST = "LATEST.json"
@@ -20,24 +22,37 @@ EVENT_WEIGHTS = "event_emb.safetensors"
 MODEL_CARD = "README.md"
 FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, EVENT_WEIGHTS, MODEL_CARD)
 """Every file of a version but the manifest, which lists them."""
+LARGEST = {
+    MANIFEST: 1 << 20,
+    ADAPTER_CONFIG: 64 << 10,
+    ADAPTER_WEIGHTS: 48 << 20,
+    EVENT_WEIGHTS: 48 << 20,
+    MODEL_CARD: 1 << 20,
+}
+"""Bytes that a file may have at most."""
+LARGEST_TOTAL = 50_000_000
+"""Bytes that an adapter may have at most, all files together."""
+LARGEST_POINTER = 4096
+"""Bytes that LATEST.json may have at most."""
+CANARY_TOLERANCE = 1e-3
 _VERSION = r"^[0-9]{6,12}-[0-9a-f]{12}$"
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class FileRecord(_Record):
     """Size in bytes and sha256 of one file."""
 
-    size: int = Field(ge=0)
+    size: int = Field(ge=0, le=LARGEST_TOTAL)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
 class TensorRecord(_Record):
     """Shape and dtype (as safetensors spells it) of one tensor."""
 
-    shape: tuple[int, ...]
+    shape: Annotated[tuple[Annotated[int, Field(ge=0, le=LARGEST_TOTAL)], ...], Field(max_length=8)]
     dtype: str
 
 
@@ -59,25 +74,25 @@ class ChannelsRecord(_Record):
 class LoraRecord(_Record):
     """LoRA settings; alpha is the scaling numerator."""
 
-    rank: int = Field(ge=1)
-    alpha: int = Field(ge=1)
-    dropout: float
+    rank: int = Field(ge=1, le=1024)
+    alpha: int = Field(ge=1, le=4096)
+    dropout: float = Field(ge=0, lt=1)
 
 
 class EventEmbeddingRecord(_Record):
     """Where the event embedding enters the network, and its width."""
 
-    taps: tuple[str, ...]
-    width: int
+    taps: Annotated[tuple[Literal["input", "output"], ...], Field(min_length=1, max_length=2)]
+    width: int = Field(ge=1, le=8192)
 
 
 class NormalizationRecord(_Record):
     """How windows are normalised before the tokenizer sees them."""
 
-    clip: float
-    epsilon: float
-    min_history: int
-    context: int
+    clip: float = Field(gt=0)
+    epsilon: float = Field(gt=0)
+    min_history: int = Field(ge=1)
+    context: int = Field(ge=2)
 
 
 class AuditRecord(_Record):
@@ -107,11 +122,12 @@ class Canary(_Record):
     logits in fp32 on a CPU.
     """
 
-    seed: int
-    length: int
+    seed: int = Field(ge=0, lt=2**63)
+    length: int = Field(ge=1, le=4096)
     s1_logits: tuple[float, ...]
     s2_logits: tuple[float, ...]
-    tolerance: float
+    tolerance: float = Field(gt=0, le=CANARY_TOLERANCE)
+    """Largest absolute difference of a logit; no manifest may grant itself a looser one."""
 
 
 class AdapterManifest(_Record):
@@ -133,6 +149,15 @@ class AdapterManifest(_Record):
     conditioning_gain: dict[str, Any] | Literal["unknown"]
     canary: Canary
 
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "AdapterManifest":
+        """The manifest that a file holds.
+
+        Raises:
+            ValueError: one line; it is not JSON, names a key twice, or does not fit the schema.
+        """
+        return _strictly(cls, content)
+
     def to_bytes(self) -> bytes:
         """The manifest as it is written to disk."""
         return (self.model_dump_json(indent=2) + "\n").encode()
@@ -145,6 +170,34 @@ class Latest(_Record):
     version: str = Field(pattern=_VERSION)
     manifest_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "Latest":
+        """The pointer that a file holds.
+
+        Raises:
+            ValueError: one line; too long, not JSON, names a key twice, or does not fit the schema.
+        """
+        if len(content) > LARGEST_POINTER:
+            raise ValueError(f"longer than {LARGEST_POINTER} bytes")
+        return _strictly(cls, content)
+
+    def to_bytes(self) -> bytes:
+        """The pointer as it is written to disk."""
+        return (self.model_dump_json(indent=2) + "\n").encode()
+
+
+_R = TypeVar("_R", bound=_Record)
+
+
+def _strictly(record: type[_R], content: bytes) -> _R:
+    strict_json.parse(content)
+    try:
+        return record.model_validate_json(content, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{where}: {first['msg']}" if where else first["msg"]) from None
+
 
 def version_name(number: int, manifest: bytes) -> str:
     """`000001-<sha12>`: a version's directory from its number and the bytes of its manifest."""
@@ -153,7 +206,7 @@ def version_name(number: int, manifest: bytes) -> str:
 
 def is_version(name: str) -> bool:
     """Whether a directory's name is that of a version."""
-    return re.fullmatch(_VERSION.strip("^$"), name) is not None
+    return re.fullmatch(_VERSION, name, re.ASCII) is not None and not name.endswith("\n")
 
 
 def version_number(name: str) -> int:

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
 
 from kronos_shared.adapter_manifest import (
     FILES,
@@ -46,15 +45,13 @@ def latest(adapters: Path) -> Latest | None:
         StoreError: it is not a valid pointer.
     """
     try:
-        return Latest.model_validate_json((adapters / LATEST).read_bytes())
+        return Latest.from_bytes((adapters / LATEST).read_bytes())
     except FileNotFoundError:
         return None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
+    except ValueError as error:
         raise StoreError(
-            f"{adapters / LATEST} is not a valid pointer ({where}: {first['msg']}); restore it, or remove it "
-            "and publish again"
+            f"{adapters / LATEST} is not a valid pointer ({error}); restore it, or remove it and "
+            "publish again"
         ) from None
 
 
@@ -170,8 +167,8 @@ def _read_whole(directory: Path) -> dict[str, bytes]:
     """The bytes of every file of an adapter, if each is the one that its manifest describes."""
     try:
         content = {name: (directory / name).read_bytes() for name in (*FILES, MANIFEST)}
-        manifest = AdapterManifest.model_validate_json(content[MANIFEST])
-    except (OSError, ValidationError):
+        manifest = AdapterManifest.from_bytes(content[MANIFEST])
+    except (OSError, ValueError):
         needed = ", ".join((MANIFEST, *FILES))
         raise StoreError(f"{directory} is not a whole adapter: it needs a valid {needed}") from None
     bad = [name for name in FILES if manifest.files.get(name) != file_record(content[name])]
@@ -201,7 +198,7 @@ def _next_generation(before: Latest | None, versions: list[str]) -> int:
 
 def _point_to(adapters: Path, pointer: Latest) -> None:
     fsync(adapters)
-    replace_file(adapters / LATEST, (pointer.model_dump_json(indent=2) + "\n").encode())
+    replace_file(adapters / LATEST, pointer.to_bytes())
 
 
 def _retire(adapters: Path, *, keep: int, serving: set[str | None]) -> None:

@@ -1,44 +1,60 @@
 """Read an adapter directory, refuse it with every reason at once, or attach it to a base."""
 
 import copy
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor
 
 from kronos_service.events.taxonomy import CHANNEL_VERSION, CHANNELS, channel_hash
+from kronos_service.model.adapter_files import (
+    AdapterError,
+    AdapterFiles,
+    AdapterNotWholeError,
+    header_problems,
+    read_files,
+)
 from kronos_service.model.event_embedding import EventEmbedding
 from kronos_service.model.factory import Bundle, Fingerprint
 from kronos_service.model.kronos import Kronos
+from kronos_shared import strict_json
 from kronos_shared.adapter_manifest import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
     EVENT_WEIGHTS,
-    FILES,
-    MANIFEST,
     AdapterManifest,
     ChannelsRecord,
+    LoraRecord,
     SourceRecord,
     TensorRecord,
 )
-from kronos_shared.errors import KronosError
+
+__all__ = [
+    "LORA_TARGETS",
+    "Adapter",
+    "AdapterError",
+    "AdapterNotWholeError",
+    "attach",
+    "channels_record",
+    "compatibility_problems",
+    "kronos_of",
+    "merge",
+    "parse_adapter",
+    "peft_config",
+    "read_adapter",
+    "source_record",
+    "tensor_records",
+]
 
 LORA_TARGETS = r"transformer\.\d+\.self_attn\.(q_proj|v_proj)"
 """The attention projections that LoRA adapts, as peft's full-match pattern."""
 
 _DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
-
-
-class AdapterError(KronosError):
-    """An adapter directory that must not be used; the message gives every reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,40 +63,38 @@ class Adapter:
 
     directory: Path
     manifest: AdapterManifest
+    digest: str
+    """sha256 of the manifest."""
     lora: dict[str, Tensor]
     event_emb: dict[str, Tensor]
 
 
-def read_adapter(directory: Path) -> Adapter:
+def read_adapter(directory: Path, *, digest: str | None = None) -> Adapter:
     """Read each file once, check the bytes that were read against the manifest, and parse them.
 
     Raises:
-        AdapterError: a file missing, extra, of another size or hash, not safetensors, or with other
-        tensors than the manifest says.
+        AdapterNotWholeError: a file missing, extra, or of another size or hash than the manifest says.
+        AdapterError: not a valid manifest, not safetensors, other tensors than the manifest lists, or values
+        that are not finite.
     """
-    try:
-        manifest = AdapterManifest.model_validate_json((directory / MANIFEST).read_bytes())
-    except FileNotFoundError:
-        raise AdapterError(f"{directory} is not an adapter: it has no {MANIFEST}") from None
-    except ValidationError as error:
-        raise AdapterError(f"{directory / MANIFEST} is not a valid manifest: {_first_line(error)}") from None
-    if set(manifest.files) != set(FILES):
-        raise AdapterError(
-            f"{directory}: the manifest must list {sorted(FILES)}, got {sorted(manifest.files)}"
-        )
+    return parse_adapter(read_files(directory, digest=digest))
+
+
+def parse_adapter(files: AdapterFiles) -> Adapter:
+    """The adapter that these files hold.
+
+    Raises:
+        AdapterError: not safetensors, other tensors than the manifest lists, or values that are not finite.
+    """
     problems: list[str] = []
-    content = {name: _read(directory, name, manifest, problems) for name in FILES}
+    tensors = {name: _parse(files, name, problems) for name in (ADAPTER_WEIGHTS, EVENT_WEIGHTS)}
+    problems += _config_problems(files.content[ADAPTER_CONFIG], files.manifest)
     if problems:
-        raise AdapterError(f"{directory}: {'; '.join(problems)}")
-    tensors = {
-        name: _parse(content[name], name, manifest, problems) for name in (ADAPTER_WEIGHTS, EVENT_WEIGHTS)
-    }
-    problems += _config_problems(content[ADAPTER_CONFIG], manifest)
-    if problems:
-        raise AdapterError(f"{directory}: {'; '.join(problems)}")
+        raise AdapterError(f"{files.directory}: {'; '.join(problems)}")
     return Adapter(
-        directory=directory,
-        manifest=manifest,
+        directory=files.directory,
+        manifest=files.manifest,
+        digest=files.digest,
         lora=tensors[ADAPTER_WEIGHTS],
         event_emb=tensors[EVENT_WEIGHTS],
     )
@@ -186,49 +200,54 @@ def tensor_records(tensors: dict[str, Tensor]) -> dict[str, TensorRecord]:
     }
 
 
-def _read(directory: Path, name: str, manifest: AdapterManifest, problems: list[str]) -> bytes:
-    record = manifest.files[name]
-    try:
-        content = (directory / name).read_bytes()
-    except FileNotFoundError:
-        problems.append(f"{name} is missing")
-        return b""
-    if len(content) != record.size or hashlib.sha256(content).hexdigest() != record.sha256:
-        problems.append(f"{name} is not the file the manifest describes (size or sha256 differs)")
-    return content
-
-
-def _parse(content: bytes, name: str, manifest: AdapterManifest, problems: list[str]) -> dict[str, Tensor]:
+def _parse(files: AdapterFiles, name: str, problems: list[str]) -> dict[str, Tensor]:
+    content = files.content[name]
+    wrong = header_problems(content, files.manifest.tensors.get(name, {}))
+    problems += [f"{name}: {one}" for one in wrong]
+    if wrong:
+        return {}
     try:
         tensors: dict[str, Tensor] = load_tensors(content)
-    except SafetensorError as error:
+    except (SafetensorError, ValueError, RuntimeError) as error:
         problems.append(f"{name} is not a safetensors file: {error}")
         return {}
-    if tensor_records(tensors) != manifest.tensors.get(name):
-        problems.append(f"{name} holds other tensors than the manifest lists")
     problems += [
         f"{name}: {key} is not finite" for key, tensor in tensors.items() if not tensor.isfinite().all()
     ]
     return tensors
 
 
-def _config_problems(content: bytes, manifest: AdapterManifest) -> list[str]:
-    """adapter_config.json is for other peft users; it must agree with what the manifest makes us build."""
-    expected: dict[str, Any] = {
+def peft_config(lora: LoraRecord) -> dict[str, Any]:
+    """adapter_config.json, for other users of peft: it holds exactly these settings, so it cannot ask for
+    anything that the manifest does not say.
+    """
+    return {
         "peft_type": "LORA",
-        "r": manifest.lora.rank,
-        "lora_alpha": manifest.lora.alpha,
-        "target_modules": LORA_TARGETS,
+        "base_model_name_or_path": None,
         "bias": "none",
+        "inference_mode": True,
+        "lora_alpha": lora.alpha,
+        "lora_dropout": lora.dropout,
+        "r": lora.rank,
+        "target_modules": LORA_TARGETS,
     }
+
+
+def _config_problems(content: bytes, manifest: AdapterManifest) -> list[str]:
     try:
-        config = json.loads(content)
+        config = strict_json.parse(content)
     except ValueError as error:
         return [f"{ADAPTER_CONFIG} is not JSON: {error}"]
-    return [
-        f"{ADAPTER_CONFIG}: {key} must be {value!r}, got {config.get(key)!r}"
+    if not isinstance(config, dict):
+        return [f"{ADAPTER_CONFIG} is not a JSON object"]
+    expected = peft_config(manifest.lora)
+    problems = [
+        f"{ADAPTER_CONFIG}: {key[:80]} is not a setting of ours" for key in sorted(config.keys() - expected)
+    ]
+    return problems + [
+        f"{ADAPTER_CONFIG}: {key} must be {value!r}, got {repr(config.get(key))[:80]}"
         for key, value in expected.items()
-        if config.get(key) != value
+        if key not in config or config[key] != value or type(config[key]) is not type(value)
     ]
 
 
@@ -246,8 +265,3 @@ def _mismatches(got: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[str]:
 def _named(source: SourceRecord) -> str:
     revision = f"@{source.revision[:12]}" if source.revision else ""
     return f"{source.repo}{revision} ({source.content_sha256[:12]})"
-
-
-def _first_line(error: ValidationError) -> str:
-    first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

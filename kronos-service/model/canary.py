@@ -1,15 +1,15 @@
 """A forward pass anyone can repeat, so that a loaded adapter is known to compute what its trainer saw."""
 
+import copy
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from kronos_service.events.taxonomy import CHANNELS
-from kronos_service.model.adapter import AdapterError
+from kronos_service.model.adapter_files import AdapterError
 from kronos_service.model.kronos import Kronos
-from kronos_shared.adapter_manifest import Canary
-
-CANARY_TOLERANCE = 1e-3
+from kronos_shared.adapter_manifest import CANARY_TOLERANCE, Canary
 
 
 @torch.inference_mode()
@@ -28,8 +28,8 @@ def canary_logits(model: Kronos, *, seed: int, length: int) -> tuple[Tensor, Ten
 
 
 def make_canary(model: Kronos, *, seed: int = 0, length: int = 32) -> Canary:
-    """The canary of a merged model on the CPU in fp32."""
-    s1, s2 = canary_logits(model, seed=seed, length=length)
+    """The canary of a merged model, computed on the CPU in fp32 wherever the model is."""
+    s1, s2 = canary_logits(_reference(model), seed=seed, length=length)
     return Canary(
         seed=seed,
         length=length,
@@ -40,8 +40,8 @@ def make_canary(model: Kronos, *, seed: int = 0, length: int = 32) -> Canary:
 
 
 def check_canary(model: Kronos, canary: Canary) -> None:
-    """Raise `AdapterError` unless the merged model gives the logits that its trainer saw."""
-    s1, s2 = canary_logits(model, seed=canary.seed, length=canary.length)
+    """Raise `AdapterError` unless the merged model gives its trainer's logits, on the CPU in fp32."""
+    s1, s2 = canary_logits(_reference(model), seed=canary.seed, length=canary.length)
     for name, got, expected in (("s1", s1, canary.s1_logits), ("s2", s2, canary.s2_logits)):
         wanted = torch.tensor(expected)
         if got.shape != wanted.shape:
@@ -52,3 +52,12 @@ def check_canary(model: Kronos, canary: Canary) -> None:
                 f"canary: {name} logits differ from the trainer's by {worst:.2g} "
                 f"(tolerance {canary.tolerance:g})"
             )
+
+
+def _reference(model: Kronos) -> Kronos:
+    """The model on the CPU in fp32; a copy unless it is there already, because moving a module would move
+    the frozen tensors that it shares with its base.
+    """
+    if all(tensor.device.type == "cpu" and tensor.dtype == torch.float32 for tensor in model.parameters()):
+        return model
+    return copy.deepcopy(model).cpu().float()

@@ -16,6 +16,7 @@ from kronos_service.model.adapter import (
     channels_record,
     kronos_of,
     merge,
+    peft_config,
     source_record,
     tensor_records,
 )
@@ -56,6 +57,7 @@ def save_adapter(
     lora = model.peft_config["default"]
     assert event_emb is not None
     assert isinstance(lora, LoraConfig)
+    record = LoraRecord(rank=lora.r, alpha=lora.lora_alpha, dropout=lora.lora_dropout)
     weights: dict[str, dict[str, Tensor]] = {
         ADAPTER_WEIGHTS: _on_cpu(get_peft_model_state_dict(model)),
         EVENT_WEIGHTS: _on_cpu(event_emb.state_dict()),
@@ -63,7 +65,9 @@ def save_adapter(
     with new_directory(directory) as scratch:
         for name, tensors in weights.items():
             save_file(tensors, scratch / name, metadata={"format": "pt"})
-        (scratch / ADAPTER_CONFIG).write_text(json.dumps(_peft_config(lora), indent=2, sort_keys=True) + "\n")
+        (scratch / ADAPTER_CONFIG).write_text(
+            json.dumps(peft_config(record), indent=2, sort_keys=True) + "\n"
+        )
         (scratch / MODEL_CARD).write_text(card, encoding="utf-8")
         manifest = AdapterManifest(
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -72,7 +76,7 @@ def save_adapter(
             base=source_record(bundle.base),
             tokenizer=source_record(bundle.tokenizer_print),
             channels=channels_record(),
-            lora=LoraRecord(rank=lora.r, alpha=lora.lora_alpha, dropout=lora.lora_dropout),
+            lora=record,
             event_embedding=EventEmbeddingRecord(taps=event_emb.taps, width=event_emb.fc_in.out_features),
             normalization=NormalizationRecord(
                 clip=CLIP, epsilon=EPSILON, min_history=MIN_HISTORY, context=context
@@ -80,17 +84,10 @@ def save_adapter(
             data=data,
             metrics=dict(metrics),
             conditioning_gain=gain,
-            canary=make_canary(merge(model).cpu().float()),
+            canary=make_canary(merge(model)),
         )
         (scratch / MANIFEST).write_bytes(manifest.to_bytes())
     return manifest
-
-
-def _peft_config(lora: LoraConfig) -> dict[str, Any]:
-    """peft's own settings, ready for JSON: sets become sorted lists, and no local path is kept."""
-    config: dict[str, Any] = lora.to_dict()  # type: ignore[no-untyped-call]
-    config = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
-    return {**config, "base_model_name_or_path": None, "inference_mode": True}
 
 
 def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -72,7 +72,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, dict[str, dict[str, float | in
         device=str(accelerator.device),
     )
     model = attach(adapter, bundle)
-    check_canary(merge(model).cpu().float(), adapter.manifest.canary)
+    check_canary(merge(model), adapter.manifest.canary)
     first, last = adapter.manifest.data.splits[config.split]
     splits = build_splits(
         load_snapshot(config.snapshot or sample_snapshot_path()),

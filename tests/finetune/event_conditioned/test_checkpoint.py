@@ -162,7 +162,7 @@ def other_rank(manifest: dict[str, Any]) -> None:
 
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "no event_emb": (lambda d: (d / EVENT_WEIGHTS).unlink(), "event_emb.safetensors is missing"),
-    "no manifest": (lambda d: (d / MANIFEST).unlink(), "has no manifest.json"),
+    "no manifest": (lambda d: (d / MANIFEST).unlink(), "manifest.json is missing"),
     "bit flip": (flip_a_bit, "event_emb.safetensors is not the file the manifest describes"),
     "truncated": (
         lambda d: (d / ADAPTER_WEIGHTS).write_bytes((d / ADAPTER_WEIGHTS).read_bytes()[:-4]),
