@@ -9,7 +9,7 @@ import hashlib
 import re
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from kronos_shared import strict_json
 
@@ -36,6 +36,9 @@ LARGEST_POINTER = 4096
 """Bytes that LATEST.json may have at most."""
 CANARY_TOLERANCE = 1e-3
 _VERSION = r"^[0-9]{6,12}-[0-9a-f]{12}$"
+
+
+_Tap = Annotated[str, Field(pattern=r"^(input|output)$")]
 
 
 class _Record(BaseModel):
@@ -82,7 +85,7 @@ class LoraRecord(_Record):
 class EventEmbeddingRecord(_Record):
     """Where the event embedding enters the network, and its width."""
 
-    taps: Annotated[tuple[Literal["input", "output"], ...], Field(min_length=1, max_length=2)]
+    taps: Annotated[tuple[_Tap, ...], Field(min_length=1, max_length=2)]
     width: int = Field(ge=1, le=8192)
 
 
@@ -169,6 +172,12 @@ class Latest(_Record):
     generation: int = Field(ge=1, lt=10**12)
     version: str = Field(pattern=_VERSION)
     manifest_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+    @model_validator(mode="after")
+    def _version_is_of_the_digest(self) -> "Latest":
+        if not self.version.endswith(f"-{self.manifest_sha256[:12]}"):
+            raise ValueError("version and manifest_sha256 disagree")
+        return self
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "Latest":

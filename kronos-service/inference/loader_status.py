@@ -51,7 +51,9 @@ class LoaderStatus:
     quarantined: Mapping[str, str]
     """Digest -> reason, of adapters that are not tried again until a reload is asked for."""
     resident: tuple[str, ...]
-    """Versions in memory, the one that serves first; a pin or rollback to one of them is instant."""
+    """Versions in memory, the latest first; a pin or rollback to one of them is instant."""
+    forgetful: str | None
+    """Why a restart would not find what serves now; None if it would."""
     counters: Counters
     last_flip_seconds: float | None
     """How long the last exchange of one model for another took."""

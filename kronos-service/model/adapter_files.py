@@ -54,7 +54,7 @@ def read_files(directory: Path, *, digest: str | None = None) -> AdapterFiles:
         manifest says.
         AdapterError: the manifest is the right one, and not valid.
     """
-    content = {MANIFEST: _read(directory, MANIFEST, LARGEST[MANIFEST])}
+    content = {MANIFEST: read_capped(directory, MANIFEST, LARGEST[MANIFEST])}
     found = hashlib.sha256(content[MANIFEST]).hexdigest()
     if digest is not None and found != digest:
         raise AdapterNotWholeError(f"{directory}: {MANIFEST} has sha256 {found[:12]}, expected {digest[:12]}")
@@ -66,12 +66,36 @@ def read_files(directory: Path, *, digest: str | None = None) -> AdapterFiles:
     _check_names(directory)
     problems = []
     for name in FILES:
-        content[name] = _read(directory, name, manifest.files[name].size)
+        content[name] = read_capped(directory, name, manifest.files[name].size)
         if file_record(content[name]) != manifest.files[name]:
             problems.append(f"{name} is not the file the manifest describes (size or sha256 differs)")
     if problems:
         raise AdapterNotWholeError(f"{directory}: {'; '.join(problems)}")
     return AdapterFiles(directory=directory, manifest=manifest, digest=found, content=content)
+
+
+def read_capped(directory: Path, name: str, limit: int) -> bytes:
+    """The bytes of a regular file of a directory; opening it neither follows a link nor waits for a pipe.
+
+    Raises:
+        AdapterNotWholeError: it is missing, unreadable, no regular file, or longer than `limit` bytes.
+    """
+    path = directory / name
+    try:
+        if path.is_symlink():  # where O_NOFOLLOW does not exist, this alone says so
+            raise AdapterNotWholeError(f"{directory}: {name} is a link")
+        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        with os.fdopen(os.open(path, flags | getattr(os, "O_BINARY", 0)), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise AdapterNotWholeError(f"{directory}: {name} is not a regular file")
+            content = file.read(limit + 1)
+    except FileNotFoundError:
+        raise AdapterNotWholeError(f"{directory}: {name} is missing") from None
+    except OSError as error:
+        raise AdapterNotWholeError(f"{directory}: {name} cannot be read ({error.strerror})") from None
+    if len(content) > limit:
+        raise AdapterNotWholeError(f"{directory}: {name} is longer than {limit} bytes")
+    return content
 
 
 def header_problems(content: bytes, records: dict[str, TensorRecord]) -> list[str]:
@@ -114,23 +138,3 @@ def _check_names(directory: Path) -> None:
         raise AdapterNotWholeError(
             f"{directory}: holds {extra[0][:80]!r}, which is no file of an adapter; remove it"
         )
-
-
-def _read(directory: Path, name: str, limit: int) -> bytes:
-    """At most `limit` + 1 bytes of a regular file; opening neither follows a link nor waits for a pipe."""
-    path = directory / name
-    try:
-        if path.is_symlink():  # where O_NOFOLLOW does not exist, this alone says so
-            raise AdapterNotWholeError(f"{directory}: {name} is a link")
-        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-        with os.fdopen(os.open(path, flags | getattr(os, "O_BINARY", 0)), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise AdapterNotWholeError(f"{directory}: {name} is not a regular file")
-            content = file.read(limit + 1)
-    except FileNotFoundError:
-        raise AdapterNotWholeError(f"{directory}: {name} is missing") from None
-    except OSError as error:
-        raise AdapterNotWholeError(f"{directory}: {name} cannot be read ({error.strerror})") from None
-    if len(content) > limit:
-        raise AdapterNotWholeError(f"{directory}: {name} is longer than {limit} bytes")
-    return content

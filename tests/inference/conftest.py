@@ -1,4 +1,4 @@
-"""A service on the small market and the small random base, with one adapter published."""
+"""A service on the small market and the small random base, with one adapter published; and loaders alone."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from kronos_service.inference.adapters import AdapterLoader
 from kronos_service.inference.app import create_app
+from kronos_service.inference.base import BaseChoice
 from kronos_service.inference.settings import Settings, load_settings
 from kronos_shared.adapter_store import publish
 
@@ -20,6 +22,7 @@ AFTER = datetime(2023, 1, 3, 12, 0, tzinfo=UTC)
 SettingsOf = Callable[..., Settings]
 Serve = Callable[..., AbstractContextManager[TestClient]]
 Ask = Callable[..., dict[str, Any]]
+NewLoader = Callable[..., AdapterLoader]
 
 
 @pytest.fixture(scope="session")
@@ -89,3 +92,24 @@ def ask(client: TestClient) -> Ask:
         return result
 
     return post
+
+
+@pytest.fixture
+def empty_store(tmp_path: Path) -> Path:
+    return tmp_path / "adapters"
+
+
+@pytest.fixture
+def new_loader(empty_store: Path, base_path: Path, tmp_path: Path) -> Iterator[NewLoader]:
+    """Loaders that follow the store, all of one replica unless told otherwise."""
+    made: list[AdapterLoader] = []
+
+    def make(**settings: Any) -> AdapterLoader:
+        usual = {"state": tmp_path / "state", "base": BaseChoice(model=str(base_path)), "poll_seconds": 0.01}
+        loader = AdapterLoader(empty_store, **(usual | settings))
+        made.append(loader)
+        return loader
+
+    yield make
+    for loader in made:
+        loader.stop()
