@@ -105,7 +105,11 @@ def new_loader(empty_store: Path, base_path: Path, tmp_path: Path) -> Iterator[N
     made: list[AdapterLoader] = []
 
     def make(**settings: Any) -> AdapterLoader:
-        usual = {"state": tmp_path / "state", "base": BaseChoice(model=str(base_path)), "poll_seconds": 0.01}
+        usual: dict[str, Any] = {
+            "state": tmp_path / "state",
+            "base": BaseChoice(model=str(base_path)),
+            "poll_seconds": 0.01,
+        }
         loader = AdapterLoader(empty_store, **(usual | settings))
         made.append(loader)
         return loader
