@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 
 from kronos_service.data.sample import sample_snapshot_path
 from kronos_service.data.snapshot import Snapshot, load_snapshot
@@ -19,7 +19,7 @@ from kronos_service.finetune.event_conditioned.config import LONGEST_CONTEXT, Ev
 from kronos_service.finetune.event_conditioned.criteria import Criterion, RunFigures, judge, may_promote
 from kronos_service.finetune.event_conditioned.gain import Gain
 from kronos_service.finetune.event_conditioned.lora import trainable
-from kronos_service.finetune.event_conditioned.processes import local_main_first, on_main, require_same
+from kronos_service.finetune.event_conditioned.processes import group, local_main_first, on_main, require_same
 from kronos_service.finetune.event_conditioned.run_directory import (
     Settled,
     finish,
@@ -115,7 +115,7 @@ def _carry_out(config: EventLoraConfig, directory: Path) -> Result:
 
 def prepare(config: EventLoraConfig, directory: Path) -> Run:
     """Read the snapshot and the base, build the splits, show them, and audit them for leaks."""
-    state = PartialState()
+    state = group()
     present.console.quiet = not state.is_main_process
     snapshot = load_snapshot(config.snapshot or sample_snapshot_path())
     bundle = load_bundle(
@@ -141,6 +141,7 @@ def prepare(config: EventLoraConfig, directory: Path) -> Run:
         require_events(splits, name)
     present.data_table(snapshot, bundle, splits, dead_channels(splits.dataset("train")))
     windows = _settle(config, directory, accelerator, snapshot, bundle, splits)
+    present.machine(accelerator, windows)
     with present.status("auditing: was anything known before its time?"):
         audit = on_main(lambda: require_no_leak(snapshot, splits, bundle, seed=config.seed))
     return Run(

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+from accelerate import Accelerator
 from rich.console import Console
 from rich.table import Table
 
@@ -52,6 +53,15 @@ def data_table(snapshot: Snapshot, bundle: Bundle, splits: Splits, dead: Sequenc
             "[bold red]dead channels[/]: constant over the whole train split, so nothing can be learnt "
             f"from them: {', '.join(dead)}"
         )
+
+
+def machine(accelerator: Accelerator, micro_batch: int) -> None:
+    """What it is trained on."""
+    precision = {"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision)
+    processes = "1 process" if accelerator.num_processes == 1 else f"{accelerator.num_processes} processes"
+    console.print(
+        f"{processes} on {accelerator.device.type}, {precision}, {micro_batch} windows at once each"
+    )
 
 
 def training(name: str, windows: int, epochs: int) -> AbstractContextManager[Progress]:

@@ -5,6 +5,7 @@ summed once per step, as one buffer. So a share may be empty or smaller than ano
 whatever the number of processes. With one process every function here is a plain call.
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list, gather_object, reduce
+from accelerate.utils import broadcast_object_list, gather_object, parse_flag_from_env, reduce
 from torch import nn
 
 from kronos_shared.errors import KronosError
@@ -30,7 +31,11 @@ class ProcessError(KronosError):
 
 def group() -> PartialState:
     """The processes of this run; joins them on the first call."""
-    return PartialState() if PartialState._shared_state else PartialState(timeout=PATIENCE)
+    if PartialState._shared_state:
+        return PartialState()
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or (several and not torch.cuda.is_available())
+    return PartialState(cpu=on_cpu, timeout=PATIENCE)
 
 
 def process_number() -> int:

@@ -1,0 +1,183 @@
+"""Runs as a user starts, stops and resumes them: what goes on, what is refused, and that nothing is done twice."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from filelock import FileLock
+from safetensors.torch import load_file
+
+from kronos_service.finetune.__main__ import main
+from kronos_service.finetune.event_conditioned import job, train
+from kronos_service.finetune.event_conditioned.config import EventLoraConfig
+from kronos_service.finetune.event_conditioned.run_directory import RunError, Settled, settle
+from kronos_service.finetune.options import restore
+from kronos_shared import adapter_store
+
+SPLITS = {
+    "train_start": "2021-06-01",
+    "val_start": "2022-06-01",
+    "test_start": "2022-10-01",
+    "test_end": "2023-03-31",
+}
+TINY = {"epochs": 1, "scored": 8, "context": 72, "warmup_steps": 2, "rank": 2, "batch_size": 24, **SPLITS}
+
+
+def flags(settings: dict[str, Any]) -> list[str]:
+    return [text for name, value in settings.items() for text in ("--" + name.replace("_", "-"), str(value))]
+
+
+@pytest.fixture
+def argv(market_path: Path, base_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The command of a tiny run, in an empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return ["event-lora", *flags({"snapshot": market_path, "base_model": base_path, **TINY}), "--force"]
+
+
+def only_run() -> Path:
+    (run,) = Path("runs").glob("event-lora-*")
+    return run
+
+
+def steps(run: Path) -> list[int]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line["step"] for line in lines if "train/loss" in line]
+
+
+def stop_after(step: int, number: signal.Signals, patch: pytest.MonkeyPatch) -> None:
+    """The signal comes in the middle of a step."""
+    whole = train.Loop.step
+
+    def stopped(self: train.Loop, at: int, windows: Sequence[int]) -> dict[str, float]:
+        if at == step:
+            os.kill(os.getpid(), number)
+        return whole(self, at, windows)
+
+    patch.setattr(train.Loop, "step", stopped)
+
+
+def test_a_stopped_run_resumes_by_itself_to_the_same_bits(
+    argv: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*argv, "--run-dir", "whole", "--control"]) == 0
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        stop_after(2, signal.SIGTERM, patch)
+        assert main([*argv, "--control"]) == 143
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "stopped by SIGTERM after step 3 of 6; a checkpoint holds it" in error
+    assert f"--resume --run-dir {only_run()}" in error
+    with monkeypatch.context() as patch:
+        stop_after(4, signal.SIGINT, patch)
+        assert main(["event-lora", "--resume"]) == 130
+    assert steps(only_run()) == [1, 2, 3, 4, 5]
+    assert main(["event-lora", "--resume", "--epochs", "1"]) == 0
+    for arm in ("", "control"):
+        assert steps(only_run() / arm) == steps(Path("whole", arm)) == [1, 2, 3, 4, 5, 6]
+        got, expected = (
+            load_file(run / arm / "trained" / "weights.safetensors") for run in (only_run(), Path("whole"))
+        )
+        assert all(torch.equal(value, got[name]) for name, value in expected.items())
+    assert (only_run() / "results.json").read_text() == Path("whole/results.json").read_text()
+    pointer = adapter_store.latest(Path("adapters"))
+    assert pointer is not None
+    assert pointer.generation == 2
+
+    capsys.readouterr()
+    assert main(["event-lora", "--resume", "--run-dir", str(only_run())]) == 2
+    assert "has finished: there is nothing to resume" in capsys.readouterr().err
+    assert main(["event-lora", "--resume"]) == 2
+    assert "no unfinished run under" in capsys.readouterr().err
+
+
+def test_a_run_that_dies_after_it_has_published_publishes_no_second_time(
+    argv: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Died(Exception):
+        pass
+
+    def die(*_: object) -> None:
+        raise Died
+
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "_write_results", die)
+        with pytest.raises(Died):
+            main(argv)
+    before = Path("adapters/LATEST.json").read_bytes()
+    assert main(["event-lora", "--resume"]) == 0
+    assert Path("adapters/LATEST.json").read_bytes() == before
+    assert len(adapter_store.published(Path("adapters"))) == 1
+
+
+def begin(directory: Path, argv: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was stopped before its first step."""
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "_carry_out", lambda *_: None)
+        assert main([*argv, "--run-dir", str(directory)]) == 0
+
+
+def resumed(monkeypatch: pytest.MonkeyPatch, *argv: str) -> tuple[EventLoraConfig, Path]:
+    """What `--resume` would carry out."""
+    got: list[tuple[EventLoraConfig, Path]] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "_carry_out", lambda config, directory: got.append((config, directory)))
+        assert main(["event-lora", "--resume", *argv]) == 0
+    return got[0]
+
+
+def test_resume_finds_the_newest_unfinished_run_that_nobody_works_in(
+    argv: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("b", "a", "c", "d"):
+        begin(Path("runs", name), argv, monkeypatch)
+        time.sleep(0.01)
+    (Path("runs/d") / "finished.json").write_text("{}")
+    with FileLock("runs/c/.lock"):
+        config, directory = resumed(monkeypatch)
+        assert directory == Path("runs/a")
+        assert main(["event-lora", "--resume", "--run-dir", "runs/c"]) == 2
+        assert "another process is training in runs/c" in capsys.readouterr().err
+    assert resumed(monkeypatch)[1] == Path("runs/c")
+    assert config.epochs == 1
+    assert str(config.val_start) == "2022-06-01"
+
+
+def test_a_resumed_run_keeps_its_settings_and_says_which_flag_contradicts_them(
+    argv: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin(Path("runs/a"), argv, monkeypatch)
+    capsys.readouterr()
+    assert main(["event-lora", "--resume", "--epochs", "15", "--rank", "2", "--placebo"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "--epochs is 15 but the run began with 1" in error
+    assert "--placebo is True but the run began with False" in error
+    assert "--rank" not in error
+    config, _ = resumed(monkeypatch, "--epochs", "1", "--checkpoint-every", "7", "--no-force")
+    assert (config.epochs, config.checkpoint_every, config.force) == (1, 7, False)
+    assert main(["event-lora", "--resume", "--run-dir", "nowhere"]) == 2
+    assert "nowhere holds no run to resume" in capsys.readouterr().err
+
+
+def test_settings_survive_their_file() -> None:
+    from dataclasses import asdict
+
+    config = EventLoraConfig(run_dir=Path("x/y"), lora_dropout=0.0, micro_batch=4, control=True)
+    assert restore(EventLoraConfig, json.loads(json.dumps(asdict(config), default=str))) == config
+
+
+def test_what_numbers_depend_on_may_not_change_between_starts(tmp_path: Path) -> None:
+    began = dict(
+        snapshot="s", base="b", tokenizer="t", processes=1, device="cpu", precision="no", micro_batch=8
+    )
+    settle(tmp_path, Settled(**began))  # type: ignore[arg-type]
+    settle(tmp_path, Settled(**began))  # type: ignore[arg-type]
+    with pytest.raises(RunError, match="began with processes 1, but now it is 2"):
+        settle(tmp_path, Settled(**{**began, "processes": 2}))  # type: ignore[arg-type]
