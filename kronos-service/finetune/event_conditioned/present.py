@@ -57,11 +57,10 @@ def data_table(snapshot: Snapshot, bundle: Bundle, splits: Splits, dead: Sequenc
 
 def machine(accelerator: Accelerator, micro_batch: int) -> None:
     """What it is trained on."""
-    precision = {"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision)
-    processes = "1 process" if accelerator.num_processes == 1 else f"{accelerator.num_processes} processes"
-    console.print(
-        f"{processes} on {accelerator.device.type}, {precision}, {micro_batch} windows at once each"
-    )
+    precision = "fp32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision
+    number, device = accelerator.num_processes, accelerator.device.type
+    processes = f"{number} processes" if number > 1 else "one process"
+    console.print(f"{processes} on {device}, {precision}, at most {micro_batch} windows in memory at once")
 
 
 def training(name: str, windows: int, epochs: int) -> AbstractContextManager[Progress]:

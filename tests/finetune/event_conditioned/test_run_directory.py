@@ -1,10 +1,11 @@
-"""Runs as a user starts, stops and resumes them: what goes on, what is refused, and that nothing is done twice."""
+"""Runs as a user starts, stops and resumes them: what goes on, what is refused, what is not done twice."""
 
 import json
 import os
 import signal
 import time
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -167,17 +168,15 @@ def test_a_resumed_run_keeps_its_settings_and_says_which_flag_contradicts_them(
 
 
 def test_settings_survive_their_file() -> None:
-    from dataclasses import asdict
-
     config = EventLoraConfig(run_dir=Path("x/y"), lora_dropout=0.0, micro_batch=4, control=True)
     assert restore(EventLoraConfig, json.loads(json.dumps(asdict(config), default=str))) == config
 
 
 def test_what_numbers_depend_on_may_not_change_between_starts(tmp_path: Path) -> None:
-    began = dict(
+    began = Settled(
         snapshot="s", base="b", tokenizer="t", processes=1, device="cpu", precision="no", micro_batch=8
     )
-    settle(tmp_path, Settled(**began))  # type: ignore[arg-type]
-    settle(tmp_path, Settled(**began))  # type: ignore[arg-type]
+    settle(tmp_path, began)
+    settle(tmp_path, began)
     with pytest.raises(RunError, match="began with processes 1, but now it is 2"):
-        settle(tmp_path, Settled(**{**began, "processes": 2}))  # type: ignore[arg-type]
+        settle(tmp_path, replace(began, processes=2))
