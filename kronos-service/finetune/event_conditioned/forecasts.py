@@ -1,0 +1,100 @@
+"""Forecasts of one split by base, adapter and baselines, scored: what evaluate and event-lora report."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kronos_service.data.snapshot import Snapshot
+from kronos_service.finetune.event_conditioned.event_study import event_study
+from kronos_service.finetune.event_conditioned.forecast_origins import draw_origins, possible_origins
+from kronos_service.finetune.event_conditioned.forecast_paths import (
+    Events,
+    PathSettings,
+    prepare_origins,
+    sample_closes,
+)
+from kronos_service.finetune.event_conditioned.forecast_records import find_targets, score_forecasts
+from kronos_service.finetune.event_conditioned.forecast_summary import summarize_forecasts
+from kronos_service.finetune.event_conditioned.series import calendar_covers
+from kronos_service.finetune.event_conditioned.splits import Splits
+from kronos_service.model.factory import Bundle
+from kronos_service.model.kronos import Kronos
+
+SHOWN: tuple[tuple[str, Events], ...] = (("base", "none"), ("zeroed", "zeroed"), ("adapter", "known"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecasts:
+    """The scores of one set of forecasts."""
+
+    records: pd.DataFrame
+    """One row per model, origin and forecast bar, as `score_forecasts` gives them."""
+    figures: dict[str, Any]
+    """Their summary, ready for JSON: `summarize_forecasts`, `event_study`, and how they were made."""
+
+
+def forecast_split(
+    snapshot: Snapshot,
+    splits: Splits,
+    name: str,
+    bundle: Bundle,
+    adapted: Kronos,
+    *,
+    origins: int,
+    settings: PathSettings,
+    advance: Callable[[int], object] = lambda _: None,
+) -> Forecasts:
+    """Forecast from at most `origins` drawn bars of a split with the base, and with the adapted model shown
+    the events and shown none; score them with the baselines. `advance` is told of origins done, three times
+    each.
+
+    Raises:
+        SplitError: the split has no bar to forecast from.
+    """
+    split = splits.splits[name]
+    possible = possible_origins(
+        splits.series,
+        first=split.first,
+        last=split.last,
+        calendar_covers=calendar_covers(snapshot.calendar),
+        horizon=settings.horizon,
+    )
+    drawn = draw_origins(splits.series, possible, origins, settings.seed)
+    prepared = prepare_origins(snapshot, splits.series, drawn, settings)
+    closes = {
+        model: sample_closes(
+            bundle.tokenizer,
+            bundle.model if events == "none" else adapted,
+            prepared,
+            settings,
+            events=events,
+            advance=advance,
+        )
+        for model, events in SHOWN
+    }
+    targets = find_targets(splits.series, drawn, settings.horizon)
+    records = score_forecasts(splits.series, targets, closes, settings.seed)
+    figures = {
+        "split": name,
+        "first": str(split.first),
+        "last": str(split.last),
+        "possible_origins": len(possible),
+        "settings": asdict(settings),
+        **summarize_forecasts(records, seed=settings.seed),
+        "event_study": event_study(records, splits.series),
+    }
+    return Forecasts(records=records, figures=figures)
+
+
+def spread_ratio(figures: dict[str, Any], model: str) -> float | None:
+    """Mean first-bar spread of a model on event days over that on quiet days; None where one is missing."""
+    spread = {
+        one["group"]: one["models"][model]["spread"]
+        for one in figures["groups"]
+        if one["by"] == "day" and one["steps"] == "1"
+    }
+    event, quiet = spread.get("event"), spread.get("quiet")
+    return None if not event or not quiet else float(np.divide(event, quiet))
