@@ -45,11 +45,11 @@ def forecast_split(
     *,
     origins: int,
     settings: PathSettings,
-    advance: Callable[[int], object] = lambda _: None,
+    advance: Callable[[int, int], object] = lambda done, total: None,
 ) -> Forecasts:
     """Forecast from at most `origins` drawn bars of a split with the base, and with the adapted model shown
-    the events and shown none; score them with the baselines. `advance` is told of origins done, three times
-    each.
+    the events and shown none; score them with the baselines. `advance` is told of origins done, each three
+    times, of how many.
 
     Raises:
         SplitError: the split has no bar to forecast from.
@@ -64,6 +64,13 @@ def forecast_split(
     )
     drawn = draw_origins(splits.series, possible, origins, settings.seed)
     prepared = prepare_origins(snapshot, splits.series, drawn, settings)
+    done = 0
+
+    def count(finished: int) -> None:
+        nonlocal done
+        done += finished
+        advance(done, len(SHOWN) * len(drawn))
+
     closes = {
         model: sample_closes(
             bundle.tokenizer,
@@ -71,7 +78,7 @@ def forecast_split(
             prepared,
             settings,
             events=events,
-            advance=advance,
+            advance=count,
         )
         for model, events in SHOWN
     }
@@ -81,6 +88,7 @@ def forecast_split(
         "split": name,
         "first": str(split.first),
         "last": str(split.last),
+        "origins": len(drawn),
         "possible_origins": len(possible),
         "settings": asdict(settings),
         **summarize_forecasts(records, seed=settings.seed),
