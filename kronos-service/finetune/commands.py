@@ -4,7 +4,7 @@ The work is imported where it is called, so that `--help` of one command does no
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from kronos_service.finetune.options import option, parse, parse_given, require
+from kronos_shared.command_line import Command
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -158,9 +159,6 @@ def sample(argv: Sequence[str]) -> None:
     config = parse(SampleConfig, argv, prog=f"{PROGRAM} sample", description=_help(sample))
     write_sample(config.out, seed=config.seed, symbols=config.symbols, start=config.start, end=config.end)
 
-
-Command = Callable[[Sequence[str]], int | None]
-"""What a command does with its flags; it returns an exit code, or None for 0."""
 
 COMMANDS: dict[str, Command] = {
     "event-lora": event_lora,
