@@ -72,7 +72,7 @@ def draw_chart(chart: Chart, path: Path) -> None:
     figure.suptitle(chart.title, fontsize=12, fontweight="bold", color=INK)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=110)
+        figure.savefig(path, dpi=100)
     except (OSError, ValueError) as error:
         raise ChartError(f"cannot write the chart to {path}: {error}; name a .png, .svg or .pdf") from None
 
@@ -128,7 +128,7 @@ def _draw_widths(axes: Axes, chart: Chart) -> None:
 def _style(axes: Axes, positions: npt.NDArray[np.int64], dates: Dates, most_ticks: int) -> None:
     every = -(-len(positions) // most_ticks)
     shown = slice(None, None, every)
-    axes.set_xticks(positions[shown], [f"{day.item():%-d %b}" for day in dates[shown]], fontsize=8)
+    axes.set_xticks(positions[shown], [f"{day.day} {day:%b}" for day in dates[shown].tolist()], fontsize=8)
     axes.tick_params(axis="y", labelsize=8)
     axes.set_xlabel(f"session date ({dates[-1].item():%Y})", fontsize=8)
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)

@@ -264,7 +264,7 @@ def _chart(result: Forecast, series: _Series) -> "Chart":
         for bar, on in enumerate(result.families)
     ]
     return Chart(
-        title=f"{result.symbol}: {len(result.dates)} bars after {result.origin:%-d %B %Y}",
+        title=f"{result.symbol}: {len(result.dates)} bars after {result.origin.day} {result.origin:%B %Y}",
         past_dates=session_dates(past["ts"]),
         past_closes=past["close"].to_numpy(dtype=np.float64),
         dates=result.dates,
