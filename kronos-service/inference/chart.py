@@ -61,7 +61,7 @@ def draw_chart(chart: Chart, path: Path) -> None:
         ChartError: an unknown suffix, or a path that cannot be written.
     """
     figure = Figure(figsize=(4.6 * max(len(chart.fans), 2), 6.6), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=(1.7, 1))
+    top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=(1.7, 1))[:, 0]
     panels = top.subplots(1, len(chart.fans), sharey=True, squeeze=False)[0]
     for number, (axes, fan) in enumerate(zip(panels, chart.fans, strict=True)):
         _draw_fan(axes, chart, fan, COLOURS[number])
@@ -118,10 +118,10 @@ def _draw_widths(axes: Axes, chart: Chart) -> None:
     axes.set_ylabel("90 % band of each\nbar's move, width (%)", fontsize=9)
     _style(axes, steps, chart.dates, 12)
     ceiling = 1.02 * axes.get_ylim()[1]
-    upright = {"rotation": 90} if len(steps) > FEW_BARS else {}
+    turned = 90 if len(steps) > FEW_BARS else 0
     for bar, names in chart.events:
         axes.text(
-            bar + 1, ceiling, names, ha="center", va="bottom", fontsize=8, color=EVENT_COLOUR, **upright
+            bar + 1, ceiling, names, ha="center", va="bottom", fontsize=8, color=EVENT_COLOUR, rotation=turned
         )
 
 

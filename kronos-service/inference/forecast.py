@@ -24,7 +24,7 @@ from kronos_service.finetune.options import option, require
 from kronos_service.inference.base import PACKAGED, BaseChoice, base_named_by
 from kronos_service.inference.fan import Fan, Floats
 from kronos_service.inference.forecast_table import Families, Forecast, print_forecast
-from kronos_service.inference.what_if import parse_suppositions
+from kronos_service.inference.suppositions import parse_suppositions
 from kronos_service.model.adapter import Adapter, AdapterError, attach, merge, read_adapter
 from kronos_service.model.canary import check_canary
 from kronos_service.model.factory import Bundle

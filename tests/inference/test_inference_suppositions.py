@@ -5,7 +5,7 @@ from datetime import date
 import pytest
 
 from kronos_service.events.scenario import ScenarioError
-from kronos_service.inference.what_if import parse_suppositions
+from kronos_service.inference.suppositions import parse_suppositions
 
 SCHEDULED = {
     date(2025, 6, 11): ["nfp", "unemployment_rate"],
