@@ -97,6 +97,11 @@ class ForecastQueue:
         return len(self._waiting) + len(self._tickets)
 
     @property
+    def is_busy(self) -> bool:
+        """Whether anything runs or waits."""
+        return bool(self._running) or self.depth > 0
+
+    @property
     def is_closed(self) -> bool:
         """Whether nothing is admitted any more."""
         return self._is_closed
@@ -122,9 +127,8 @@ class ForecastQueue:
                 f"{self._size} requests are waiting already: try later", retry_after=_whole(ahead)
             )
         # An idle service always tries: otherwise one slow batch could shut everything out for good.
-        is_idle = not (self.depth or self._running)
         needed = MARGIN * (ahead + ticket.cost * self._pace)
-        if not is_idle and time.monotonic() + needed > ticket.expires_at:
+        if self.is_busy and time.monotonic() + needed > ticket.expires_at:
             self._metrics.rejections.labels("deadline").inc()
             message = f"the answer would take about {needed:.1f} s, longer than the deadline: try later"
             raise Overloaded(message, retry_after=_whole(ahead))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
+import pandas as pd
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -67,6 +68,8 @@ class StateCollector(Collector):
             age = self._now() - feed.checked_at.timestamp()
             bar_age = self._now() - feed.market.last_bar.timestamp()
             yield _gauge("kronos_source_age_seconds", "Since the source was read or found unchanged.", age)
+            until = pd.Timestamp(feed.market.tables.reach).timestamp() - self._now()
+            yield _gauge("kronos_source_calendar_seconds", "How far ahead the calendar reaches.", until)
             yield _gauge("kronos_source_last_bar_age_seconds", "Since the date of the latest bar.", bar_age)
             yield _gauge(
                 "kronos_source_bad_bars", "Bars left out: they cannot be true.", len(feed.market.dropped)
@@ -84,9 +87,7 @@ def _adapter_families(status: LoaderStatus) -> Iterator[Metric]:
     yield _gauge(
         "kronos_adapter_stale", "1: not what LATEST or the pin names.", float(status.reason is not None)
     )
-    outcomes = CounterMetricFamily(
-        "kronos_adapter_loads", "Adapters by what became of them.", labels=["outcome"]
-    )
+    outcomes = CounterMetricFamily("kronos_adapter_outcomes", "What became of adapters.", labels=["outcome"])
     counters = status.counters
     for outcome in ("loads", "swaps", "refusals", "reloads", "errors"):
         outcomes.add_metric([outcome], getattr(counters, outcome))

@@ -4,6 +4,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -76,18 +77,25 @@ class BodyLimit:
         if declared.isdigit() and int(declared) > self.most_bytes:
             await self._refuse(scope, receive, send)
             return
-        received, is_refused = 0, False
+        received = 0
 
         async def counted() -> Message:
-            nonlocal received, is_refused
+            nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
             if received > self.most_bytes:
-                is_refused = True
                 raise self._problem()
             return message
 
-        await self.app(scope, counted, send)
+        async def unless_refused(message: Message) -> None:
+            if received <= self.most_bytes:
+                await send(message)
+
+        # What reads the body may turn the refusal into an answer of its own, which is held back.
+        with suppress(BodyTooLarge):
+            await self.app(scope, counted, unless_refused)
+        if received > self.most_bytes:
+            await self._refuse(scope, receive, send)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         response = error_response(scope["state"]["request_id"], self._problem())

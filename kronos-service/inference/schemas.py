@@ -6,12 +6,12 @@ Bars are told apart by their session date. Columns, not rows: `mean.close[2]` be
 from datetime import UTC, date, datetime
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from kronos_service.inference.examples import REQUESTS, RESPONSES
 from kronos_shared.candles import ASSET_CLASSES
 
-Symbol = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[\w.:/=^-]+$")]
+Symbol = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.:/=^-]+$")]
 Price = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, le=1e24, allow_inf_nan=False)]
 Figure = Annotated[float, Field(ge=-1e15, le=1e15, allow_inf_nan=False)]
@@ -128,6 +128,13 @@ class ForecastRequest(_Body):
     deadline_ms: int | None = Field(
         None, ge=1, description="From arrival; work that has not begun by then is dropped with 504."
     )
+
+    @field_validator("temperature")
+    @classmethod
+    def _not_too_cold(cls, value: float) -> float:
+        if 0 < value < 0.01:
+            raise ValueError("expected 0 or 0.01 to 5")
+        return value
 
 
 class Columns(BaseModel):

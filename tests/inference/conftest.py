@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from fastapi.testclient import TestClient
 
 from kronos_service.inference.adapters import AdapterLoader
@@ -18,6 +19,11 @@ from kronos_shared.adapter_store import publish
 
 AFTER = datetime(2023, 1, 3, 12, 0, tzinfo=UTC)
 """All bars of the market are there; the next session of every asset class is still open."""
+
+# The console's tracebacks, with every local variable, take seconds.
+structlog.configure(
+    processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()]
+)
 
 SettingsOf = Callable[..., Settings]
 Serve = Callable[..., AbstractContextManager[TestClient]]
