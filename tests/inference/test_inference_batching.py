@@ -66,7 +66,13 @@ def queue_of(gate: Gate) -> Iterator[Callable[..., ForecastQueue]]:
     made: list[ForecastQueue] = []
 
     def make(**changes: Any) -> ForecastQueue:
-        usual = {"size": 4, "batch_rows": 32, "window_seconds": 0.0, "metrics": Metrics(), "run": gate}
+        usual: dict[str, Any] = {
+            "size": 4,
+            "batch_rows": 32,
+            "window_seconds": 0.0,
+            "metrics": Metrics(),
+            "run": gate,
+        }
         queue = ForecastQueue(**(usual | changes))
         queue.start()
         made.append(queue)
@@ -89,7 +95,12 @@ def work(serving: Serving, *, seed: int = 0, seconds: float = 60.0, **changes: A
         events=None,
         seed=seed,
     )
-    usual = {"serving": serving, "ask": ASK, "histories": [history], "expires_at": time.monotonic() + seconds}
+    usual: dict[str, Any] = {
+        "serving": serving,
+        "ask": ASK,
+        "histories": [history],
+        "expires_at": time.monotonic() + seconds,
+    }
     return Work(**(usual | changes))
 
 

@@ -108,7 +108,7 @@ def test_events_on_the_forecast_bars_are_listed_with_the_sessions_they_fall_on(
         & (market.calendar["release_at"] < pd.Timestamp("2023-01-12 21:00", tz="UTC"))
     ]
     # every release of the sample comes before the close of its own New York day
-    expected = [(str(row.release_at.date()), row.event_type) for row in window.itertuples()]
+    expected = zip(window["release_at"].dt.strftime("%Y-%m-%d"), window["event_type"], strict=True)
     assert sorted(listed) == sorted(expected)
     assert ("2023-01-11", "cpi") in listed
 
