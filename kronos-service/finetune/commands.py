@@ -33,13 +33,16 @@ def event_lora(argv: Sequence[str]) -> int:
     config = None if resume else EventLoraConfig(**given)
 
     from kronos_service.finetune.event_conditioned import job
+
+    return _unless_stopped(lambda: job.event_lora(config) if config else job.resume_event_lora(given))
+
+
+def _unless_stopped(work: Callable[[], object]) -> int:
+    """Do the work; where a signal ended it with a checkpoint written, say so and give the exit code."""
     from kronos_service.finetune.event_conditioned.stopping import Stopped
 
     try:
-        if config is None:
-            job.resume_event_lora(given)
-        else:
-            job.event_lora(config)
+        work()
     except Stopped as stopped:
         sys.stderr.write(f"{stopped}\n")
         return stopped.exit_code
@@ -52,6 +55,18 @@ def evaluate(argv: Sequence[str]) -> None:
     from kronos_service.finetune.event_conditioned.evaluate import evaluate as run
 
     run(parse(EvaluateConfig, argv, prog=f"{PROGRAM} evaluate", description=_help(evaluate)))
+
+
+def ablate(argv: Sequence[str]) -> int:
+    """Train the adapter with one thing changed at a time, and compare target by target."""
+    from kronos_service.finetune.event_conditioned.ablate_config import AblateConfig
+
+    about = _help(ablate, ABLATE_EXAMPLES)
+    config = parse(AblateConfig, argv, prog=f"{PROGRAM} ablate", description=about)
+
+    from kronos_service.finetune.event_conditioned.ablate import ablate as run
+
+    return _unless_stopped(lambda: run(config))
 
 
 def audit(argv: Sequence[str]) -> int:
@@ -163,6 +178,7 @@ def sample(argv: Sequence[str]) -> None:
 COMMANDS: dict[str, Command] = {
     "event-lora": event_lora,
     "evaluate": evaluate,
+    "ablate": ablate,
     "audit": audit,
     "export": export,
     "import": import_,
@@ -184,6 +200,14 @@ examples:
       the same run on two GPUs
 
 exit code: 0 done, 2 a mistake, 130 or 143 stopped by Ctrl-C or SIGTERM with a checkpoint written
+"""
+
+ABLATE_EXAMPLES = f"""
+examples:
+  {PROGRAM} ablate
+      every arm on the embedded sample, three seeds; the same command goes on after a stop
+  {PROGRAM} ablate --vary blank_probability=0.5 weight_decay=0.1 --epochs 5
+      the adapter, its control, and the adapter with one setting changed, twice
 """
 
 AUDIT_CODES = "exit code: 0 when nothing was found, 1 with the rows that show a fault\n"

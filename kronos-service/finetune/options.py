@@ -37,6 +37,12 @@ def option(default: Any = MISSING, *, help: str, choices: Sequence[str] = ()) ->
     return field(default=default, metadata={"help": help, "choices": tuple(choices)})
 
 
+def same(settings: type[Settings], name: str) -> Any:
+    """The option of that name in another command's settings: one place for its default and help text."""
+    other = settings.__dataclass_fields__[name]
+    return field(default=other.default, metadata=dict(other.metadata))
+
+
 def require(condition: bool, message: str) -> None:
     """Raise `ConfigError` with the message unless the condition holds (for `__post_init__` range checks)."""
     if not condition:

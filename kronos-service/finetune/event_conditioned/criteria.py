@@ -12,6 +12,7 @@ MAX_HOURS = 4
 MAX_ADAPTER_BYTES = 50_000_000
 MAX_PEAK_BYTES = 6_000_000_000
 MAX_QUIET_RISE = 5.0
+MIN_RANK_GAIN = 1.0
 
 Verdict = Literal["pass", "fail", "unknown"]
 
@@ -90,13 +91,7 @@ def judge(run: RunFigures) -> list[Criterion]:
             run.adapter_bytes < MAX_ADAPTER_BYTES,
         ),
         _leakage(run.audit),
-        Criterion(
-            name="rank 8 beats rank 4",
-            wanted=">= 1 % on event days",
-            figure=None,
-            detail="needs a run of each rank",
-            verdict="unknown",
-        ),
+        rank_criterion(None),
     ]
 
 
@@ -104,6 +99,20 @@ def may_promote(criteria: Sequence[Criterion], *, require_gain: bool) -> bool:
     """Whether the event and quiet criteria hold, and the gain too where it is required."""
     needed = {"event-day val loss", "quiet-day val loss"} | ({"conditioning gain"} if require_gain else set())
     return all(one.verdict == "pass" for one in criteria if one.name in needed)
+
+
+def rank_criterion(gain: Gain | None) -> Criterion:
+    """The verdict on rank 8's gain over rank 4 on event days; None is a gain nobody measured."""
+    name, wanted = "rank 8 beats rank 4", f">= {MIN_RANK_GAIN:g} % on event days"
+    if gain is None:
+        return Criterion(
+            name=name, wanted=wanted, figure=None, detail="needs both ranks (ablate)", verdict="unknown"
+        )
+    return _measured(name, wanted, gain.percent, _interval(gain), gain.percent >= MIN_RANK_GAIN)
+
+
+def _interval(gain: Gain) -> str:
+    return f"{gain.nats:+.4f} nats ({gain.percent:+.2f} %), 95 % [{gain.low:+.4f}, {gain.high:+.4f}]"
 
 
 def _measured(name: str, wanted: str, figure: float, detail: str, holds: bool) -> Criterion:
@@ -128,8 +137,7 @@ def _gain(gain: Gain | None) -> Criterion:
             detail="no control was trained (--control)",
             verdict="unknown",
         )
-    detail = f"{gain.nats:+.4f} nats ({gain.percent:+.2f} %), 95 % [{gain.low:+.4f}, {gain.high:+.4f}]"
-    return _measured(name, wanted, gain.nats, detail, gain.low > 0)
+    return _measured(name, wanted, gain.nats, _interval(gain), gain.low > 0)
 
 
 def _leakage(audit: AuditRecord | None) -> Criterion:

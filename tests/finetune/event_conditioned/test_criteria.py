@@ -4,7 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from kronos_service.finetune.event_conditioned.criteria import Criterion, RunFigures, judge, may_promote
+from kronos_service.finetune.event_conditioned.criteria import (
+    Criterion,
+    RunFigures,
+    judge,
+    may_promote,
+    rank_criterion,
+)
 from kronos_service.finetune.event_conditioned.gain import Gain
 from kronos_shared.adapter_manifest import AuditRecord
 
@@ -77,3 +83,9 @@ def test_promotion_needs_event_and_quiet_and_the_gain_only_where_required() -> N
     assert not promotable(replace(GOOD, gain=None), require_gain=True)
     assert not promotable(replace(GOOD, adapted={"event": {"total": 8.1}, "quiet": {"total": 7.0}}))
     assert not promotable(replace(GOOD, adapted={"event": {"total": 7.1}, "quiet": {"total": 7.4}}))
+
+
+@pytest.mark.parametrize(("percent", "verdict"), [(0.99, "fail"), (1.0, "pass")])
+def test_rank_8_must_beat_rank_4_by_one_percent(percent: float, verdict: str) -> None:
+    assert rank_criterion(replace(GAIN, percent=percent)).verdict == verdict
+    assert rank_criterion(None).verdict == "unknown"

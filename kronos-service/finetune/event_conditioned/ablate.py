@@ -1,0 +1,219 @@
+"""The ablate command: train the adapter with one thing changed at a time, and compare target by target.
+
+Within a seed, every arm starts from the same initial weights and sees the same targets in the same order, so
+differences are paired. The test split is not read. In the output directory:
+
+    ablation.json     figures, rewritten after every training (layout below)
+    ablation.png      the same as a forest plot
+    records/          per training `<key>.parquet` (loss of every validation target) and `<key>.json`
+    training/         per training what `arms` describes: it goes on from there after a stop
+
+ablation.json holds
+    snapshot, base            name and sha256 of the data, repo and sha256 of the base
+    split, context, scored    first and last validation target date; bars in a window, targets scored in it
+    settings                  the command's settings
+    seeds, unfinished         seeds asked for; [arm, seed] pairs that are not trained yet
+    arms                      list of {name, question, seeds, trainable, seconds, event, quiet}; `base` is
+                              the untrained base
+    criteria                  list of {name, wanted, figure, detail, verdict}, as in a run's criteria.json
+
+`event` and `quiet` hold {loss, over_adapter, over_control, by_seed}: the mean loss in nats per target; gains
+{nats, low, high, percent, targets, dates}, positive where the arm is better, null where it would be compared
+with itself; and per seed its loss and gains in nats.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from kronos_service.data.sample import sample_snapshot_path
+from kronos_service.data.snapshot import Snapshot, load_snapshot
+from kronos_service.finetune.event_conditioned import ablate_store as store
+from kronos_service.finetune.event_conditioned import present
+from kronos_service.finetune.event_conditioned.ablate_arms import ARMS, AblationArm, chosen
+from kronos_service.finetune.event_conditioned.ablate_config import AblateConfig
+from kronos_service.finetune.event_conditioned.ablate_figure import forest_plot, png
+from kronos_service.finetune.event_conditioned.ablate_present import announce, show
+from kronos_service.finetune.event_conditioned.ablate_table import Row, gain_between, table
+from kronos_service.finetune.event_conditioned.arms import train_arm
+from kronos_service.finetune.event_conditioned.audit.job import require_no_leak
+from kronos_service.finetune.event_conditioned.config import LONGEST_CONTEXT
+from kronos_service.finetune.event_conditioned.criteria import Criterion, rank_criterion
+from kronos_service.finetune.event_conditioned.job import new_accelerator
+from kronos_service.finetune.event_conditioned.lora import trainable
+from kronos_service.finetune.event_conditioned.splits import Splits, build_splits, require_events
+from kronos_service.finetune.event_conditioned.stopping import Stop, stop_on_signals
+from kronos_service.finetune.event_conditioned.validate import score
+from kronos_service.model.factory import Bundle, load_bundle
+from kronos_shared.atomic import replace_file
+
+BASE = "base"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What all trainings of an ablation share."""
+
+    config: AblateConfig
+    accelerator: Accelerator
+    snapshot: Snapshot
+    bundle: Bundle
+    context: int
+    splits: Splits
+
+    @property
+    def micro_batch(self) -> int:
+        """Windows in memory at once."""
+        return self.config.micro_batch or self.config.batch_size
+
+    def matters(self, arm: AblationArm | None, seed: int) -> dict[str, Any]:
+        """Everything that decides the losses of an arm; None is the base."""
+        return store.what_matters(
+            arm,
+            self.config.training(seed),
+            snapshot_sha256=self.snapshot.sha256,
+            bundle=self.bundle,
+            context=self.context,
+        )
+
+
+def ablate(config: AblateConfig) -> list[Row]:
+    """Train what is missing, write the table after each training, and return it.
+
+    Raises:
+        Stopped: SIGTERM or SIGINT came; the same call goes on from there.
+        KronosError: anything the user can mend, named by its subclass.
+    """
+    setting = _prepare(config)
+    arms = _distinct(setting, chosen(config.arms, config.vary))
+    missing = [(arm, seed) for seed in config.seeds for arm in arms if _load(setting, arm, seed) is None]
+    _score_base(setting)
+    if missing:
+        require_no_leak(setting.snapshot, setting.splits, setting.bundle, seed=config.seeds[0])
+    rows = _write(setting, arms, missing)
+    for number, (arm, seed) in enumerate(missing):
+        announce(arm.name, seed, number, len(missing), rows)
+        with stop_on_signals() as stop:
+            _train(setting, arm, seed, stop)
+        rows = _write(setting, arms, missing[number + 1 :])
+    show(rows, _criteria(setting), config.out)
+    return rows
+
+
+def _prepare(config: AblateConfig) -> Setting:
+    common, device = config.training(config.seeds[0]), new_accelerator()
+    snapshot = load_snapshot(config.snapshot or sample_snapshot_path())
+    bundle = load_bundle(
+        config.base_model,
+        tokenizer=config.tokenizer,
+        revision=config.revision,
+        tokenizer_revision=config.tokenizer_revision,
+        device=str(device.device),
+    )
+    context = config.context or min(bundle.context, LONGEST_CONTEXT)
+    spans = {name: span for name, span in common.split_dates().items() if name != "test"}
+    with present.status("encoding events, tokenising windows"):
+        splits = build_splits(
+            snapshot,
+            bundle,
+            dates=spans,
+            context=context,
+            scored=config.scored,
+            cache=config.out.parent / "token-cache",
+        )
+    for name in spans:
+        require_events(splits, name)
+    return Setting(
+        config=config, accelerator=device, snapshot=snapshot, bundle=bundle, context=context, splits=splits
+    )
+
+
+def _distinct(setting: Setting, arms: Sequence[AblationArm]) -> list[AblationArm]:
+    """Without arms that come to the same training as an earlier one, such as the default taps."""
+    seed = setting.config.seeds[0]
+    first: dict[str, AblationArm] = {}
+    for arm in arms:
+        first.setdefault(store.key_of(setting.matters(arm, seed)), arm)
+    return list(first.values())
+
+
+def _records(setting: Setting) -> Path:
+    return setting.config.out / "records"
+
+
+def _load(setting: Setting, arm: AblationArm | None, seed: int) -> store.Finished | None:
+    return store.load(_records(setting), store.key_of(setting.matters(arm, seed)))
+
+
+def _score_base(setting: Setting) -> None:
+    if _load(setting, None, 0) is None:
+        records = score(
+            setting.bundle.model,
+            setting.splits.dataset("val"),
+            setting.accelerator,
+            micro_batch=setting.micro_batch,
+            events=False,
+        )
+        untrained = store.Finished(records=records, trainable=0, seconds=0.0, fixed_losses=[])
+        store.save(_records(setting), setting.matters(None, 0), BASE, untrained)
+
+
+def _train(setting: Setting, arm: AblationArm, seed: int, stop: Stop) -> None:
+    matters = setting.matters(arm, seed)
+    config = arm.config(setting.config.training(seed))
+    trained = train_arm(
+        arm.variant,
+        config,
+        setting.splits,
+        setting.bundle,
+        setting.accelerator,
+        setting.config.out / "training" / f"{arm.name}-seed{seed}-{store.key_of(matters)}",
+        micro_batch=setting.micro_batch,
+        stop=stop,
+    )
+    finished = store.Finished(
+        records=trained.records,
+        trainable=sum(parameter.numel() for _, parameter in trainable(trained.model)),
+        seconds=trained.seconds,
+        fixed_losses=trained.fixed_losses,
+    )
+    store.save(_records(setting), matters, arm.name, finished)
+
+
+def _by_seed(setting: Setting, arm: AblationArm) -> dict[int, store.Finished]:
+    found = {seed: _load(setting, arm, seed) for seed in setting.config.seeds}
+    return {seed: one for seed, one in found.items() if one is not None}
+
+
+def _criteria(setting: Setting) -> list[Criterion]:
+    eight, four = (_by_seed(setting, ARMS[name]) for name in ("rank-8", "rank-4"))
+    return [rank_criterion(gain_between(four, eight, on_event=True))]
+
+
+def _write(
+    setting: Setting, arms: Sequence[AblationArm], missing: Sequence[tuple[AblationArm, int]]
+) -> list[Row]:
+    config, split = setting.config, setting.splits.splits["val"]
+    base = _load(setting, None, 0)
+    assert base is not None
+    results = {BASE: dict.fromkeys(config.seeds, base)} | {arm.name: _by_seed(setting, arm) for arm in arms}
+    rows = table(results, {BASE: "untrained"} | {arm.name: arm.question for arm in arms})
+    content = {
+        "snapshot": {"name": setting.snapshot.name, "sha256": setting.snapshot.sha256},
+        "base": {"repo": setting.bundle.base.repo, "sha256": setting.bundle.base.content_sha256},
+        "split": [str(split.first), str(split.last)],
+        "context": setting.context,
+        "scored": config.scored,
+        "settings": asdict(config),
+        "seeds": list(config.seeds),
+        "unfinished": [[arm.name, seed] for arm, seed in missing],
+        "arms": [row.as_json() for row in rows],
+        "criteria": [asdict(one) for one in _criteria(setting)],
+    }
+    replace_file(config.out / "ablation.json", (json.dumps(content, indent=2, default=str) + "\n").encode())
+    replace_file(config.out / "ablation.png", png(forest_plot(rows)))
+    return rows

@@ -1,0 +1,143 @@
+"""The command on the small market: it goes on after a kill, mixes nothing, and says what it found."""
+
+import json
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kronos_service.finetune.__main__ import main
+from kronos_service.finetune.event_conditioned import ablate as command
+from kronos_service.finetune.event_conditioned.ablate import ablate
+from kronos_service.finetune.event_conditioned.ablate_config import AblateConfig
+
+
+class Killed(BaseException):
+    """The end of the process, as far as the command can tell."""
+
+
+@pytest.fixture(scope="module")
+def config(market_path: Path, base_path: Path, tmp_path_factory: pytest.TempPathFactory) -> AblateConfig:
+    return AblateConfig(
+        out=tmp_path_factory.mktemp("ablation") / "out",
+        snapshot=market_path,
+        base_model=str(base_path),
+        train_start=date(2021, 6, 1),
+        val_start=date(2022, 6, 1),
+        test_start=date(2022, 10, 1),
+        context=72,
+        scored=8,
+        epochs=1,
+        warmup_steps=2,
+        batch_size=16,
+        seeds=(0, 1),
+        arms=("rank-4", "taps-both"),
+    )
+
+
+def figures(out: Path) -> dict[str, Any]:
+    """ablation.json without how long things took and where they lie."""
+    content: dict[str, Any] = json.loads((out / "ablation.json").read_bytes())
+    del content["settings"]
+    for arm in content["arms"]:
+        del arm["seconds"]
+    return content
+
+
+@pytest.fixture(scope="module")
+def whole(config: AblateConfig) -> dict[str, Any]:
+    ablate(config)
+    return figures(config.out)
+
+
+def test_the_table_holds_base_reference_control_and_what_was_asked_for(whole: dict[str, Any]) -> None:
+    arms = {arm["name"]: arm for arm in whole["arms"]}
+    # taps-both is the default: the same training as the adapter, not a row of its own
+    assert list(arms) == ["base", "adapter", "control", "rank-4"]
+    assert whole["unfinished"] == []
+    assert whole["split"] == ["2022-06-01", "2022-09-30"]
+    for group in ("event", "quiet"):
+        assert arms["control"][group]["over_control"] is None
+        assert arms["rank-4"][group]["over_adapter"]["targets"] > 0
+        losses = [arms["adapter"][group]["by_seed"][seed]["loss"] for seed in ("0", "1")]
+        assert losses[0] != losses[1]
+        assert arms["adapter"][group]["loss"] == pytest.approx(sum(losses) / 2)
+        over_base = arms["base"][group]["over_adapter"]["nats"]
+        assert over_base == pytest.approx(arms["adapter"][group]["loss"] - arms["base"][group]["loss"])
+    (rank,) = whole["criteria"]
+    eight_over_four = -arms["rank-4"]["event"]["over_adapter"]["nats"]
+    assert rank["figure"] == pytest.approx(100 * eight_over_four / arms["rank-4"]["event"]["loss"])
+    assert rank["verdict"] == "fail"
+
+
+def test_trainable_parameters_follow_the_rank(whole: dict[str, Any]) -> None:
+    arms = {arm["name"]: arm["trainable"] for arm in whole["arms"]}
+    layers, width, projections = 2, 32, 2
+    assert arms["base"] == 0
+    assert arms["adapter"] == arms["control"]
+    assert arms["adapter"] - arms["rank-4"] == 4 * layers * projections * 2 * width
+
+
+@pytest.mark.usefixtures("whole")
+def test_a_picture_lies_beside_the_table(config: AblateConfig) -> None:
+    assert (config.out / "ablation.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_second_run_trains_nothing_and_says_the_same(
+    config: AblateConfig, whole: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "train_arm", None)
+    ablate(config)
+    assert figures(config.out) == whole
+
+
+def test_a_killed_run_goes_on_to_the_same_table(
+    config: AblateConfig, whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = replace(config, out=tmp_path / "out")
+    train, calls = command.train_arm, []
+
+    def killed(*args: Any, **keywords: Any) -> Any:
+        calls.append(args)
+        if len(calls) == 3:
+            raise Killed
+        return train(*args, **keywords)
+
+    monkeypatch.setattr(command, "train_arm", killed)
+    with pytest.raises(Killed):
+        ablate(stopped)
+    half = figures(stopped.out)
+    assert [arm["name"] for arm in half["arms"]] == ["base", "adapter", "control"]
+    assert half["unfinished"] == [["rank-4", 0], ["adapter", 1], ["control", 1], ["rank-4", 1]]
+    ablate(stopped)
+    assert len(calls) == 3 + 4
+    assert figures(stopped.out) == whole
+
+
+def test_a_changed_setting_trains_anew_and_leaves_the_old_records(
+    config: AblateConfig, whole: dict[str, Any]
+) -> None:
+    before = {path.name for path in (config.out / "records").iterdir()}
+    rows = ablate(replace(config, seeds=(0,), arms=("adapter",), weight_decay=0.5))
+    added = {path.name for path in (config.out / "records").iterdir()} - before
+    assert len(added) == 2 * 2  # adapter and control; the base is the same
+    assert [row.name for row in rows] == ["base", "adapter", "control"]
+    by_seed = {arm["name"]: arm["event"]["by_seed"] for arm in whole["arms"]}
+    assert rows[1].event.by_seed[0]["loss"] != by_seed["adapter"]["0"]["loss"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--vary", "scored=3"], "NAME=VALUE"),
+        (["--arms", "rank-16"], "invalid choice"),
+        (["--epochs", "0"], "epochs must be at least 1"),
+    ],
+)
+def test_mistakes_are_one_line(flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ablate", *flags]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
