@@ -43,11 +43,13 @@ from kronos_service.finetune.event_conditioned.arms import train_arm
 from kronos_service.finetune.event_conditioned.audit.job import require_no_leak
 from kronos_service.finetune.event_conditioned.config import LONGEST_CONTEXT
 from kronos_service.finetune.event_conditioned.criteria import Criterion, rank_criterion
-from kronos_service.finetune.event_conditioned.job import new_accelerator
 from kronos_service.finetune.event_conditioned.lora import trainable
+from kronos_service.finetune.event_conditioned.micro_batch import fit
+from kronos_service.finetune.event_conditioned.processes import group
 from kronos_service.finetune.event_conditioned.splits import Splits, build_splits, require_events
 from kronos_service.finetune.event_conditioned.stopping import Stop, stop_on_signals
 from kronos_service.finetune.event_conditioned.validate import score
+from kronos_service.finetune.precision import fast_precision
 from kronos_service.model.factory import Bundle, load_bundle
 from kronos_shared.atomic import replace_file
 
@@ -64,11 +66,8 @@ class Setting:
     bundle: Bundle
     context: int
     splits: Splits
-
-    @property
-    def micro_batch(self) -> int:
-        """Windows in memory at once."""
-        return self.config.micro_batch or self.config.batch_size
+    micro_batch: int
+    """Windows in memory at once."""
 
     def matters(self, arm: AblationArm | None, seed: int) -> dict[str, Any]:
         """Everything that decides the losses of an arm; None is the base."""
@@ -78,6 +77,8 @@ class Setting:
             snapshot_sha256=self.snapshot.sha256,
             bundle=self.bundle,
             context=self.context,
+            micro_batch=self.micro_batch,
+            precision=self.accelerator.mixed_precision,
         )
 
 
@@ -105,15 +106,17 @@ def ablate(config: AblateConfig) -> list[Row]:
 
 
 def _prepare(config: AblateConfig) -> Setting:
-    common, device = config.training(config.seeds[0]), new_accelerator()
+    common = config.training(config.seeds[0])
     snapshot = load_snapshot(config.snapshot or sample_snapshot_path())
     bundle = load_bundle(
         config.base_model,
         tokenizer=config.tokenizer,
         revision=config.revision,
         tokenizer_revision=config.tokenizer_revision,
-        device=str(device.device),
+        device=str(group().device),
     )
+    precision = fast_precision(config.precision, width=bundle.model.d_model)
+    device = Accelerator(mixed_precision=precision)
     context = config.context or min(bundle.context, LONGEST_CONTEXT)
     spans = {name: span for name, span in common.split_dates().items() if name != "test"}
     with present.status("encoding events, tokenising windows"):
@@ -128,7 +131,13 @@ def _prepare(config: AblateConfig) -> Setting:
     for name in spans:
         require_events(splits, name)
     return Setting(
-        config=config, accelerator=device, snapshot=snapshot, bundle=bundle, context=context, splits=splits
+        config=config,
+        accelerator=device,
+        snapshot=snapshot,
+        bundle=bundle,
+        context=context,
+        splits=splits,
+        micro_batch=fit(common, splits.dataset("train"), bundle.model, device).windows,
     )
 
 

@@ -37,6 +37,8 @@ class AblateConfig:
     epochs: int = same(EventLoraConfig, "epochs")
     batch_size: int = same(EventLoraConfig, "batch_size")
     micro_batch: int | None = same(EventLoraConfig, "micro_batch")
+    vram_budget: float = same(EventLoraConfig, "vram_budget")
+    precision: str = same(EventLoraConfig, "precision")
     learning_rate: float = same(EventLoraConfig, "learning_rate")
     event_learning_rate: float = same(EventLoraConfig, "event_learning_rate")
     warmup_steps: int = same(EventLoraConfig, "warmup_steps")

@@ -34,7 +34,14 @@ class Finished:
 
 
 def what_matters(
-    arm: AblationArm | None, config: EventLoraConfig, *, snapshot_sha256: str, bundle: Bundle, context: int
+    arm: AblationArm | None,
+    config: EventLoraConfig,
+    *,
+    snapshot_sha256: str,
+    bundle: Bundle,
+    context: int,
+    micro_batch: int,
+    precision: str,
 ) -> dict[str, Any]:
     """Everything that decides the losses of an arm (None: the base itself), except for its name."""
     data = {
@@ -44,6 +51,7 @@ def what_matters(
         "tokenizer": bundle.tokenizer_print.content_sha256,
         "channels": channel_hash(),
         "context": context,
+        "precision": precision,
         "scored": config.scored,
         "train_start": str(config.train_start),
         "val_start": str(config.val_start),
@@ -56,7 +64,7 @@ def what_matters(
         "conditioning": arm.variant.conditioning,
         "without": arm.variant.without,
         "seed": config.seed,
-        "micro_batch": config.micro_batch,
+        "micro_batch": micro_batch,
         "torch": torch.__version__,
         **{name: settings[name] for name in VARIABLE},
     }

@@ -29,8 +29,19 @@ def key(
     config: EventLoraConfig = CONFIG,
     snapshot: str = "a",
     context: int = 72,
+    micro_batch: int = 32,
+    precision: str = "no",
 ) -> str:
-    return key_of(what_matters(arm, config, snapshot_sha256=snapshot, bundle=bundle, context=context))
+    matters = what_matters(
+        arm,
+        config,
+        snapshot_sha256=snapshot,
+        bundle=bundle,
+        context=context,
+        micro_batch=micro_batch,
+        precision=precision,
+    )
+    return key_of(matters)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +71,8 @@ def test_other_data_context_base_or_conditioning_is_another_training(bundle: Bun
         key(bundle),
         key(bundle, snapshot="b"),
         key(bundle, context=71),
+        key(bundle, micro_batch=16),
+        key(bundle, precision="bf16"),
         key(other_base),
         *(key(bundle, ARMS[name]) for name in ("control", "placebo", "calendar-only", "events-only")),
         key(bundle, None),
