@@ -5,7 +5,7 @@ so one model may serve several threads. Letters: B batch, T bars, D width, H hea
 """
 
 from collections.abc import Callable
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,12 @@ def count_parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
+def cast_once(x: Tensor) -> Tensor:
+    """x in autocast's dtype, where autocast is on: otherwise each product that reads x would cast it."""
+    device = x.device.type
+    return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
+
+
 class RMSNorm(nn.Module):
     """Root-mean-square norm over the last dimension, computed in fp32 whatever the input's dtype."""
 
@@ -30,8 +36,41 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        normed = F.rms_norm(x.float(), (x.shape[-1],), eps=self.eps)
+        normed = _normalize(x.float(), self.eps)
         return normed.type_as(x) * self.weight
+
+
+def _normalize(x: Tensor, eps: float) -> Tensor:
+    if x.device.type != "cpu":
+        return F.rms_norm(x, x.shape[-1:], eps=eps)
+    normed: Tensor = _NormalizeOnCPU.apply(x, eps)
+    return normed
+
+
+class _NormalizeOnCPU(torch.autograd.Function):
+    """x / rms(x), whose backward is a layer norm's with the mean held at 0.
+
+    On a CPU, autograd's own backward of `rms_norm` is a dozen passes over x; that of `layer_norm` is one.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.eps = eps
+        return F.rms_norm(x, x.shape[-1:], eps=eps)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        (x,) = ctx.saved_tensors
+        width = x.shape[-1]
+        mean_square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square().div(width)
+        rstd = (mean_square + ctx.eps).rsqrt()
+        wanted = [True, False, False]
+        centred, _, _ = torch.ops.aten.native_layer_norm_backward(
+            grad.contiguous(), x.contiguous(), [width], torch.zeros_like(rstd), rstd, None, None, wanted
+        )
+        # a layer norm would subtract the gradient's mean, for its own mean moves with x
+        return centred + rstd * grad.mean(-1, keepdim=True), None
 
 
 class RotaryEmbedding(nn.Module):
@@ -143,8 +182,8 @@ class TransformerBlock(nn.Module):
         self.ffn = FeedForward(d_model, ff_dim, ffn_dropout_p)
 
     def forward(self, x: Tensor, rope: Rope) -> Tensor:
-        x = x + self.self_attn(self.norm1(x), rope)
-        out: Tensor = x + self.ffn(self.norm2(x))
+        x = x + self.self_attn(cast_once(self.norm1(x)), rope)
+        out: Tensor = x + self.ffn(cast_once(self.norm2(x)))
         return out
 
 

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kronos_service.model import layers
 from kronos_service.model.kronos import FixedEmbedding
 from kronos_service.model.layers import (
     BlockStack,
@@ -84,3 +85,51 @@ def test_fixed_time_tables_are_sinusoids_without_gradient() -> None:
     row = table(torch.tensor(3))
     assert row[0] == pytest.approx(torch.sin(torch.tensor(3.0)).item())
     assert row[1] == pytest.approx(torch.cos(torch.tensor(3.0)).item())
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 100.0])
+def test_the_norms_gradient_is_that_of_its_formula(scale: float) -> None:
+    g = torch.Generator().manual_seed(0)
+    x = (scale * torch.randn(2, 5, 16, generator=g)).double().requires_grad_()
+    direction = torch.randn(2, 5, 16, generator=g)
+    norm = RMSNorm(16)
+    with torch.no_grad():
+        norm.weight.copy_(torch.randn(16, generator=g))
+
+    def formula(x: torch.Tensor) -> torch.Tensor:
+        return x / (x.square().mean(-1, keepdim=True) + norm.eps).sqrt() * norm.weight
+
+    got = torch.autograd.grad((norm(x.float()) * direction).sum(), [x, norm.weight])
+    expected = torch.autograd.grad((formula(x) * direction).sum(), [x, norm.weight])
+    for one, other in zip(got, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5 / scale, check_dtype=False)
+
+
+def test_the_norm_is_torchs_own_bit_for_bit_with_and_without_a_gradient() -> None:
+    x = torch.randn(3, 7, 832, generator=torch.Generator().manual_seed(0))
+    expected = torch.nn.functional.rms_norm(x, (832,), eps=1e-5)
+    norm = RMSNorm(832)
+    assert torch.equal(norm(x), expected)
+    assert torch.equal(norm(x.requires_grad_()), expected)
+    with torch.inference_mode():
+        assert torch.equal(norm(x), expected)
+
+
+def test_a_block_under_autocast_gives_the_bits_it_gives_when_each_product_casts_for_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    block = TransformerBlock(32, 2, 48)
+    rope = block.self_attn.rotary(torch.arange(6))
+    x = torch.randn(2, 6, 32, generator=torch.Generator().manual_seed(0), requires_grad=True)
+
+    def run() -> list[torch.Tensor]:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            out = block(x, rope)
+        return [out, *torch.autograd.grad(out.sum(), x)]
+
+    once = run()
+    monkeypatch.setattr(layers, "cast_once", lambda y: y)
+    each = run()
+    assert once[0].dtype == torch.float32
+    assert torch.equal(once[0], each[0])
+    torch.testing.assert_close(once[1], each[1], rtol=0.02, atol=0.02)
