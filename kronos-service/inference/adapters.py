@@ -152,10 +152,15 @@ class AdapterLoader:
             self._look(retry=True)
             return self._status
 
+    def look(self) -> LoaderStatus:
+        """Look once, as the polling thread does at every tick."""
+        with self._lock:
+            self._look(retry=False)
+            return self._status
+
     def _poll(self) -> None:
         while True:
-            with self._lock:
-                self._look(retry=False)
+            self.look()
             if self._stopped.wait(self._poll_seconds):
                 return
 
