@@ -4,7 +4,7 @@ The work is imported where it is called, so that `--help` of one command does no
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date

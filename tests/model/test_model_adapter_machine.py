@@ -187,13 +187,13 @@ class LoaderMachine(RuleBasedStateMachine):
             self.damaged.discard(after.version)
             self.note_pointer()
 
-    @precondition(lambda self: self.pointers)
+    @precondition(lambda self: bool(self.pointers))
     @rule(data=st.data())
     def bring_back_an_old_pointer(self, data: st.DataObject) -> None:
         (self.store / LATEST).unlink(missing_ok=True)
         (self.store / LATEST).write_bytes(data.draw(st.sampled_from(self.pointers)))
 
-    @precondition(lambda self: published(self.store))
+    @precondition(lambda self: bool(published(self.store)))
     @rule(data=st.data())
     def delete_a_version(self, data: st.DataObject) -> None:
         version = data.draw(st.sampled_from(published(self.store)))
@@ -217,7 +217,7 @@ class LoaderMachine(RuleBasedStateMachine):
         status = self.loader.look()
         assert status.pinned == (self.pinned and self.pinned.version)
 
-    @precondition(lambda self: self.digest_of)
+    @precondition(lambda self: bool(self.digest_of))
     @rule(data=st.data())
     def pin(self, data: st.DataObject) -> None:
         version = data.draw(st.sampled_from(sorted(self.digest_of)))
@@ -239,7 +239,7 @@ class LoaderMachine(RuleBasedStateMachine):
         self.expect()
         self.loader.pin(None)
 
-    @precondition(lambda self: self.digest_of)
+    @precondition(lambda self: bool(self.digest_of))
     @rule(data=st.data())
     def rollback(self, data: st.DataObject) -> None:
         version = data.draw(st.sampled_from([None, *sorted(self.digest_of)]))
@@ -276,27 +276,24 @@ class LoaderMachine(RuleBasedStateMachine):
         assert not self.answers.keys() & status.quarantined.keys()
 
 
-def run_machine(
-    adapter_of: Callable[[int], Path], bundle: Bundle, base_path: Path, **how: int | bool
-) -> None:
+def run_machine(adapter_of: Callable[[int], Path], bundle: Bundle, base_path: Path, effort: settings) -> None:
     LoaderMachine.adapters = [adapter_of(number) for number in range(ADAPTERS)]
     read = [read_adapter(directory) for directory in LoaderMachine.adapters]
     LoaderMachine.answers = {one.digest: answer(merge(attach(one, bundle))) for one in read}
     LoaderMachine.base = BaseChoice(model=str(base_path))
-    run_state_machine_as_test(LoaderMachine, settings=settings(deadline=None, **how))  # type: ignore[arg-type]
+    run_state_machine_as_test(LoaderMachine, settings=effort)
 
 
 def test_any_short_history_leaves_what_should_serve(
     adapter_of: Callable[[int], Path], bundle: Bundle, base_path: Path
 ) -> None:
-    run_machine(
-        adapter_of, bundle, base_path, max_examples=8, stateful_step_count=20, derandomize=True, database=None
-    )
+    few = settings(max_examples=8, stateful_step_count=20, derandomize=True, database=None, deadline=None)
+    run_machine(adapter_of, bundle, base_path, few)
 
 
 @pytest.mark.soak
 def test_any_long_history_leaves_what_should_serve(
     adapter_of: Callable[[int], Path], bundle: Bundle, base_path: Path
 ) -> None:
-    examples = 25 * int(os.environ.get("SOAK", "1"))
-    run_machine(adapter_of, bundle, base_path, max_examples=examples, stateful_step_count=50)
+    many = settings(max_examples=25 * int(os.environ.get("SOAK", "1")), stateful_step_count=50, deadline=None)
+    run_machine(adapter_of, bundle, base_path, many)
