@@ -71,7 +71,13 @@ RESPONSES: Final[list[JsonValue]] = [
                         "volume": [84.7e6, 81.7e6],
                     }
                 },
-                "paths": None,
+                "paths": {
+                    "open": [[394.4, 395.5]],
+                    "high": [[398.2, 399.4]],
+                    "low": [[393.4, 393.7]],
+                    "close": [[396.8, 398.3]],
+                    "volume": [[94.9e6, 90.0e6]],
+                },
             }
         ],
     }

@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     state_dir: Path = Path("state")
     """Where the last good version is remembered across restarts."""
     base_model: str | None = None
-    """Preset, directory or hub id; default: the base that the adapter was made for, or else nano."""
+    """Preset, directory or hub id; default: the base that the first adapter was made for."""
     base_revision: str | None = None
     tokenizer: str | None = None
     tokenizer_revision: str | None = None
@@ -88,6 +88,10 @@ class Settings(BaseSettings):
             raise ValueError("default_deadline_ms must not exceed max_deadline_ms")
         if self.source != "snapshot" and self.snapshot is not None:
             raise ValueError(f"snapshot names a directory, but source is {self.source}: drop one of them")
+        if self.snapshot is not None and not self.snapshot.is_dir():
+            raise ValueError(f"snapshot {self.snapshot} is not a directory: make one with export")
+        if self.allow_base_only and self.base_model is None:
+            raise ValueError("allow_base_only needs base_model, which says what to serve, such as nano")
         return self
 
 
