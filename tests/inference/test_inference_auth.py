@@ -41,7 +41,9 @@ def test_only_a_key_of_the_right_role_passes(
 ) -> None:
     method, path = route
     fresh = TestClient(client.app, raise_server_exceptions=False)
-    answer = fresh.request(method, path, headers={} if header is None else {b"Authorization": header.encode()})
+    answer = fresh.request(
+        method, path, headers={} if header is None else {b"Authorization": header.encode()}
+    )
     if status == 403 and header is not None and header.removeprefix("Bearer ") in ROUTES[route]:
         # past the door; what is missing now is the body, or nothing
         assert answer.status_code in (200, 415, 422)
