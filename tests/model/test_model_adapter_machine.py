@@ -15,7 +15,7 @@ from typing import ClassVar
 import pytest
 import torch
 from adapter_damage import KINDS, Files, spoil
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -42,6 +42,8 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="SIGKILL, fork and links
 
 ADAPTERS = 4
 KEEP = 4
+UNSHRUNK = (Phase.explicit, Phase.reuse, Phase.generate)
+"""Every step loads models, so shrinking a failure would take longer than reading it."""
 STEPS = ("open", "os.mkdir", "os.rename", "os.remove")
 
 
@@ -281,13 +283,13 @@ def run_machine(adapter_of: Callable[[int], Path], bundle: Bundle, base_path: Pa
     read = [read_adapter(directory) for directory in LoaderMachine.adapters]
     LoaderMachine.answers = {one.digest: answer(merge(attach(one, bundle))) for one in read}
     LoaderMachine.base = BaseChoice(model=str(base_path))
-    run_state_machine_as_test(LoaderMachine, settings=effort)
+    run_state_machine_as_test(LoaderMachine, settings=settings(effort, deadline=None, phases=UNSHRUNK))
 
 
 def test_any_short_history_leaves_what_should_serve(
     adapter_of: Callable[[int], Path], bundle: Bundle, base_path: Path
 ) -> None:
-    few = settings(max_examples=8, stateful_step_count=20, derandomize=True, database=None, deadline=None)
+    few = settings(max_examples=8, stateful_step_count=20, derandomize=True, database=None)
     run_machine(adapter_of, bundle, base_path, few)
 
 
@@ -295,5 +297,5 @@ def test_any_short_history_leaves_what_should_serve(
 def test_any_long_history_leaves_what_should_serve(
     adapter_of: Callable[[int], Path], bundle: Bundle, base_path: Path
 ) -> None:
-    many = settings(max_examples=25 * int(os.environ.get("SOAK", "1")), stateful_step_count=50, deadline=None)
+    many = settings(max_examples=25 * int(os.environ.get("SOAK", "1")), stateful_step_count=50)
     run_machine(adapter_of, bundle, base_path, many)

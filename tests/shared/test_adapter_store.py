@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import os
 import shutil
+import signal
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -198,3 +201,70 @@ def test_a_store_that_cannot_be_written_is_one_clear_error(variant: Variant, tmp
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot publish in"):
         publish(variant(1), tmp_path / "file" / "adapters", keep=1)
+
+
+STEPS = ("open", "os.mkdir", "os.rename", "os.remove")
+
+
+def publish_in_a_child_that_dies(adapter: Path, store: Path, step: int) -> int:
+    """The exit code of a child that kills itself before its `step`-th operation inside the store."""
+    child = os.fork()
+    if child == 0:
+        done = 0
+
+        def count(event: str, arguments: tuple[object, ...]) -> None:
+            nonlocal done
+            if event in STEPS and str(arguments[0]).startswith(str(store)):
+                done += 1
+                if done == step:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        try:
+            sys.addaudithook(count)
+            publish(adapter, store, keep=1)
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and fork are POSIX")
+def test_a_kill_before_any_step_leaves_the_old_or_the_new_version_and_the_next_call_ends_the_work(
+    variant: Variant, store: Path, tmp_path: Path
+) -> None:
+    first = publish(variant(1), store, keep=1)
+    old = publish(variant(2), store, keep=1)
+    shutil.copytree(store, tmp_path / "before")
+    seen = []
+    for step in range(1, 100):
+        shutil.rmtree(store)
+        shutil.copytree(tmp_path / "before", store)
+        code = publish_in_a_child_that_dies(variant(3), store, step)
+        after = latest(store)
+        assert after is not None
+        seen.append(after.version)
+        if after != old:
+            assert read_whole(store, after.version) == variant(3)
+        again = publish(variant(3), store, keep=1)  # as a resumed run does
+        assert (again.generation, latest(store)) == (3, again)
+        assert published(store)[-2:] == [old.version, again.version]
+        assert set(published(store)) <= {first.version, old.version, again.version}
+        assert not left_over(store)
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+    new = again.version
+    switch = seen.index(new)
+    assert seen == [old.version] * switch + [new] * (len(seen) - switch)
+    assert switch > 8  # five files and a pointer written before it
+    assert len(seen) - switch > 1  # old versions go after it
+
+
+def read_whole(store: Path, version: str) -> Path:
+    """The variant that a version is a copy of."""
+    directory = store / "versions" / version
+    number = json.loads((directory / MANIFEST).read_text())["metrics"]["number"]
+    variant = store.parent / "variants" / str(number)
+    same = all(
+        (directory / name).read_bytes() == (variant / name).read_bytes() for name in (*FILES, MANIFEST)
+    )
+    return variant if same else None
