@@ -1,11 +1,12 @@
-"""Forecasts by plain recomputation: every step reads the whole window again.
+"""Forecasts: sample paths of the next bars of many histories.
 
-All matrix products have shapes that depend on the window's length only, never on how many series or paths
-were asked for. A path is therefore the same to the last bit alone or in any batch.
-Letters: B series, N paths, T bars of history, H horizon in bars, R rows, L tokens per row, Q draws per row.
+A history is read once, and all its paths go on from what was kept. Paths come in whole groups per history and
+every product has a shape that says nothing about the rest of the batch, so a path is the same to the last bit
+alone or in company (fp32 on a CPU).
+Letters: B series, N paths, P paths with those that fill a group, T bars of history, H horizon in bars.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,14 +15,15 @@ import torch
 from torch import Tensor
 
 from kronos_service.model.kronos import Kronos
-from kronos_service.model.sampling import Sampling, noise, sample
+from kronos_service.model.packed_linear import whole_groups
+from kronos_service.model.path_candles import path_candles
+from kronos_service.model.rollout import Drawing, TokenHistory
+from kronos_service.model.sampling import Sampling, noise
 from kronos_service.model.tokenizer import KronosTokenizer
 from kronos_shared.errors import KronosError
 
-TOKENS_PER_PASS = 512
-"""Tokens that make one pass efficient on a CPU; short windows share a pass."""
-PATHS_PER_PASS = 8
-"""Paths of one series that are drawn together at the first step, where they share its history."""
+ROWS_PER_PASS = 64
+"""Paths that are drawn together; more gain little, and each needs memory for the bars it has drawn."""
 
 
 class GenerationError(KronosError):
@@ -55,40 +57,6 @@ class Generated:
     """Per series, the bars of history that the model was shown; fewer than T if it was cut."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Decoder:
-    """A model and the settings by which its next tokens are drawn."""
-
-    model: Kronos
-    sampling: Sampling
-    context: int
-    """Tokens the model sees at most, the latest ones."""
-    upstream_decode: bool = False
-
-    def next_tokens(self, tokens: Tensor, stamps: Tensor, events: Tensor | None, uniform: Tensor) -> Tensor:
-        """Tokens (R, L, 2) and draws (R, Q, 2) -> next tokens (R, Q, 2); the rest may reach past L."""
-        window = slice(max(0, tokens.shape[1] - self.context), tokens.shape[1])
-
-        def one_pass(rows: Tensor) -> Tensor:
-            s1, s2 = tokens[rows, window].unbind(-1)
-            known = None if events is None else events[rows, window]
-            h = self.model.hidden(s1, s2, stamps[rows, window], events=known)
-            groups = torch.split(uniform[rows], PATHS_PER_PASS, dim=1)
-            return torch.cat([self._draw(h, group) for group in groups], dim=1)
-
-        return _in_passes(one_pass, len(tokens), window.stop - window.start)
-
-    def _draw(self, h: Tensor, uniform: Tensor) -> Tensor:
-        """Hidden states (R, L, D) and draws (R, Q, 2) -> tokens (R, Q, 2) after the last position."""
-        rows, queries = uniform.shape[:2]
-        s1_logits = self.model.s1_logits(h[:, -1]).cpu().repeat_interleave(queries, 0)
-        s1 = sample(s1_logits, uniform[..., 0].flatten(), self.sampling).view(rows, queries).to(h.device)
-        last = torch.full_like(s1, h.shape[1] - 1)
-        s2_logits = self.model.s2_logits(h, s1, last, upstream_decode=self.upstream_decode).cpu()
-        s2 = sample(s2_logits.flatten(0, 1), uniform[..., 1].flatten(), self.sampling).view(rows, queries)
-        return torch.stack((s1, s2.to(h.device)), dim=-1)
-
-
 @torch.inference_mode()
 def generate(
     tokenizer: KronosTokenizer,
@@ -117,9 +85,14 @@ def generate(
     for i, history in enumerate(histories):
         _check_history(f"histories[{i}]", history, horizon)
     kept = [one if exact_window else _last_bars(one, context - horizon) for one in histories]
-    decoder = Decoder(model=model, sampling=sampling, upstream_decode=upstream_decode, context=context)
-    bars = torch.stack([_forecast(tokenizer, decoder, one, horizon, paths) for one in kept])
-    return Generated(bars=bars, bars_used=tuple(len(one.x) for one in kept))
+    drawing = Drawing(model=model, sampling=sampling, upstream_decode=upstream_decode)
+    padded = whole_groups(paths)
+    series_per_pass = 1 if exact_window else max(1, ROWS_PER_PASS // padded)
+    bars = [
+        _forecast(tokenizer, drawing, kept[start : start + series_per_pass], horizon, padded, context)
+        for start in range(0, len(kept), series_per_pass)
+    ]
+    return Generated(bars=torch.cat(bars)[:, :paths], bars_used=tuple(len(one.x) for one in kept))
 
 
 def _last_bars(history: History, limit: int) -> History:
@@ -133,32 +106,30 @@ def _last_bars(history: History, limit: int) -> History:
     )
 
 
-def _forecast(tokenizer: KronosTokenizer, decoder: Decoder, one: History, horizon: int, paths: int) -> Tensor:
-    """(N, H, 6) for one series."""
-    # the first step draws whole groups of paths, so that its shapes do not depend on N either
-    draws = noise([one.seed], -(-paths // PATHS_PER_PASS) * PATHS_PER_PASS, horizon)
-    tokens = torch.stack(tokenizer.encode(one.x.unsqueeze(0)), dim=-1)
-    stamps = torch.cat((one.stamps, one.future_stamps)).unsqueeze(0)
-    events = None if one.events is None else one.events.unsqueeze(0)
-    tokens = roll_out(decoder, tokens, stamps, events, draws, paths)
-    s1, s2 = tokens[:, -decoder.context :].unbind(-1)
-    bars = _in_passes(lambda rows: tokenizer.decode(s1[rows], s2[rows]), *s1.shape)
-    return bars[:, -horizon:]
-
-
-def roll_out(
-    decoder: Decoder, tokens: Tensor, stamps: Tensor, events: Tensor | None, draws: Tensor, paths: int
+def _forecast(
+    tokenizer: KronosTokenizer,
+    drawing: Drawing,
+    histories: Sequence[History],
+    horizon: int,
+    paths: int,
+    context: int,
 ) -> Tensor:
-    """Extend history tokens (B, T, 2) by H drawn ones per path: (B N, T + H, 2); draws (B, >= N, H, 2)."""
-    new = decoder.next_tokens(tokens, stamps, events, draws[:, :, 0])[:, :paths]
-    tokens = torch.cat((tokens.repeat_interleave(paths, 0), new.flatten(0, 1).unsqueeze(1)), dim=1)
-    stamps = stamps.repeat_interleave(paths, 0)
-    events = None if events is None else events.repeat_interleave(paths, 0)
-    draws = draws[:, :paths].flatten(0, 1)
-    for step in range(1, draws.shape[1]):
-        new = decoder.next_tokens(tokens, stamps, events, draws[:, step : step + 1])
-        tokens = torch.cat((tokens, new), dim=1)
-    return tokens
+    """(B, P, H, 6) bars."""
+    known = [_in_tokens(tokenizer, one) for one in histories]
+    draws = torch.split(noise([one.seed for one in histories], paths, horizon), ROWS_PER_PASS, dim=1)
+    if len(known[0].tokens) + horizon > context:  # only ever a single history, whose window must slide
+        tokens = [drawing.slide(known[0], group[0], context)[None] for group in draws]
+    else:
+        read = [drawing.read(one) for one in known]
+        tokens = [drawing.roll_out(read, group) for group in draws]
+    shown = [one.tokens[-(context - horizon) :] for one in known]
+    return torch.cat([path_candles(tokenizer, shown, group) for group in tokens], dim=1)
+
+
+def _in_tokens(tokenizer: KronosTokenizer, history: History) -> TokenHistory:
+    tokens = torch.stack(tokenizer.encode(history.x.unsqueeze(0)), dim=-1)[0]
+    stamps = torch.cat((history.stamps, history.future_stamps[:-1]))
+    return TokenHistory(tokens=tokens, stamps=stamps, events=history.events)
 
 
 def repair_candles(bars: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
@@ -168,17 +139,6 @@ def repair_candles(bars: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
     repaired[..., 1] = prices.max(axis=-1)
     repaired[..., 2] = prices.min(axis=-1)
     return repaired
-
-
-def _in_passes(one_pass: Callable[[Tensor], Tensor], n_rows: int, length: int) -> Tensor:
-    """Call `one_pass` on row indices, always the same number of them at a time, and join the results."""
-    size = max(1, TOKENS_PER_PASS // length)
-    results = []
-    for start in range(0, n_rows, size):
-        # the last pass is filled up with copies of the last row, whose results are dropped
-        rows = torch.arange(start, start + size).clamp(max=n_rows - 1)
-        results.append(one_pass(rows)[: n_rows - start])
-    return torch.cat(results)
 
 
 def _check_request(horizon: int, paths: int, context: int, histories: Sequence[History]) -> None:

@@ -190,6 +190,10 @@ class TransformerBlock(nn.Module):
 class BlockStack(nn.ModuleList):
     """Blocks in a row over x (B, T, D); they have one head size, so one rotary table serves them all."""
 
+    @property
+    def blocks(self) -> list[TransformerBlock]:
+        return [cast(TransformerBlock, block) for block in self]
+
     checkpointing = False
     """Compute the blocks' activations again in the backward pass instead of keeping them."""
 

@@ -5,7 +5,8 @@ import torch.nn.functional as F
 from tiny_models import Golden
 from torch import Tensor
 
-from kronos_service.model.generation import Decoder, History, generate, roll_out
+from kronos_service.model.generation import History, generate
+from kronos_service.model.rollout import Drawing, TokenHistory
 from kronos_service.model.sampling import Sampling, noise
 
 GREEDY = Sampling(temperature=0)
@@ -61,14 +62,17 @@ def test_single_step_logits_agree_with_upstream_decode(golden: Golden) -> None:
 def test_greedy_rollouts_are_equal_token_for_token(golden: Golden) -> None:
     cases, horizon = golden.cases, golden.settings["pred_len"]
     history = torch.stack((cases["s1_ids"], cases["s2_ids"]), dim=-1)
-    decoder = Decoder(
-        model=golden.model, sampling=GREEDY, context=golden.settings["max_context"], upstream_decode=True
-    )
     stamps = torch.cat((cases["x_stamp"], cases["y_stamp"]), dim=1)
-    with torch.no_grad():
-        tokens = roll_out(decoder, history, stamps, None, noise([0, 1], 8, horizon), paths=1)
-    assert torch.equal(tokens[:, -horizon:, 0], cases["greedy_s1_upstream"])
-    assert torch.equal(tokens[:, -horizon:, 1], cases["greedy_s2_upstream"])
+    drawing = Drawing(model=golden.model, sampling=GREEDY, upstream_decode=True)
+    for i, tokens in enumerate(history):
+        known = TokenHistory(tokens=tokens, stamps=stamps[i, :-1], events=None)
+        draws = noise([0], 2, horizon)
+        with torch.no_grad():
+            path = drawing.slide(known, draws[0], golden.settings["max_context"])[0]
+            cached = drawing.roll_out([drawing.read(known)], draws)[0, 0]
+        assert torch.equal(path[:, 0], cases["greedy_s1_upstream"][i])
+        assert torch.equal(path[:, 1], cases["greedy_s2_upstream"][i])
+        assert golden.settings["slides_past_max_context"] or torch.equal(cached, path)
 
 
 def test_greedy_forecasts_agree_inside_and_past_the_context_limit(golden: Golden) -> None:
