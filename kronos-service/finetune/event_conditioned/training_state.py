@@ -133,8 +133,8 @@ class Checkpoints:
         return None
 
     def due(self, step: int) -> bool:
-        """Whether `every` steps have been done since the last checkpoint."""
-        return step - self._saved >= self.every
+        """Whether there is to be a checkpoint of this step; the same in every process."""
+        return step % self.every == 0
 
     def write(self, state: TrainingState) -> None:
         """Write a checkpoint unless there is one of this step, and remove all but the last two.
