@@ -1,7 +1,7 @@
 """Who may do what: bearer keys of two roles, compared in constant time."""
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Final, Literal
 
 from fastapi import Depends, Request
@@ -22,10 +22,10 @@ def role_of(key: str, settings: Settings) -> Role | None:
     return "admin" if is_admin else "forecast" if is_api else None
 
 
-def requires(*roles: Role) -> Callable[..., None]:
+def requires(*roles: Role) -> Callable[..., Awaitable[None]]:
     """A dependency that lets only keys of these roles pass: 401 without a known key, 403 for another role."""
 
-    def check(
+    async def check(
         request: Request, sent: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
     ) -> None:
         if sent is None:

@@ -24,19 +24,19 @@ class Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
-        self._service = service
+        self.service = service
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain, or give up draining at once."""
-        if self._service.queue.is_closed:
+        if self.service.queue.is_closed:
             super().handle_exit(sig, frame)
             return
         threading.Thread(target=self._drain, args=(signal.Signals(sig).name,), name="drain").start()
 
     def _drain(self, signal_name: str) -> None:
-        _log.info("draining", signal=signal_name, waiting=self._service.queue.depth)
-        self._service.queue.close()
-        self._service.queue.join()
+        _log.info("draining", signal=signal_name, waiting=self.service.queue.depth)
+        self.service.queue.close()
+        self.service.queue.join()
         threading.Event().wait(NOTICE_SECONDS)
         self.should_exit = True
 
