@@ -87,7 +87,9 @@ MOMENTS = ("1990-01-01T00:00:00Z", "2023-01-05T23:59:59.999999+14:00", "2199-12-
 WORDS = st.sampled_from(
     ["", "x", "SPY", "VIX", "crypto", "fx", "high", "../..", "\x00", "é", *DATES, *MOMENTS, *EVENT_TYPES]
 )
-ODD = st.sampled_from([None, True, float("nan"), float("inf"), -float("inf"), [], {}, [[]], {"a": 1}])
+ODD: st.SearchStrategy[Any] = st.sampled_from(
+    [None, True, float("nan"), float("inf"), -float("inf"), [], {}, [[]], {"a": 1}]
+)
 REMOVE = object()
 VALUES = NUMBERS | WORDS | ODD | st.floats() | st.integers(-5, 5) | st.text(max_size=5) | st.just(REMOVE)
 
