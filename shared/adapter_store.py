@@ -102,6 +102,21 @@ def publish(adapter: Path, adapters: Path, *, keep: int) -> Latest:
     return pointer
 
 
+def published_as(adapter: Path, adapters: Path) -> str | None:
+    """The version under which an adapter directory has already been made LATEST, or None.
+
+    A publisher that died, and does not know how far it came, asks before it publishes again: another
+    version may have become LATEST since.
+    """
+    manifest = (adapter / MANIFEST).read_bytes()
+    pointer = latest(adapters)
+    for name in published(adapters):
+        number = version_number(name)
+        if pointer and number <= pointer.generation and name == version_name(number, manifest):
+            return name
+    return None
+
+
 def rollback(adapters: Path, version: str | None = None) -> Latest:
     """Make an older version LATEST again, as a new generation; None means the one before LATEST's.
 

@@ -20,6 +20,7 @@ from kronos_shared.adapter_store import (
     previous,
     publish,
     published,
+    published_as,
     rollback,
 )
 
@@ -78,6 +79,20 @@ def test_publishing_the_newest_manifest_again_changes_nothing(variant: Variant, 
     assert publish(variant(1), store, keep=10).generation == 3  # not the newest any more: a new version
     assert len(published(store)) == 3
     assert second.version in published(store)
+
+
+def test_a_publisher_that_died_learns_whether_its_adapter_has_been_latest(
+    variant: Variant, store: Path
+) -> None:
+    assert published_as(variant(1), store) is None
+    first = publish(variant(1), store, keep=10)
+    assert published_as(variant(1), store) == first.version
+    before = (store / "LATEST.json").read_bytes()
+    second = publish(variant(2), store, keep=10)
+    assert published_as(variant(1), store) == first.version
+    assert published_as(variant(2), store) == second.version
+    (store / "LATEST.json").write_bytes(before)  # as after a kill between the last two steps
+    assert published_as(variant(2), store) is None
 
 
 def test_publishing_again_finishes_what_a_killed_publisher_began(variant: Variant, store: Path) -> None:

@@ -41,7 +41,7 @@ from kronos_service.finetune.event_conditioned.validate import score, summarize,
 from kronos_service.finetune.precision import fast_precision
 from kronos_service.model.factory import Bundle, load_bundle
 from kronos_shared.adapter_manifest import FILES, MANIFEST, AuditRecord, DataRecord
-from kronos_shared.adapter_store import publish
+from kronos_shared.adapter_store import publish, published_as
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,12 +206,18 @@ def _conclude(run: Run, base: pd.DataFrame, arms: dict[str, Arm], started: float
     criteria = judge(_run_figures(run, adapter, figures, gains))
     promoted = None
     if config.force or may_promote(criteria, require_gain=config.require_gain):
-        promoted = publish(run.directory / "adapter", config.adapters, keep=config.keep_versions).version
+        promoted = _promote(run.directory / "adapter", config)
     _write_results(run.directory, criteria, figures, base, arms)
     result = Result(run_dir=run.directory, criteria=criteria, gains=gains, promoted=promoted)
     _show(config, result, figures, time.monotonic() - started)
     finish(run.directory, {"promoted": promoted})
     return result
+
+
+def _promote(adapter: Path, config: EventLoraConfig) -> str:
+    """Make the adapter LATEST, unless this run had done so before it was killed."""
+    before = published_as(adapter, config.adapters)
+    return before or publish(adapter, config.adapters, keep=config.keep_versions).version
 
 
 def val_figures(records: dict[str, pd.DataFrame], gains: dict[str, Gain]) -> dict[str, Any]:

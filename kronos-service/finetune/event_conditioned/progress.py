@@ -108,18 +108,17 @@ def _bars(
     with Bars(*columns, console=console) as bars:
         task = bars.add_task("", total=windows * epochs, rate="", figures="")
 
-        def describe() -> str:
-            epoch = min(int(bars.tasks[task].completed) // windows + 1, epochs)
-            return f"{name} {epoch}/{epochs}"
+        def describe(done: float) -> str:
+            return f"{name} {min(int(done) // windows + 1, epochs)}/{epochs}"
 
         def begin(done: int) -> None:
-            bars.reset(task, completed=done)
-            bars.update(task, description=describe())
+            bars.reset(task, completed=done, description=describe(done))
 
         def advance(done: int, loss: float) -> None:
-            rate = f"{bars.tasks[task].speed or 0:.0f}/s"
-            bars.update(task, advance=done, figures=f"loss {loss:.4f}", rate=rate)
-            bars.update(task, description=describe())
+            now = bars.tasks[task]
+            rate, figures = f"{now.speed or 0:.0f}/s", f"loss {loss:.4f}"
+            text = describe(now.completed + done)
+            bars.update(task, advance=done, description=text, figures=figures, rate=rate)
 
         yield begin, advance
         bars.remove_task(task)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Sequence
@@ -111,10 +112,14 @@ def test_a_run_that_dies_after_it_has_published_publishes_no_second_time(
         patch.setattr(job, "_write_results", die)
         with pytest.raises(Died):
             main(argv)
-    before = Path("adapters/LATEST.json").read_bytes()
+    other = Path(shutil.copytree(only_run() / "adapter", "other"))
+    manifest = json.loads((other / "manifest.json").read_text())
+    (other / "manifest.json").write_text(json.dumps({**manifest, "metrics": {}}))
+    newer = adapter_store.publish(other, Path("adapters"), keep=10)
+    assert newer.generation == 2
     assert main(["event-lora", "--resume"]) == 0
-    assert Path("adapters/LATEST.json").read_bytes() == before
-    assert len(adapter_store.published(Path("adapters"))) == 1
+    assert adapter_store.latest(Path("adapters")) == newer
+    assert len(adapter_store.published(Path("adapters"))) == 2
 
 
 def begin(directory: Path, argv: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
