@@ -8,6 +8,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
+from kronos_service.finetune.event_conditioned.low_rank import LowRankLinear
 from kronos_service.model.adapter import LORA_TARGETS
 from kronos_service.model.event_embedding import EventEmbedding
 from kronos_service.model.kronos import Kronos
@@ -37,6 +38,7 @@ def adapt(
         settings = LoraConfig(
             r=rank, lora_alpha=2 * rank, lora_dropout=dropout, target_modules=LORA_TARGETS, bias="none"
         )
+        settings._register_custom_module({nn.Linear: LowRankLinear})
         torch.manual_seed(2 * seed + 1)
         wrapped = get_peft_model(model, settings)
     model.event_emb = event_emb

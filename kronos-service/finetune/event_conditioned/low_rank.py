@@ -1,0 +1,67 @@
+"""peft's LoRA layer with a step of few passes over the activations.
+
+peft draws a float per activation for its dropout, then scales and adds the update in passes of their own;
+on a CPU that costs several times the low-rank products themselves. Here dropout draws 16 bits, the scales
+go into the small matrices, and the update is added by the product that makes it.
+Letters: N rows, D inputs, E outputs, R rank.
+"""
+
+from typing import Any
+
+import torch
+from peft.tuners import lora
+from torch import Tensor, nn
+
+ADAPTER = "default"
+"""The name peft gives an adapter that was not named."""
+
+
+class LowRankLinear(lora.Linear):  # type: ignore[misc]
+    """A frozen linear layer plus (alpha / R) B A dropout(x), as peft computes it but for the draws."""
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if self.merged or self.disable_adapters or not torch.is_grad_enabled():
+            plain: Tensor = super().forward(x, *args, **kwargs)
+            return plain
+        frozen = self.base_layer(x)
+        dropout = self.lora_dropout[ADAPTER]
+        p = dropout.p if isinstance(dropout, nn.Dropout) and dropout.training else 0.0
+        down, up = self.lora_A[ADAPTER].weight, self.lora_B[ADAPTER].weight
+        rows = x.to(frozen.dtype).flatten(0, -2)
+        out: Tensor = _LowRank.apply(rows, frozen.flatten(0, -2), down, up, self.scaling[ADAPTER], p)
+        return out.view_as(frozen)
+
+
+class _LowRank(torch.autograd.Function):
+    """frozen (N, E) + scaling up (E, R) down (R, D) dropout(x (N, D)), in x's dtype."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, frozen: Tensor, down: Tensor, up: Tensor, scaling: float, p: float
+    ) -> Tensor:
+        ctx.scale = scaling / (1 - p)
+        dropped = _dropped(x, p) if p else None
+        seen = x if dropped is None else x.masked_fill(dropped, 0)
+        scaled, up = (down * ctx.scale).to(x.dtype), up.to(x.dtype)
+        inner = seen @ scaled.t()
+        ctx.save_for_backward(seen, inner, scaled, up, dropped)
+        return torch.addmm(frozen, inner, up.t())
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        seen, inner, scaled, up, dropped = ctx.saved_tensors
+        at_inner = grad @ up
+        at_x = None
+        if ctx.needs_input_grad[0]:
+            at_x = at_inner @ scaled
+            if dropped is not None:
+                at_x.masked_fill_(dropped, 0)
+        at_down = (at_inner.t() @ seen).float().mul_(ctx.scale)
+        at_up = (grad.t() @ inner).float()
+        return at_x, grad, at_down, at_up, None, None
+
+
+def _dropped(x: Tensor, p: float) -> Tensor:
+    """Bool, shaped as x, each True with probability p (to 1 in 65,536), from the default generator."""
+    words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device).random_(-(2**63), None)
+    return words.view(torch.int16)[: x.numel()].view(x.shape) < round(p * 2**16) - 2**15
