@@ -104,9 +104,27 @@ class RotaryEmbedding(nn.Module):
 
 def rotate(x: Tensor, rope: Rope) -> Tensor:
     """x (B, H, T, K) turned by the angles of its positions, in fp32, returned in x's dtype."""
-    cos, sin = rope
+    turned: Tensor = _Rotate.apply(x, *rope)
+    return turned
+
+
+class _Rotate(torch.autograd.Function):
+    """A rotation, whose backward is the rotation back; autograd's own would keep and add up every part."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return _turn(x, cos, sin)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        cos, sin = ctx.saved_tensors
+        return _turn(grad, cos, -sin), None, None
+
+
+def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     a, b = x.float().chunk(2, dim=-1)
-    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1).to(x.dtype)
+    return torch.cat(((a * cos).sub_(b * sin), (b * cos).add_(a * sin)), dim=-1).to(x.dtype)
 
 
 class Attention(nn.Module):

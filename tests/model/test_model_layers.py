@@ -29,6 +29,23 @@ def test_rotated_products_depend_on_the_distance_only(a: int, b: int, shift: int
     assert product(a, b) == pytest.approx(product(a + shift, b + shift), abs=2e-3)
 
 
+def test_the_gradient_of_a_rotation_is_autograds_own() -> None:
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 3, 5, 8, generator=g, requires_grad=True)
+    cos, sin = RotaryEmbedding(8)(torch.arange(5))
+    direction = torch.randn(2, 3, 5, 8, generator=g)
+    a, b = x.chunk(2, dim=-1)
+    expected = torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
+    got = rotate(x, (cos, sin))
+    assert torch.equal(got, expected)
+    for one, other in zip(
+        torch.autograd.grad((got * direction).sum(), x),
+        torch.autograd.grad((expected * direction).sum(), x),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other)
+
+
 def test_rotary_angles_stay_fp32_in_a_bf16_model() -> None:
     exact = RotaryEmbedding(8)(torch.arange(512))
     rotary = RotaryEmbedding(8).bfloat16()
