@@ -87,11 +87,18 @@ def _adapter_families(status: LoaderStatus) -> Iterator[Metric]:
     yield _gauge(
         "kronos_adapter_stale", "1: not what LATEST or the pin names.", float(status.reason is not None)
     )
+    yield _gauge(
+        "kronos_adapter_forgetful", "1: a restart would not find it.", float(status.forgetful is not None)
+    )
     outcomes = CounterMetricFamily("kronos_adapter_outcomes", "What became of adapters.", labels=["outcome"])
     counters = status.counters
     for outcome in ("loads", "swaps", "refusals", "reloads", "errors"):
         outcomes.add_metric([outcome], getattr(counters, outcome))
     yield outcomes
+    if status.last_flip_seconds is not None:
+        yield _gauge(
+            "kronos_adapter_flip_seconds", "The latest exchange of models.", status.last_flip_seconds
+        )
     if status.last_publish_to_live_seconds is not None:
         yield _gauge(
             "kronos_adapter_publish_to_live_seconds",

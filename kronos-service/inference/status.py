@@ -61,6 +61,8 @@ class StatusOut(BaseModel):
     serving: ServingOut | None
     stale_because: str | None
     """Why what serves is not what LATEST.json or the pin names."""
+    forgetful_because: str | None
+    """Why a restart would not find what serves, if LATEST.json did not lead to it."""
     latest: dict[str, Any] | None
     pinned: str | None
     last_refusal: RefusalOut | None
@@ -82,6 +84,7 @@ def status_of(service: Service) -> StatusOut:
         reason=reason,
         serving=_serving_out(service),
         stale_because=loader.reason,
+        forgetful_because=loader.forgetful,
         latest=None if loader.latest is None else loader.latest.model_dump(),
         pinned=loader.pinned,
         last_refusal=None if refusal is None else RefusalOut(**vars(refusal)),

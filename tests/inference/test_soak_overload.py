@@ -1,0 +1,96 @@
+"""More requests than can be answered: the rest is turned away at once, and what was admitted is answered."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from load import arrivals, clients
+from replica import Replica, running
+
+from kronos_shared.adapter_store import publish
+
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
+
+TIMES = int(os.environ.get("SOAK", "1"))
+OVERLOAD = 3.0
+SECONDS = 6 * TIMES
+DEADLINE_MS = 3000
+BODIES: list[dict[str, Any]] = [
+    {"series": [{"symbol": "SPY"}], "horizon": 8, "paths": paths, "seed": 0, "deadline_ms": DEADLINE_MS}
+    for paths in (16, 17, 18, 19)
+]
+"""Different numbers of paths: no two of them share a batch."""
+
+
+@pytest.fixture
+def replica(adapter_of: Callable[[int], Path], base_path: Path, market_path: Path, tmp_path: Path) -> Replica:
+    store = tmp_path / "adapters"
+    publish(adapter_of(0), store, keep=4)
+    return Replica(adapters=store, directory=tmp_path / "replica", base=str(base_path), snapshot=market_path)
+
+
+def capacity(replica: Replica) -> float:
+    """Answers a second to as many clients as keep the server busy."""
+    with clients(replica.url, BODIES, count=4, most=400) as load:
+        started = time.monotonic()
+        while len(load.sent) < 24:
+            time.sleep(0.02)
+        seconds = time.monotonic() - started
+    assert load.failed() == []
+    return len(load.sent) / seconds
+
+
+def test_three_times_the_load_is_turned_away_at_once_or_answered_in_time(replica: Replica) -> None:
+    with running(replica):
+        can = capacity(replica)
+        before = replica.resident_bytes()
+        known = {one["request_id"] for one in replica.requests()}
+        rate = OVERLOAD * can
+        with arrivals(replica.url, BODIES, rate=rate, most=round(rate * SECONDS)) as load:
+            while len(load.sent) < round(rate * SECONDS):
+                time.sleep(0.05)
+        after = replica.resident_bytes()
+        handled = [one for one in replica.requests() if one["request_id"] not in known]
+    answered = [one for one in handled if one["status"] == 200]
+    rejected = [one for one in handled if one["status"] == 429]
+    waited = sorted(one["seconds"] for one in rejected)
+    longest = max(one["seconds"] for one in answered)
+    print(  # noqa: T201
+        f"{can:.1f} answers/s alone; of {rate:.1f} requests/s {len(answered)} answered, the slowest in "
+        f"{longest:.2f} s of {DEADLINE_MS / 1000:g}; {len(rejected)} rejected, p99 "
+        f"{1000 * waited[int(0.99 * len(waited))]:.0f} ms, slowest {1000 * waited[-1]:.0f} ms; memory "
+        f"{before / 1e6:.0f} to {after / 1e6:.0f} MB"
+    )
+    assert len(handled) == len(load.sent)
+    assert len(answered) + len(rejected) == len(handled)
+    assert len(rejected) > len(handled) / 4
+    assert len(answered) >= 0.5 * can * SECONDS
+    assert longest <= DEADLINE_MS / 1000
+    assert all(int(one.retry_after or 0) >= 1 for one in load.sent if one.status == 429)
+    assert waited[-1] <= 0.050
+    assert after < before + 100e6
+
+
+def test_a_sigterm_under_load_loses_no_admitted_request(replica: Replica) -> None:
+    with running(replica):
+        assert replica.process is not None
+        for _ in range(TIMES):
+            with clients(replica.url, BODIES, count=16, most=4000) as load:
+                while len(load.sent) < 32:
+                    time.sleep(0.02)
+                replica.terminate()
+                code = replica.process.wait(timeout=60)
+            assert code == 0, replica.text()
+            ours = [one for one in load.sent if one.status != 0]
+            refused = [one for one in load.sent if one.status == 0]
+            assert {one.status for one in ours} <= {200, 429, 503}
+            # What the server took and logged, it also delivered: the rest never reached it.
+            assert len(replica.requests()) == len(ours)
+            assert all("Connect" in (one.error or "") for one in refused), refused[:3]
+            assert sum(one.status == 200 for one in ours) >= 32
+            (replica.directory / "log").unlink()
+            replica.start()
+            replica.wait_until_ready()
