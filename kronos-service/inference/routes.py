@@ -21,6 +21,7 @@ SMALL_BODY: Final = 16_384
 """Bytes that are parsed sooner than another thread is woken."""
 
 _REASONS: Final = {
+    400: "The body is no text.",
     401: "No key, or one that is not known.",
     403: "A key of the wrong role.",
     409: "The adapter is refused, or there is none; nothing has changed.",
@@ -79,7 +80,7 @@ adapters = APIRouter(
     prefix="/v1/adapters",
     tags=["adapters"],
     dependencies=[Depends(requires("admin"))],
-    responses=_errors(401, 403, 409, 413, 422),
+    responses=_errors(400, 401, 403, 409, 413, 422),
 )
 
 
