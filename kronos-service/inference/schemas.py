@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validato
 from kronos_service.inference.examples import REQUESTS, RESPONSES
 from kronos_shared.candles import ASSET_CLASSES
 
-Symbol = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.:/=^-]+$")]
+Symbol = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Price = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, le=1e24, allow_inf_nan=False)]
 Figure = Annotated[float, Field(ge=-1e15, le=1e15, allow_inf_nan=False)]
