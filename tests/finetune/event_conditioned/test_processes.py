@@ -33,7 +33,7 @@ def test_every_window_of_an_epoch_is_in_one_share_of_one_step(
     windows: int, batch_size: int, count: int, seed: int
 ) -> None:
     schedule = Schedule(windows=windows, batch_size=batch_size, epochs=2, seed=seed)
-    seen = []
+    seen: list[int] = []
     for step in range(schedule.steps_per_epoch):
         assert schedule.windows_before(step) == len(seen)
         parts = shares(schedule.batch(step), count)
