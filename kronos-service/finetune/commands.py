@@ -39,12 +39,14 @@ def event_lora(argv: Sequence[str]) -> int:
 
 def _unless_stopped(work: Callable[[], object]) -> int:
     """Do the work; where a signal ended it with a checkpoint written, say so and give the exit code."""
+    from kronos_service.finetune.event_conditioned.processes import process_number
     from kronos_service.finetune.event_conditioned.stopping import Stopped
 
     try:
         work()
     except Stopped as stopped:
-        sys.stderr.write(f"{stopped}\n")
+        if process_number() == 0:
+            sys.stderr.write(f"{stopped}\n")
         return stopped.exit_code
     return 0
 
