@@ -1,9 +1,8 @@
 """Every error as one JSON form, without a word of what was sent beyond the message."""
 
-from typing import Any, Final
+from typing import Final
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
@@ -19,14 +18,11 @@ def install(app: FastAPI) -> None:
     """Make the app answer every error in this form."""
     app.add_exception_handler(Problem, _on_error)
     app.add_exception_handler(HTTPException, _on_error)
-    app.add_exception_handler(RequestValidationError, _on_error)
 
 
 def error_response(request_id: str, error: Exception) -> JSONResponse:
     """The answer to an error; one that nobody foresaw is a 500 that tells nothing."""
     status, body, headers = 500, ErrorOut(code="internal", message="an error on our side: see the log"), {}
-    if isinstance(error, RequestValidationError):
-        error = faults_of(error.errors(), skip=1)
     if isinstance(error, Problem):
         status = error.status
         fields = [FaultOut(field=fault.field, message=fault.message) for fault in error.fields]
@@ -43,10 +39,10 @@ def error_response(request_id: str, error: Exception) -> JSONResponse:
     return JSONResponse(content.model_dump(), status_code=status, headers=headers)
 
 
-def faults_of(errors: "list[ErrorDetails] | Any", *, skip: int = 0) -> Unprocessable:
-    """Pydantic's errors as a 422, by field; `skip` leaves out the first parts of each place."""
+def faults_of(errors: "list[ErrorDetails]") -> Unprocessable:
+    """Pydantic's errors as a 422, by field."""
     faults = [
-        FieldFault(field=".".join(map(str, error["loc"][skip:])) or "body", message=error["msg"])
+        FieldFault(field=".".join(map(str, error["loc"])) or "body", message=error["msg"])
         for error in errors[:MOST_FAULTS]
     ]
     return unprocessable(*faults)

@@ -1,13 +1,18 @@
-"""The OpenAPI document: the forecast's body is parsed by hand, so its schema is put in by hand too."""
+"""The OpenAPI document: bodies are parsed by hand, after the key, so their schemas are put in by hand too."""
 
 from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from kronos_service.inference.schemas import ForecastRequest
+from kronos_service.inference.schemas import ForecastRequest, VersionBody
 
 _REFERENCE: Final = "#/components/schemas/{model}"
+_BODIES: Final = {
+    "/v1/forecast": ForecastRequest,
+    "/v1/adapters/pin": VersionBody,
+    "/v1/adapters/rollback": VersionBody,
+}
 DESCRIPTION: Final = """Forecasts of daily candles, given what was scheduled, released and traded at as_of.
 
 A bar exists only once its session has closed. A what-if surprise moves the bars *after* its date. The same
@@ -15,7 +20,7 @@ seed, model and inputs give the same numbers, alone or in any batch."""
 
 
 def install(app: FastAPI) -> None:
-    """Let the app describe itself with the body of POST /v1/forecast."""
+    """Let the app describe itself with the bodies of its requests."""
 
     def describe() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -27,11 +32,13 @@ def install(app: FastAPI) -> None:
 
 def _document(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes)
-    body = ForecastRequest.model_json_schema(ref_template=_REFERENCE)
     schemas = document["components"]["schemas"]
-    schemas.update(body.pop("$defs"), ForecastRequest=body)
-    document["paths"]["/v1/forecast"]["post"]["requestBody"] = {
-        "required": True,
-        "content": {"application/json": {"schema": {"$ref": _REFERENCE.format(model="ForecastRequest")}}},
-    }
+    for path, model in _BODIES.items():
+        body = model.model_json_schema(ref_template=_REFERENCE)
+        schemas.update(body.pop("$defs", {}), **{model.__name__: body})
+        reference = {"$ref": _REFERENCE.format(model=model.__name__)}
+        document["paths"][path]["post"]["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": reference}},
+        }
     return document

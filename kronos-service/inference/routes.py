@@ -1,18 +1,18 @@
 """The endpoints; each says what it needs and hands over."""
 
 from collections.abc import Callable
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import anyio
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from kronos_service.inference.auth import requires
 from kronos_service.inference.errors import faults_of
 from kronos_service.inference.problems import AdapterRefused, NotJson, NotReady
-from kronos_service.inference.schemas import ErrorResponse, ForecastRequest, ForecastResponse
+from kronos_service.inference.schemas import ErrorResponse, ForecastRequest, ForecastResponse, VersionBody
 from kronos_service.inference.service import RETRY_SECONDS, Service
 from kronos_service.inference.status import StatusOut, status_of
 from kronos_shared.errors import KronosError
@@ -20,8 +20,9 @@ from kronos_shared.errors import KronosError
 SMALL_BODY: Final = 16_384
 """Bytes that are parsed sooner than another thread is woken."""
 
+Body = TypeVar("Body", bound=BaseModel)
+
 _REASONS: Final = {
-    400: "The body is no text.",
     401: "No key, or one that is not known.",
     403: "A key of the wrong role.",
     409: "The adapter is refused, or there is none; nothing has changed.",
@@ -44,8 +45,9 @@ async def service_of(request: Request) -> Service:
     return service
 
 
-async def forecast_body(request: Request) -> ForecastRequest:
-    """The body, parsed aside if it is large; NaN and infinite numbers are faults of their fields.
+async def read_body(request: Request, model: type[Body]) -> Body:
+    """The body, parsed aside if it is large, and only once the key has been found good; NaN and infinite
+    numbers are faults of their fields.
 
     Raises:
         NotJson, Unprocessable: see their words.
@@ -56,14 +58,25 @@ async def forecast_body(request: Request) -> ForecastRequest:
     body = await request.body()
     try:
         if len(body) <= SMALL_BODY:
-            return ForecastRequest.model_validate_json(body)
-        return await anyio.to_thread.run_sync(ForecastRequest.model_validate_json, body)
+            return model.model_validate_json(body)
+        return await anyio.to_thread.run_sync(model.model_validate_json, body)
     except ValidationError as error:
         raise faults_of(error.errors(include_input=False, include_url=False)) from None
 
 
+async def forecast_body(request: Request) -> ForecastRequest:
+    """The body of POST /v1/forecast."""
+    return await read_body(request, ForecastRequest)
+
+
+async def version_body(request: Request) -> VersionBody:
+    """The body of a route that names a version."""
+    return await read_body(request, VersionBody)
+
+
 ServiceHere = Annotated[Service, Depends(service_of)]
 Asked = Annotated[ForecastRequest, Depends(forecast_body)]
+Named = Annotated[VersionBody, Depends(version_body)]
 
 
 def _changed(service: Service, change: Callable[[], object]) -> StatusOut:
@@ -80,16 +93,8 @@ adapters = APIRouter(
     prefix="/v1/adapters",
     tags=["adapters"],
     dependencies=[Depends(requires("admin"))],
-    responses=_errors(400, 401, 403, 409, 413, 422),
+    responses=_errors(401, 403, 409, 413, 415, 422),
 )
-
-
-class VersionBody(BaseModel):
-    """A published version by its name, such as 000003-0123456789ab."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    version: str | None = Field(pattern=r"^\d{6,9}-[0-9a-f]{12}$")
 
 
 @forecasts.post(
@@ -118,13 +123,13 @@ def reload(service: ServiceHere) -> StatusOut:
 
 
 @adapters.post("/pin")
-def pin(service: ServiceHere, body: VersionBody) -> StatusOut:
+def pin(service: ServiceHere, body: Named) -> StatusOut:
     """Keep this replica on one version, whatever is published; null follows LATEST.json again."""
     return _changed(service, lambda: service.loader.pin(body.version))
 
 
 @adapters.post("/rollback")
-def rollback(service: ServiceHere, body: VersionBody) -> StatusOut:
+def rollback(service: ServiceHere, body: Named) -> StatusOut:
     """Publish an older version again, for every replica; null: the one before the latest."""
     return _changed(service, lambda: service.loader.rollback(body.version))
 

@@ -137,6 +137,12 @@ class ForecastRequest(_Body):
         return value
 
 
+class VersionBody(_Body):
+    """A published version by its name, such as 000003-0123456789ab."""
+
+    version: str | None = Field(pattern=r"^\d{6,9}-[0-9a-f]{12}$")
+
+
 class Columns(BaseModel):
     """One value per forecast bar."""
 

@@ -77,7 +77,7 @@ def test_a_pin_holds_and_a_rollback_returns_to_the_same_numbers(
         ({"version": 1}, 422),
         ({"version": None, "force": True}, 422),
         ({}, 422),
-        (None, 422),
+        (None, 415),
         ([], 422),
     ],
 )
@@ -139,3 +139,10 @@ def test_without_a_model_it_is_alive_but_not_ready_and_says_why(
         assert client.post("/v1/forecast", json=body).status_code == 503
         assert client.get("/v1/model").json()["serving"] is None
         assert 'kronos_rejections_total{reason="not_ready"} 1.0' in client.get("/metrics").text
+
+
+@pytest.mark.parametrize("action", ["pin", "rollback"])
+def test_without_a_key_not_even_the_body_is_looked_at(client: TestClient, action: str) -> None:
+    headers = {"Authorization": "Bearer not-a-key-of-anybody", "Content-Type": "application/json"}
+    answer = client.post(f"/v1/adapters/{action}", content=b"\x00 no JSON", headers=headers)
+    assert answer.status_code == 401
