@@ -289,7 +289,7 @@ def run_machine(adapter_of: Callable[[int], Path], bundle: Bundle, base_path: Pa
 def test_any_short_history_leaves_what_should_serve(
     adapter_of: Callable[[int], Path], bundle: Bundle, base_path: Path
 ) -> None:
-    few = settings(max_examples=8, stateful_step_count=20, derandomize=True, database=None)
+    few = settings(max_examples=6, stateful_step_count=20, derandomize=True, database=None)
     run_machine(adapter_of, bundle, base_path, few)
 
 

@@ -4,18 +4,20 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel
 from safetensors.torch import load_file, save_file
 
 from kronos_service.finetune.event_conditioned.checkpoint import save_adapter
 from kronos_service.finetune.event_conditioned.lora import adapt, trainable
 from kronos_service.model.adapter import (
+    LORA_TARGETS,
     AdapterError,
     attach,
     kronos_of,
@@ -96,6 +98,17 @@ def test_the_canary_holds_for_the_adapter_and_for_no_other(bundle: Bundle, saved
 def test_the_directory_holds_exactly_the_files_of_the_format(saved: Path) -> None:
     assert {path.name for path in saved.iterdir()} == {*FILES, MANIFEST}
     assert not any("pickle" in path.name or path.suffix in (".bin", ".pt") for path in saved.iterdir())
+
+
+def test_peft_itself_reads_the_adapter(model: PeftModel, bundle: Bundle, saved: Path) -> None:
+    plain = deepcopy(bundle.model)
+    read = PeftModel.from_pretrained(plain, str(saved))
+    expected = {name: value for name, value in model.state_dict().items() if ".lora_" in name}
+    got = {name: value for name, value in read.state_dict().items() if ".lora_" in name}
+    assert got.keys() == expected.keys()
+    assert all(torch.equal(got[name], expected[name]) for name in expected)
+    config = LoraConfig.from_pretrained(str(saved))
+    assert (config.r, config.lora_alpha, config.target_modules) == (4, 8, LORA_TARGETS)
 
 
 def reseal(directory: Path, change: Callable[[dict[str, Any]], None] = lambda manifest: None) -> None:
