@@ -65,6 +65,11 @@ class ForecastQueue:
         """Begin to work."""
         self._thread.start()
 
+    def check_room(self) -> None:
+        """Raise as `admit` does while the queue is full or closed, whatever is asked for."""
+        with self._changed:
+            self._check_room()
+
     def admit(self, cost: float, expires_at: float) -> Ticket:
         """A place in the queue, before any effort is made; end it with `submit` or `give_up`.
 
@@ -117,15 +122,17 @@ class ForecastQueue:
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
-    def _check(self, ticket: Ticket) -> None:
+    def _check_room(self) -> None:
         if self._is_closed:
             raise NotReady(SHUTTING_DOWN)
-        ahead = self._seconds_ahead()
         if self.depth >= self._size:
             self._metrics.rejections.labels("queue_full").inc()
-            raise Overloaded(
-                f"{self._size} requests are waiting already: try later", retry_after=_whole(ahead)
-            )
+            message = f"{self._size} requests are waiting already: try later"
+            raise Overloaded(message, retry_after=_whole(self._seconds_ahead()))
+
+    def _check(self, ticket: Ticket) -> None:
+        self._check_room()
+        ahead = self._seconds_ahead()
         # An idle service always tries: otherwise one slow batch could shut everything out for good.
         needed = MARGIN * (ahead + ticket.cost * self._pace)
         if self.is_busy and time.monotonic() + needed > ticket.expires_at:

@@ -45,6 +45,9 @@ async def service_of(request: Request) -> Service:
     return service
 
 
+ServiceHere = Annotated[Service, Depends(service_of)]
+
+
 async def read_body(request: Request, model: type[Body]) -> Body:
     """The body, parsed aside if it is large, and only once the key has been found good; NaN and infinite
     numbers are faults of their fields.
@@ -64,8 +67,13 @@ async def read_body(request: Request, model: type[Body]) -> Body:
         raise faults_of(error.errors(include_input=False, include_url=False)) from None
 
 
-async def forecast_body(request: Request) -> ForecastRequest:
-    """The body of POST /v1/forecast."""
+async def forecast_body(request: Request, service: ServiceHere) -> ForecastRequest:
+    """The body of POST /v1/forecast, left unread while nothing can be admitted.
+
+    Raises:
+        NotReady, Overloaded: see `Service.check_open`; or as `read_body`.
+    """
+    service.check_open()
     return await read_body(request, ForecastRequest)
 
 
@@ -74,7 +82,6 @@ async def version_body(request: Request) -> VersionBody:
     return await read_body(request, VersionBody)
 
 
-ServiceHere = Annotated[Service, Depends(service_of)]
 Asked = Annotated[ForecastRequest, Depends(forecast_body)]
 Named = Annotated[VersionBody, Depends(version_body)]
 

@@ -83,6 +83,11 @@ class Service:
             return f"no market data: {self.feed.status().error or 'the source is being read'}"
         return None
 
+    def check_open(self) -> None:
+        """Raise NotReady or Overloaded while nothing can be admitted, whatever the body says."""
+        self._ready()
+        self.queue.check_room()
+
     async def forecast(self, request: ForecastRequest, *, request_id: str, arrived: float) -> bytes:
         """The JSON of a ForecastResponse.
 
