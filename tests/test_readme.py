@@ -13,8 +13,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^python -m kronos_service\.finetune (.+)$", README, re.MULTILINE)
 SMALL = {
     "event-lora": "--epochs 1 --scored 8 --context 72 --rank 2 --train-start 2021-06-01 "
-    "--val-start 2022-06-01 --test-start 2022-10-01 --test-end 2023-03-31",
-    "evaluate": "--scored 8",
+    "--val-start 2022-06-01 --test-start 2022-10-01 --test-end 2023-03-31 --forecast-origins 4",
+    "evaluate": "--scored 8 --origins 6 --horizon 2 --paths 20",
 }
 
 

@@ -71,6 +71,17 @@ def ablate(argv: Sequence[str]) -> int:
     return _unless_stopped(lambda: run(config))
 
 
+def report(argv: Sequence[str]) -> None:
+    """Write the report of a run, or of an evaluation, as one HTML file."""
+    from kronos_service.finetune.event_conditioned import present
+    from kronos_service.finetune.event_conditioned.report import ReportConfig
+    from kronos_service.finetune.event_conditioned.report import report as run
+
+    present.reported(
+        run(parse(ReportConfig, _named(argv, "--run"), prog=f"{PROGRAM} report", description=_help(report)))
+    )
+
+
 def audit(argv: Sequence[str]) -> int:
     """Recompute independently what was known when, and show every input that knows the future."""
     from kronos_service.finetune.event_conditioned.audit.job import AuditConfig, audit_snapshot
@@ -181,6 +192,7 @@ COMMANDS: dict[str, Command] = {
     "event-lora": event_lora,
     "evaluate": evaluate,
     "ablate": ablate,
+    "report": report,
     "audit": audit,
     "export": export,
     "import": import_,
@@ -213,6 +225,11 @@ examples:
 """
 
 AUDIT_CODES = "exit code: 0 when nothing was found, 1 with the rows that show a fault\n"
+
+
+def _named(argv: Sequence[str], flag: str) -> Sequence[str]:
+    """The flags with the first word, where it is none, as the value of `flag`."""
+    return [flag, *argv] if argv and not argv[0].startswith("-") else argv
 
 
 def _help(command: Command, more: str = "") -> str:

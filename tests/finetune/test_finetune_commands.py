@@ -29,7 +29,22 @@ SPLITS = [
     "--test-end",
     "2023-03-31",
 ]
-TINY = ["--epochs", "2", "--scored", "8", "--context", "72", "--warmup-steps", "2", "--rank", "2", *SPLITS]
+QUICK = ["--scored", "8", "--origins", "6", "--horizon", "2", "--paths", "20"]
+TINY = [
+    "--forecast-origins",
+    "4",
+    "--epochs",
+    "2",
+    "--scored",
+    "8",
+    "--context",
+    "72",
+    "--warmup-steps",
+    "2",
+    "--rank",
+    "2",
+    *SPLITS,
+]
 
 
 @pytest.fixture
@@ -99,7 +114,7 @@ def test_event_lora_leaves_a_judged_and_published_adapter(
 
     capsys.readouterr()
     argv = ["evaluate", "--adapter", str(tmp_path / "adapters"), "--snapshot", str(market_path)]
-    assert main([*argv, "--base-model", str(base_path), "--scored", "8"]) == 0
+    assert main([*argv, "--base-model", str(base_path), *QUICK]) == 0
     assert f"{results['val']['adapter']['event']['total']:.4f}" in capsys.readouterr().out
 
 

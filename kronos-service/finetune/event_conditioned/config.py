@@ -79,6 +79,9 @@ class EventLoraConfig:
     )
     seed: int = option(0, help="seed of initial weights, window order, dropout and blanking")
 
+    forecast_origins: int = option(
+        24, help="validation bars to forecast from for the report at the end; evaluate takes more"
+    )
     control: bool = option(
         False, help="train the control alongside (all channels zeroed); without it the gain is unknown"
     )
@@ -125,6 +128,9 @@ class EventLoraConfig:
         require(
             0 <= self.blank_probability <= 1,
             f"blank_probability must be in [0, 1], got {self.blank_probability}",
+        )
+        require(
+            self.forecast_origins >= 0, f"forecast_origins must not be negative, got {self.forecast_origins}"
         )
         require(self.keep_versions >= 1, f"keep_versions must be at least 1, got {self.keep_versions}")
         require(

@@ -1,25 +1,35 @@
-"""An adapter against its base on a split: the losses, over event days, quiet days and families."""
+"""An adapter against its base and two baselines on a split: token losses, and scored forecasts.
 
-from dataclasses import dataclass
+kronos-finetune evaluate --adapter adapters
+kronos-finetune evaluate --adapter runs/mine/adapter --split test --open-test-split
+"""
+
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from accelerate import Accelerator
 
 from kronos_service.data.sample import sample_snapshot_path
-from kronos_service.data.snapshot import load_snapshot
+from kronos_service.data.snapshot import Snapshot, load_snapshot
 from kronos_service.finetune.event_conditioned import present
-from kronos_service.finetune.event_conditioned.splits import build_splits, require_events
+from kronos_service.finetune.event_conditioned.evaluation import describe_evaluation, write_evaluation
+from kronos_service.finetune.event_conditioned.forecast_paths import PathSettings
+from kronos_service.finetune.event_conditioned.forecast_scores import FEWEST_PATHS
+from kronos_service.finetune.event_conditioned.forecasts import Forecasts, forecast_split
+from kronos_service.finetune.event_conditioned.openings import open_test_split
+from kronos_service.finetune.event_conditioned.report import write_report
+from kronos_service.finetune.event_conditioned.run_directory import CONFIG, RUNS
+from kronos_service.finetune.event_conditioned.splits import Splits, build_splits, require_events
 from kronos_service.finetune.event_conditioned.validate import score, summarize, summarize_families
 from kronos_service.finetune.options import option, require
-from kronos_service.model.adapter import (
-    AdapterError,
-    attach,
-    merge,
-    read_adapter,
-)
+from kronos_service.model.adapter import Adapter, AdapterError, attach, kronos_of, merge, read_adapter
 from kronos_service.model.canary import check_canary
-from kronos_service.model.factory import load_bundle
+from kronos_service.model.factory import Bundle, load_bundle
+from kronos_service.model.kronos import Kronos
+from kronos_service.model.sampling import Sampling
+from kronos_shared.adapter_manifest import MANIFEST
 from kronos_shared.adapter_store import latest_version
 
 
@@ -42,28 +52,56 @@ class EvaluateConfig:
     split: str = option(
         "val", choices=("train", "val", "test"), help="which of the adapter's splits, by target date"
     )
+    open_test_split: bool = option(
+        False, help="look at the test split, once everything is decided; each look is written down"
+    )
+    out: Path | None = option(
+        None,
+        help="where figures and report go; the adapter's own run directory, or runs/evaluate-<version>, if "
+        "left out",
+    )
     scored: int = option(32, help="targets scored at the end of each window")
     micro_batch: int = option(32, help="windows in memory at once")
+    origins: int = option(
+        120, help="bars to forecast from, drawn from the split by the seed; 0 scores token losses only"
+    )
+    horizon: int = option(10, help="bars ahead")
+    paths: int = option(64, help="sample paths from each origin")
+    temperature: float = option(1.0, help="how tokens are drawn; 1 is the model's own distribution")
+    top_p: float = option(1.0, help="share of probability that tokens are drawn from; below 1 cuts tails")
+    seed: int = option(0, help="seed of origins, paths and intervals")
 
     def __post_init__(self) -> None:
         require(self.scored >= 1, f"scored must be at least 1, got {self.scored}")
         require(self.micro_batch >= 1, f"micro_batch must be at least 1, got {self.micro_batch}")
+        require(self.origins >= 0, f"origins must not be negative, got {self.origins}")
+        require(self.horizon >= 1, f"horizon must be at least 1, got {self.horizon}")
+        require(
+            self.paths >= FEWEST_PATHS,
+            f"paths must be at least {FEWEST_PATHS}, or the 5 % quantile lies outside them, got {self.paths}",
+        )
+        require(
+            self.split != "test" or self.open_test_split,
+            "the test split stays closed until everything is decided: whatever is chosen after a look at it "
+            "makes its figures too good; add --open-test-split to look, and it will be remembered",
+        )
+        require(
+            self.split == "test" or not self.open_test_split,
+            f"--open-test-split belongs to --split test, got --split {self.split}",
+        )
 
 
-def evaluate(config: EvaluateConfig) -> dict[str, dict[str, dict[str, float | int | None]]]:
-    """Print and return the summaries of base and adapter on the split, after checking the adapter and its
-    canary.
+def evaluate(config: EvaluateConfig) -> dict[str, Any]:
+    """Check the adapter and its canary, score it on the split, print the tables, and write
+    `evaluation-<split>.json`, `evaluation-<split>.parquet` (with forecasts) and `report.html`.
+
+    Returns what the JSON holds.
+
+    Raises:
+        KronosError: anything the user can mend, named by its subclass.
     """
     accelerator = Accelerator()
-    directory = (
-        config.adapter if (config.adapter / "manifest.json").exists() else latest_version(config.adapter)
-    )
-    if directory is None:
-        raise AdapterError(
-            f"{config.adapter} holds no adapter: expected a manifest.json or a LATEST.json; "
-            "train one with event-lora"
-        )
-    adapter = read_adapter(directory)
+    adapter = _read(config.adapter)
     bundle = load_bundle(
         config.base_model,
         tokenizer=config.tokenizer,
@@ -73,21 +111,96 @@ def evaluate(config: EvaluateConfig) -> dict[str, dict[str, dict[str, float | in
     )
     model = attach(adapter, bundle)
     check_canary(merge(model), adapter.manifest.canary)
+    snapshot = load_snapshot(config.snapshot or sample_snapshot_path())
+    splits = _splits(config, adapter, snapshot, bundle)
+    about = describe_evaluation(adapter.directory, adapter.manifest, snapshot, config.split)
+    if config.split == "test":
+        about |= {"openings": _opened(adapter, snapshot, *adapter.manifest.data.splits["test"])}
+    dataset = splits.dataset(config.split)
+    base = score(bundle.model, dataset, accelerator, micro_batch=config.micro_batch, events=False)
+    adapted = score(model, dataset, accelerator, micro_batch=config.micro_batch)
+    forecasts = (
+        _forecasts(config, adapter, snapshot, splits, bundle, kronos_of(model)) if config.origins else None
+    )
+    figures = about | {
+        "losses": {"base": summarize(base), "adapter": summarize(adapted)},
+        "family_losses": {"base": summarize_families(base), "adapter": summarize_families(adapted)},
+        "forecasts": forecasts.figures if forecasts else None,
+        "why_no_forecasts": None if forecasts else "none were asked for (--origins 0)",
+    }
+    directory = config.out or _home(adapter.directory)
+    write_evaluation(directory, figures, forecasts)
+    present.evaluation(figures)
+    present.reported(write_report(directory))
+    return figures
+
+
+def _read(path: Path) -> Adapter:
+    directory = path if (path / MANIFEST).exists() else latest_version(path)
+    if directory is None:
+        raise AdapterError(
+            f"{path} holds no adapter: expected a {MANIFEST} or a LATEST.json; train one with event-lora"
+        )
+    return read_adapter(directory)
+
+
+def _splits(config: EvaluateConfig, adapter: Adapter, snapshot: Snapshot, bundle: Bundle) -> Splits:
+    """The one split asked for, by the dates that the adapter was trained with."""
     first, last = adapter.manifest.data.splits[config.split]
     splits = build_splits(
-        load_snapshot(config.snapshot or sample_snapshot_path()),
+        snapshot,
         bundle,
         dates={config.split: (np.datetime64(first), np.datetime64(last))},
         context=adapter.manifest.normalization.context,
         scored=config.scored,
-        cache=Path("runs") / "token-cache",
+        cache=RUNS / "token-cache",
     )
     require_events(splits, config.split)
-    dataset = splits.dataset(config.split)
-    base = score(bundle.model, dataset, accelerator, micro_batch=config.micro_batch, events=False)
-    adapted = score(model, dataset, accelerator, micro_batch=config.micro_batch)
-    summaries = {"base": summarize(base), "adapter": summarize(adapted)}
-    present.console.print(f"adapter {directory}, split {config.split} ({first} to {last})")
-    present.loss_table(summaries)
-    present.family_table({"base": summarize_families(base), "adapter": summarize_families(adapted)})
-    return summaries
+    return splits
+
+
+def _opened(adapter: Adapter, snapshot: Snapshot, first: str, last: str) -> list[dict[str, Any]]:
+    before = open_test_split(
+        adapter.directory,
+        snapshot=snapshot.name,
+        snapshot_sha256=snapshot.sha256,
+        first=first,
+        last=last,
+    )
+    for opening in before:
+        present.console.print(f"[yellow]the test split was opened before[/]: {opening.describe()}")
+    return [asdict(one) for one in before]
+
+
+def _forecasts(
+    config: EvaluateConfig,
+    adapter: Adapter,
+    snapshot: Snapshot,
+    splits: Splits,
+    bundle: Bundle,
+    model: Kronos,
+) -> Forecasts:
+    settings = PathSettings(
+        horizon=config.horizon,
+        paths=config.paths,
+        context=adapter.manifest.normalization.context,
+        sampling=Sampling(temperature=config.temperature, top_p=config.top_p),
+        seed=config.seed,
+    )
+    with present.forecasting() as advance:
+        return forecast_split(
+            snapshot,
+            splits,
+            config.split,
+            bundle,
+            model,
+            origins=config.origins,
+            settings=settings,
+            advance=advance,
+        )
+
+
+def _home(adapter: Path) -> Path:
+    """The run that the adapter lies in, or else a directory named after its version."""
+    run = adapter.resolve().parent
+    return adapter.parent if (run / CONFIG).exists() else RUNS / f"evaluate-{adapter.resolve().name}"

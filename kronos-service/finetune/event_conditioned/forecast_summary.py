@@ -12,8 +12,9 @@ from kronos_service.finetune.event_conditioned.forecast_records import MODELS
 from kronos_service.finetune.event_conditioned.forecast_scores import INTERVALS, LEVELS, quantile_name
 from kronos_service.finetune.event_conditioned.gain import mean_over_dates
 
-FEWEST_DATES: Final = 10
-"""Fewer origin dates give no interval."""
+FEWEST_DATES: Final = 5
+FEWEST_BLOCKS: Final = 3
+"""Fewer origin dates, or blocks of them, give no interval."""
 PIT_BINS: Final = 10
 MEANS: Final = (
     "crps",
@@ -99,7 +100,7 @@ def _gain(reference: pd.DataFrame, better: pd.DataFrame, horizon: int, seed: int
     gain = mean_over_dates(
         reference["crps"] - better["crps"], reference["origin"], seed=seed, shortest_block=overlap
     )
-    known = gain.dates >= FEWEST_DATES
+    known = gain.dates >= max(FEWEST_DATES, FEWEST_BLOCKS * overlap)
     return {
         "crps": gain.mean,
         "low": gain.low if known else None,

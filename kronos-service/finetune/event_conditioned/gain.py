@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from kronos_service.events.taxonomy import FAMILIES
+
 RESAMPLES = 2000
 
 
@@ -52,14 +54,28 @@ def paired_gain(reference: pd.DataFrame, better: pd.DataFrame, *, on_event: bool
     """Mean of reference - better total loss over event (or quiet) targets, both as `validate.score` returns
     them, with the interval of `mean_over_dates`.
     """
+    pairs = _pairs(reference, better)
+    return _gain(pairs[pairs["is_event_reference"] == on_event], seed)
+
+
+def family_gains(reference: pd.DataFrame, better: pd.DataFrame, *, seed: int = 0) -> dict[str, Gain]:
+    """The same over the targets on which each event family has a high-impact event, where it has any."""
+    pairs = _pairs(reference, better)
+    present = [name for name in FAMILIES if pairs[f"{name}_reference"].any()]
+    return {name: _gain(pairs[pairs[f"{name}_reference"]], seed) for name in present}
+
+
+def _pairs(reference: pd.DataFrame, better: pd.DataFrame) -> pd.DataFrame:
     keys = ["symbol", "date"]
     pairs = reference.merge(better, on=keys, suffixes=("_reference", "_better"), validate="one_to_one")
     if not len(pairs) == len(reference) == len(better):
         raise ValueError(
             f"the two models were scored on different targets: {len(reference)} and {len(better)}"
         )
-    pairs = pairs[pairs["is_event_reference"] == on_event]
-    pairs = pairs.assign(difference=pairs["total_reference"] - pairs["total_better"])
+    return pairs.assign(difference=pairs["total_reference"] - pairs["total_better"])
+
+
+def _gain(pairs: pd.DataFrame, seed: int) -> Gain:
     gain = mean_over_dates(pairs["difference"], pairs["date"], seed=seed)
     return Gain(
         nats=gain.mean,

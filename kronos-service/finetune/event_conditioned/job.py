@@ -17,9 +17,12 @@ from kronos_service.finetune.event_conditioned.audit.job import require_no_leak
 from kronos_service.finetune.event_conditioned.checkpoint import save_adapter
 from kronos_service.finetune.event_conditioned.config import LONGEST_CONTEXT, EventLoraConfig
 from kronos_service.finetune.event_conditioned.criteria import Criterion, RunFigures, judge, may_promote
-from kronos_service.finetune.event_conditioned.gain import Gain
+from kronos_service.finetune.event_conditioned.evaluation import evaluate_run
+from kronos_service.finetune.event_conditioned.gain import Gain, family_gains
 from kronos_service.finetune.event_conditioned.lora import trainable
+from kronos_service.finetune.event_conditioned.model_card import model_card
 from kronos_service.finetune.event_conditioned.processes import group, local_main_first, on_main, require_same
+from kronos_service.finetune.event_conditioned.report import write_report
 from kronos_service.finetune.event_conditioned.run_directory import (
     Settled,
     finish,
@@ -38,6 +41,7 @@ from kronos_service.finetune.event_conditioned.splits import (
 )
 from kronos_service.finetune.event_conditioned.stopping import stop_on_signals
 from kronos_service.finetune.event_conditioned.validate import score, summarize, summarize_families
+from kronos_service.finetune.event_conditioned.versions import versions
 from kronos_service.finetune.precision import fast_precision
 from kronos_service.model.factory import Bundle, load_bundle
 from kronos_shared.adapter_manifest import FILES, MANIFEST, AuditRecord, DataRecord
@@ -200,7 +204,8 @@ def _conclude(run: Run, base: pd.DataFrame, arms: dict[str, Arm], started: float
     """
     config, adapter = run.config, arms["adapter"]
     gains = gains_over_control(arms, config.seed)
-    figures = val_figures({"base": base} | {name: arm.records for name, arm in arms.items()}, gains)
+    records = {"base": base} | {name: arm.records for name, arm in arms.items()}
+    figures = val_figures(records, gains, config.seed)
     if not (run.directory / "adapter").exists():
         _save(run, adapter, figures, gains)
     criteria = judge(_run_figures(run, adapter, figures, gains))
@@ -211,6 +216,7 @@ def _conclude(run: Run, base: pd.DataFrame, arms: dict[str, Arm], started: float
     result = Result(run_dir=run.directory, criteria=criteria, gains=gains, promoted=promoted)
     _show(config, result, figures, time.monotonic() - started)
     finish(run.directory, {"promoted": promoted})
+    _report(run, figures)
     return result
 
 
@@ -220,12 +226,22 @@ def _promote(adapter: Path, config: EventLoraConfig) -> str:
     return before or publish(adapter, config.adapters, keep=config.keep_versions).version
 
 
-def val_figures(records: dict[str, pd.DataFrame], gains: dict[str, Gain]) -> dict[str, Any]:
-    """Validation means per model, over event, quiet and all targets and per family, and the gains."""
+def val_figures(records: dict[str, pd.DataFrame], gains: dict[str, Gain], seed: int) -> dict[str, Any]:
+    """Validation means per model, over event, quiet and all targets and per family, and the gains: over the
+    control, and of the adapter per family over base and control.
+    """
+    references = [name for name in ("base", "control") if name in records]
     return {
         "val": {name: summarize(one) for name, one in records.items()},
         "val_families": {name: summarize_families(one) for name, one in records.items()},
         "gains": {name: asdict(one) for name, one in gains.items()},
+        "family_gains": {
+            name: {
+                family: asdict(gain)
+                for family, gain in family_gains(records[name], records["adapter"], seed=seed).items()
+            }
+            for name in references
+        },
     }
 
 
@@ -246,7 +262,7 @@ def _save(run: Run, arm: Arm, figures: dict[str, Any], gains: dict[str, Gain]) -
         data=data,
         metrics=figures,
         gain=asdict(gain) if gain else "unknown",
-        card=present.model_card(run.config, run.bundle, run.snapshot, figures["val"], gain),
+        card=model_card(run.config, run.bundle.base.repo, data, figures),
     )
 
 
@@ -276,6 +292,23 @@ def _write_results(
     records = {"base": base} | {name: arm.records for name, arm in arms.items()}
     losses = pd.concat([one.assign(model=name) for name, one in records.items()], ignore_index=True)
     losses.to_parquet(directory / "val_losses.parquet", index=False)
+
+
+def _report(run: Run, figures: dict[str, Any]) -> None:
+    """Forecasts from a few validation bars, and the report of everything."""
+    write_json(run.directory / "versions.json", versions())
+    with present.forecasting() as advance:
+        evaluate_run(
+            run.directory,
+            run.snapshot,
+            run.splits,
+            run.bundle,
+            figures,
+            origins=run.config.forecast_origins,
+            seed=run.config.seed,
+            advance=advance,
+        )
+    present.reported(write_report(run.directory))
 
 
 def _show(config: EventLoraConfig, result: Result, figures: dict[str, Any], seconds: float) -> None:

@@ -1,7 +1,9 @@
 """What a person sees while a run goes on and when it ends."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from accelerate import Accelerator
@@ -9,12 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from kronos_service.data.snapshot import Snapshot
+from kronos_service.finetune.event_conditioned import grids
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_service.finetune.event_conditioned.criteria import Criterion
 from kronos_service.finetune.event_conditioned.gain import Gain
+from kronos_service.finetune.event_conditioned.grids import Grid
 from kronos_service.finetune.event_conditioned.progress import Progress, training_progress
 from kronos_service.finetune.event_conditioned.splits import Splits
-from kronos_service.finetune.event_conditioned.validate import LOSSES
 from kronos_service.model.factory import Bundle
 
 if TYPE_CHECKING:
@@ -68,62 +71,73 @@ def training(name: str, windows: int, epochs: int) -> AbstractContextManager[Pro
     return training_progress(console, name, windows, epochs)
 
 
+@contextmanager
+def forecasting() -> Iterator[Callable[[int, int], None]]:
+    """Progress of forecasts: yields what is told (done, all)."""
+    with console.status("forecasting") as shown:
+        yield lambda done, total: shown.update(f"forecasting: {done:,} of {total:,} origins")
+
+
+def show(grid: Grid) -> None:
+    """A table of figures."""
+    table = Table(title=grid.title)
+    for number, column in enumerate(grid.columns):
+        table.add_column(column, justify="left" if number < grid.labels else "right")
+    for row in grid.rows:
+        table.add_row(*(VERDICTS.get(cell, cell) for cell in row))
+    console.print(table)
+
+
 def loss_table(summaries: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
     """Validation losses in nats: one row per target group and model."""
-    table = Table("targets", "model", *LOSSES, "count", title="Validation loss (nats per target)")
-    for group in ("event", "quiet", "all"):
-        for model, summary in summaries.items():
-            row = summary[group]
-            table.add_row(group, model, *(_nats(row[name]) for name in LOSSES), f"{row['targets']:,}")
-    console.print(table)
+    show(grids.losses(summaries, "Validation loss (nats per target)"))
 
 
 def family_table(families: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
     """Total loss on the targets of each event family, adapter against base."""
-    base, adapted = families["base"], families["adapter"]
-    table = Table("family", "base", "adapter", "change", "targets", title="Validation loss per event family")
-    for name, row in base.items():
-        after = adapted[name]["total"]
-        change = f"{100 * (after / row['total'] - 1):+.2f} %"
-        table.add_row(name, _nats(row["total"]), _nats(after), change, f"{row['targets']:,}")
-    console.print(table)
+    show(grids.family_losses(families, "Validation loss per event family"))
 
 
 def gain_table(gains: Mapping[str, Gain]) -> None:
     """Gains over the control with their intervals, or a line that says that they are unknown."""
-    if not gains:
+    if gains:
+        show(grids.gains({name: asdict(gain) for name, gain in gains.items()}))
+    else:
         console.print("[yellow]conditioning gain unknown[/]: no control was trained (add --control)")
-        return
-    table = Table(
-        "model",
-        "targets",
-        "gain (nats)",
-        "95 % interval",
-        "gain (%)",
-        "count",
-        "dates",
-        title="Gain over the control",
-    )
-    for name, gain in gains.items():
-        model, group = name.rsplit("_", 1)
-        table.add_row(
-            model,
-            group,
-            f"{gain.nats:+.4f}",
-            f"[{gain.low:+.4f}, {gain.high:+.4f}]",
-            f"{gain.percent:+.2f}",
-            f"{gain.targets:,}",
-            f"{gain.dates:,}",
-        )
-    console.print(table)
 
 
 def criteria_table(criteria: Sequence[Criterion]) -> None:
     """Each success criterion with its figure and verdict."""
-    table = Table("criterion", "wanted", "figure", "verdict", title="Success criteria")
-    for one in criteria:
-        table.add_row(one.name, one.wanted, one.detail, VERDICTS[one.verdict])
-    console.print(table)
+    show(grids.criteria([asdict(one) for one in criteria]))
+
+
+def forecast_tables(forecasts: Mapping[str, Any]) -> None:
+    """Scores of the forecasts of one split, and what the adapter gains."""
+    settings = forecasts["settings"]
+    console.print(
+        f"{forecasts['origins']:,} of {forecasts['possible_origins']:,} origins, {settings['paths']} paths "
+        "each; log returns of the close in percent"
+    )
+    show(grids.forecast_scores(forecasts, steps="1"))
+    show(grids.forecast_gains(forecasts, steps="1", by=("day", "all")))
+    if forecasts["horizon"] > 1:
+        show(grids.forecast_gains(forecasts, steps="all", by=("day", "all")))
+
+
+def evaluation(figures: Mapping[str, Any]) -> None:
+    """What an evaluation found."""
+    split, span = figures["split"], f"{figures['first']} to {figures['last']}"
+    console.print(f"adapter {figures['adapter']}, split {split} ({span})")
+    console.print(figures["out_of_sample"])
+    show(grids.losses(figures["losses"], f"Loss on the {split} split (nats per target)"))
+    show(grids.family_losses(figures["family_losses"], "Loss per event family (nats per target)"))
+    if figures["forecasts"]:
+        forecast_tables(figures["forecasts"])
+
+
+def reported(path: Path) -> None:
+    """Where a report is."""
+    console.print(f"report {path}", highlight=False, soft_wrap=True)
 
 
 def closing(config: EventLoraConfig, result: "Result", seconds: float) -> None:
@@ -144,50 +158,3 @@ def closing(config: EventLoraConfig, result: "Result", seconds: float) -> None:
         f"--base-model {config.base_model}"
     )
     console.print(f"      tensorboard --logdir {result.run_dir / 'tensorboard'}", highlight=False)
-
-
-def model_card(
-    config: EventLoraConfig,
-    bundle: Bundle,
-    snapshot: Snapshot,
-    summaries: Mapping[str, Mapping[str, Mapping[str, Any]]],
-    gain: Gain | None,
-) -> str:
-    """The adapter's README.md."""
-    rows = "\n".join(
-        f"| {group} | {model} | "
-        + " | ".join(_nats(summary[group][name]) for name in LOSSES)
-        + f" | {summary[group]['targets']} |"
-        for group in ("event", "quiet", "all")
-        for model, summary in summaries.items()
-    )
-    known = (
-        f"{gain.nats:+.4f} nats per event target, 95 % interval [{gain.low:+.4f}, {gain.high:+.4f}]"
-        if gain
-        else "unknown (no control was trained)"
-    )
-    return f"""---
-library_name: peft
-base_model: {bundle.base.repo}
----
-# Event-conditioned adapter for {bundle.base.repo}
-
-LoRA rank {config.rank} (alpha {2 * config.rank}) on q_proj and v_proj, plus an event embedding (taps:
-{config.taps}), trained for {config.epochs} epochs on targets from {config.train_start} to the day before
-{config.val_start} of snapshot `{snapshot.name}` ({snapshot.sha256[:12]}).
-
-Validation loss, nats per target:
-
-| targets | model | s1 | s2 | total | count |
-|---|---|---|---|---|---|
-{rows}
-
-Conditioning gain over a control trained without events: {known}.
-
-The released Kronos bases were pretrained on data to February 2024: for them, no target before June 2024 is
-out of sample.
-"""
-
-
-def _nats(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kronos_service.finetune.event_conditioned.gain import paired_gain
+from kronos_service.events.taxonomy import FAMILIES
+from kronos_service.finetune.event_conditioned.gain import family_gains, mean_over_dates, paired_gain
 
 
 def records(losses: np.ndarray, is_event: np.ndarray) -> pd.DataFrame:
@@ -55,3 +56,26 @@ def test_models_scored_on_different_targets_are_not_compared() -> None:
     reference, better = noisy(0.1, seed=0)
     with pytest.raises(ValueError, match="different targets"):
         paired_gain(reference, better.iloc[1:], on_event=True)
+
+
+def test_a_familys_gain_is_over_its_own_targets() -> None:
+    """The first 60 dates have CPI releases; GDP has one date, the others none."""
+    reference, better = noisy(0.5, seed=0)
+    late = reference["date"] >= np.datetime64("2024-01-01") + 60
+    marks = dict.fromkeys(FAMILIES, False) | {"cpi": ~late, "gdp": reference["date"] == "2024-04-01"}
+    found = family_gains(reference.assign(**marks), better.assign(**marks))
+    assert set(found) == {"cpi", "gdp"}
+    difference = reference["total"] - better["total"]
+    assert found["cpi"].nats == pytest.approx(difference[~late].mean())
+    assert (found["cpi"].targets, found["cpi"].dates) == (360, 60)
+    assert (found["gdp"].targets, found["gdp"].dates) == (6, 1)
+
+
+def test_forecasts_that_overlap_widen_the_interval_by_their_blocks() -> None:
+    """A moving sum over ten days: blocks of n^(1/3) = 7 dates see less of its memory than blocks of 40."""
+    rng = np.random.default_rng(0)
+    values = pd.Series(np.convolve(rng.normal(size=409), np.ones(10), mode="valid"))
+    dates = pd.Series(np.datetime64("2024-01-01") + np.arange(400))
+    short, long = (mean_over_dates(values, dates, seed=0, shortest_block=size) for size in (1, 40))
+    assert short.mean == long.mean == pytest.approx(values.mean())
+    assert long.high - long.low > 1.1 * (short.high - short.low)

@@ -1,0 +1,60 @@
+"""The README.md of an adapter, from the figures that its run's report shows."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from kronos_service.finetune.event_conditioned import grids
+from kronos_service.finetune.event_conditioned.config import EventLoraConfig
+from kronos_service.finetune.event_conditioned.grids import markdown
+from kronos_service.finetune.event_conditioned.pretraining import out_of_sample
+from kronos_shared.adapter_manifest import DataRecord
+
+
+def model_card(config: EventLoraConfig, base: str, data: DataRecord, results: Mapping[str, Any]) -> str:
+    """The card of a trained adapter; `results` is what results.json holds."""
+    (train_first, train_last), (val_first, val_last) = data.splits["train"], data.splits["val"]
+    return f"""---
+library_name: peft
+base_model: {base}
+---
+# Event-conditioned adapter for {base}
+
+LoRA rank {config.rank} (alpha {2 * config.rank}) on q_proj and v_proj, plus an event embedding (taps:
+{config.taps}), trained for {config.epochs} epochs on targets from {train_first} to {train_last} of snapshot
+`{data.snapshot}` ({data.sha256[:12]}).
+
+## Validation, {val_first} to {val_last}
+
+Loss in nats per target:
+
+{markdown(grids.losses(results["val"], ""))}
+
+{_gains(results)}
+
+Loss on the bars of each event family:
+
+{markdown(grids.family_losses(results["val_families"], ""))}
+
+## What it can be trusted with
+
+- {_audit(data)}
+- {out_of_sample(base, config.val_start)}
+- The test split ({" to ".join(data.splits["test"])}) was not looked at in training or validation; who has
+  looked at it since stands in `test_opened.jsonl`, in the run directory and beside the published versions.
+- Scores of its forecasts are in the report of its run, and `evaluate` makes more. Not investment advice.
+"""
+
+
+def _gains(results: Mapping[str, Any]) -> str:
+    if not results["gains"]:
+        return "Conditioning gain over a control trained without events: unknown (no control was trained)."
+    return f"Gain over a control trained without events:\n\n{markdown(grids.gains(results['gains']))}"
+
+
+def _audit(data: DataRecord) -> str:
+    if data.audit is None:
+        return "Its data was not audited for look-ahead."
+    return (
+        f"Audit for look-ahead: {data.audit.verdict}, {data.audit.findings} findings in "
+        f"{len(data.audit.checked)} checks."
+    )
