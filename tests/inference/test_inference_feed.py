@@ -18,6 +18,7 @@ from kronos_service.finetune.event_conditioned.series import build_series
 from kronos_service.finetune.event_conditioned.tokens import normalized_window
 from kronos_service.finetune.event_conditioned.windows import Window
 from kronos_service.inference.feed import MarketFeed
+from kronos_service.inference.market import build_market
 from kronos_service.inference.market_readers import DatabaseReader, SnapshotReader
 from kronos_service.inference.predictor import plan
 from kronos_service.inference.schemas import ForecastRequest
@@ -188,3 +189,21 @@ def test_a_request_is_encoded_as_training_encodes_the_same_origin(
     assert history.events.numpy()[:68].tobytes() == one.events[at - 67 : at + 1].tobytes()
     # the rows past the origin know the schedule, and nothing of surprises and leaders
     assert not history.events.numpy()[68:, [14, 16, 17, 18, 19]].any()
+
+
+def test_after_a_gap_the_first_row_of_the_history_is_that_of_training_too(
+    market: Snapshot, serving: Serving
+) -> None:
+    of_symbol = market.bars.index[market.bars["symbol"] == "SYN02"]
+    # the model sees 68 bars, and the session just before them has no bar
+    gapped = replace(market, bars=market.bars.drop(index=of_symbol[-69]).reset_index(drop=True))
+    known = build_market("x", gapped.symbols, gapped.bars, gapped.calendar, now=NOW)
+    request = ForecastRequest.model_validate({"series": [{"symbol": "SYN02"}], "horizon": 4})
+    (planned,) = plan(request, serving, known, now=NOW, max_bars=1024)
+    (one,) = (one for one in build_series(gapped) if one.symbol == "SYN02")
+    events = planned.prepared.history.events
+    assert events is not None
+    assert events.numpy()[:67].tobytes() == one.events[-68:-1].tobytes()
+    whole = next(one for one in build_series(market) if one.symbol == "SYN02")
+    assert events.numpy()[0].tobytes() != whole.events[-68].tobytes()
+    assert planned.missing_sessions == []
