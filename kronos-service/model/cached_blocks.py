@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kronos_service.model.kv_cache import PathCache, Prefix
-from kronos_service.model.layers import Attention, BlockStack, Rope, TransformerBlock, rotate
+from kronos_service.model.layers import BlockStack, Rope, SelfAttention, TransformerBlock, rotate
 from kronos_service.model.packed_linear import PackedLinear
 
 
@@ -45,48 +45,37 @@ def rows_of(x: Tensor) -> Tensor:
 
 
 class CachedAttention:
-    """The projections of an attention layer, and the keys and values it has seen."""
+    """A block's attention from the newest bar of each path to everything before it."""
 
-    def __init__(self, attention: Attention, prefixes: Sequence[Prefix], paths: int, bars: int) -> None:
-        self.series, self.heads = len(prefixes), attention.n_heads
-        self.q_proj, self.k_proj = PackedLinear(attention.q_proj), PackedLinear(attention.k_proj)
-        self.v_proj, self.out_proj = PackedLinear(attention.v_proj), PackedLinear(attention.out_proj)
-        self.cache = PathCache(prefixes, paths, bars)
+    def __init__(self, attention: SelfAttention, prefixes: Sequence[Prefix], paths: int, bars: int) -> None:
+        self._series, self._heads = len(prefixes), attention.n_heads
+        self._qkv = PackedLinear(attention.q_proj, attention.k_proj, attention.v_proj)
+        self._out = PackedLinear(attention.out_proj)
+        self._cache = PathCache(prefixes, paths, bars)
 
-    def step(self, x: Tensor, rope: Rope) -> Tensor:
-        """Remember one bar (R, D) of each path and attend from it -> (R, D)."""
-        queries, keys, values = (
-            heads_of(proj(x), self.series, self.heads) for proj in (self.q_proj, self.k_proj, self.v_proj)
-        )
-        queries, keys = rotate(torch.cat((queries, keys), dim=1), rope).chunk(2, dim=1)
-        self.cache.append(keys, values)
-        return self.out_proj(rows_of(self.cache.attend(queries)))
-
-    def append(self, x: Tensor, rope: Rope | None) -> None:
-        """Remember one bar (R, D) of each path, at the position that `rope` says."""
-        keys = heads_of(self.k_proj(x), self.series, self.heads)
-        values = heads_of(self.v_proj(x), self.series, self.heads)
-        self.cache.append(keys if rope is None else rotate(keys, rope), values)
-
-    def attend(self, x: Tensor, rope: Rope | None) -> Tensor:
-        """Queries from rows (R, D), over all that is remembered -> (R, D)."""
-        queries = heads_of(self.q_proj(x), self.series, self.heads)
-        queries = queries if rope is None else rotate(queries, rope)
-        return self.out_proj(rows_of(self.cache.attend(queries)))
+    def __call__(self, x: Tensor, rope: Rope) -> Tensor:
+        """Rows (R, D) -> (R, D)"""
+        width = x.shape[1]
+        qkv = self._qkv(x)
+        turned = rotate(heads_of(qkv[:, : 2 * width], self._series, 2 * self._heads), rope)
+        queries, keys = turned.chunk(2, dim=1)
+        self._cache.append(keys, heads_of(qkv[:, 2 * width :], self._series, self._heads))
+        return self._out(rows_of(self._cache.attend(queries)))
 
 
 class CachedBlock:
     """One transformer block at one bar of each path."""
 
     def __init__(self, block: TransformerBlock, prefixes: Sequence[Prefix], paths: int, bars: int) -> None:
-        self.norm1, self.norm2 = block.norm1, block.norm2
-        self.attention = CachedAttention(block.self_attn, prefixes, paths, bars)
-        self.w1, self.w2, self.w3 = (PackedLinear(w) for w in (block.ffn.w1, block.ffn.w2, block.ffn.w3))
+        self._norm1, self._norm2 = block.norm1, block.norm2
+        self._attention = CachedAttention(block.self_attn, prefixes, paths, bars)
+        self._w13, self._w2 = PackedLinear(block.ffn.w1, block.ffn.w3), PackedLinear(block.ffn.w2)
 
     def __call__(self, x: Tensor, rope: Rope) -> Tensor:
-        x = x + self.attention.step(self.norm1(x), rope)
-        normed = self.norm2(x)
-        return x + self.w2(F.silu(self.w1(normed)) * self.w3(normed))
+        """Rows (R, D) -> (R, D)"""
+        x = x + self._attention(self._norm1(x), rope)
+        gate, up = self._w13(self._norm2(x)).chunk(2, dim=1)
+        return x + self._w2(F.silu(gate) * up)
 
 
 class CachedStack:

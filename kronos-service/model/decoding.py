@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kronos_service.model.cached_blocks import CachedAttention, CachedStack, prefill
+from kronos_service.model.cached_blocks import CachedStack, heads_of, prefill, rows_of
 from kronos_service.model.event_embedding import EventEmbedding
 from kronos_service.model.kronos import Kronos
-from kronos_service.model.kv_cache import Prefix
-from kronos_service.model.layers import Rope, rotate
+from kronos_service.model.kv_cache import PathCache, Prefix
+from kronos_service.model.layers import Attention, Rope, rotate
 from kronos_service.model.packed_linear import PackedLinear
 
 
@@ -86,6 +86,27 @@ class _Conditioning:
         return h if self.known is None else self.known[0].modulate_output(h, self.known[1][bars])
 
 
+class _CachedDependency:
+    """The dependency layer's attention from the chosen s1 to the hidden states of all bars so far."""
+
+    def __init__(self, attention: Attention, prefixes: Sequence[Prefix], paths: int, bars: int) -> None:
+        self._series, self._heads = len(prefixes), attention.n_heads
+        self._query, self._out = PackedLinear(attention.q_proj), PackedLinear(attention.out_proj)
+        self._kv = PackedLinear(attention.k_proj, attention.v_proj)
+        self._cache = PathCache(prefixes, paths, bars)
+
+    def append(self, hidden: Tensor, rope: Rope | None) -> None:
+        """Remember hidden states (R, D); no `rope` leaves them unrotated."""
+        keys, values = (heads_of(x, self._series, self._heads) for x in self._kv(hidden).chunk(2, dim=1))
+        self._cache.append(keys if rope is None else rotate(keys, rope), values)
+
+    def attend(self, sibling: Tensor, rope: Rope | None) -> Tensor:
+        """Embeddings (R, D) of the chosen s1 -> (R, D)."""
+        queries = heads_of(self._query(sibling), self._series, self._heads)
+        queries = queries if rope is None else rotate(queries, rope)
+        return self._out(rows_of(self._cache.attend(queries)))
+
+
 class PathDecoder:
     """P paths of each history, all at the same step; it starts at the last bar of the histories.
 
@@ -103,7 +124,7 @@ class PathDecoder:
     ) -> None:
         self._model, self._histories, self._paths = model, histories, paths
         self._blocks = CachedStack(model.transformer, [one.blocks for one in histories], paths, horizon - 1)
-        self._dependency = CachedAttention(
+        self._dependency = _CachedDependency(
             model.dep_layer.cross_attn, [one.dependency for one in histories], paths, horizon - 1
         )
         self._fusion = PackedLinear(model.embedding.fusion_proj)

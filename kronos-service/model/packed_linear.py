@@ -6,8 +6,10 @@ ahead of time. Its products also round a row alike whatever the number of rows, 
 independent of its company.
 """
 
+import operator
 import threading
 from collections.abc import MutableMapping
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -26,34 +28,45 @@ def whole_groups(paths: int) -> int:
     return LONE_ROWS if paths == 1 else -(-paths // ROWS) * ROWS
 
 
-_packed: MutableMapping[Tensor, tuple[tuple[int, int], Tensor]] = WeakTensorKeyDictionary()
+@dataclass(frozen=True)
+class _Packed:
+    """A matrix in oneDNN's layout and what it was made from."""
+
+    rest: tuple[Tensor, ...]
+    """Kept alive, so that no other weight can take the place in memory by which one is recognised."""
+    versions: list[tuple[int, int]]
+    matrix: Tensor
+
+
+_packed: MutableMapping[Tensor, _Packed] = WeakTensorKeyDictionary()
 _lock = threading.Lock()
 
 
 class PackedLinear:
-    """What a linear layer computes, for inference; a LoRA layer's adapters are merged.
+    """What linear layers of one input compute, side by side; for inference, with LoRA's adapters merged.
 
-    Each packed matrix is kept as long as the parameter it came from, so models that share weights share it
+    The packed matrix is kept as long as the first layer's parameter, so models that share weights share it
     too; in-place changes that torch's version counter sees make a new one.
     """
 
     __slots__ = ("_bias", "_packed", "_weight")
 
-    def __init__(self, layer: nn.Module) -> None:
-        self._weight, self._bias = _weight_and_bias(layer)
-        self._packed = _pack(self._weight) if _can_pack(self._weight) else None
+    def __init__(self, *layers: nn.Module) -> None:
+        weights, biases = zip(*(_weight_and_bias(layer) for layer in layers), strict=True)
+        self._bias = None if biases[0] is None else torch.cat(biases)
+        self._weight, self._packed = _joined(weights)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(R, D_in) to (R, D_out)."""
+        """(R, D_in) to (R, D_out), D_out summed over the layers."""
         if self._packed is not None:
             out: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self._bias, "none", [], "")
             return out
+        weight = self._weight
+        assert weight is not None
         if x.device.type != "cpu":
-            return F.linear(x, self._weight, self._bias)
+            return F.linear(x, weight, self._bias)
         padded = F.pad(x, (0, 0, 0, -len(x) % ROWS))
-        return torch.cat([F.linear(rows, self._weight, self._bias) for rows in torch.split(padded, ROWS)])[
-            : len(x)
-        ]
+        return torch.cat([F.linear(rows, weight, self._bias) for rows in torch.split(padded, ROWS)])[: len(x)]
 
 
 def _weight_and_bias(layer: nn.Module) -> tuple[Tensor, Tensor | None]:
@@ -75,12 +88,17 @@ def _can_pack(weight: Tensor) -> bool:
     return weight.dtype == torch.float32
 
 
-def _pack(weight: Tensor) -> Tensor:
-    version = 0 if weight.is_inference() else weight._version
-    state = (weight.data_ptr(), version)
+def _joined(weights: tuple[Tensor, ...]) -> tuple[Tensor | None, Tensor | None]:
+    """The weights below each other, plain or else packed."""
+    first, rest = weights[0], weights[1:]
+    if not _can_pack(first):
+        return torch.cat(weights), None
+    versions = [(weight.data_ptr(), 0 if weight.is_inference() else weight._version) for weight in weights]
     with _lock:
-        known = _packed.get(weight)
-        if known is None or known[0] != state:
-            known = (state, torch.ops.mkldnn._reorder_linear_weight(weight.detach(), ROWS))
-            _packed[weight] = known
-    return known[1]
+        known = _packed.get(first)
+        same = known is not None and all(map(operator.is_, known.rest, rest)) and known.versions == versions
+        if known is None or not same:
+            joined = torch.cat(weights) if rest else first.detach()
+            packed = torch.ops.mkldnn._reorder_linear_weight(joined, ROWS)
+            known = _packed[first] = _Packed(rest, versions, packed)
+    return None, known.matrix

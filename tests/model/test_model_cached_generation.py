@@ -215,13 +215,22 @@ def test_a_packed_layer_computes_what_its_layer_does(packs: bool, monkeypatch: p
             torch.testing.assert_close(PackedLinear(layer)(rows), layer(rows), rtol=0, atol=1e-5)
 
 
-def test_a_packed_layer_is_shared_until_its_weight_changes() -> None:
-    layer, rows = torch.nn.Linear(16, 16), torch.eye(16)
-    first = PackedLinear(layer)
-    assert PackedLinear(layer)._packed is first._packed
-    with torch.no_grad():
-        layer.weight += 1
-    torch.testing.assert_close(PackedLinear(layer)(rows), layer(rows), rtol=0, atol=1e-5)
+def test_packed_layers_are_shared_until_a_weight_changes() -> None:
+    first, second, rows = torch.nn.Linear(16, 16), torch.nn.Linear(16, 8), torch.randn(3, 16)
+    packed = PackedLinear(first, second)
+    assert PackedLinear(first, second)._packed is packed._packed
+    for changed in (first, second):
+        with torch.no_grad():
+            changed.weight += 1
+        assert_side_by_side(first, second, rows)
+    other = torch.nn.Linear(16, 8)
+    assert_side_by_side(first, other, rows)
+    assert_side_by_side(first, second, rows)
+
+
+def assert_side_by_side(first: torch.nn.Linear, second: torch.nn.Linear, rows: Tensor) -> None:
+    wanted = torch.cat((first(rows), second(rows)), dim=1)
+    torch.testing.assert_close(PackedLinear(first, second)(rows), wanted, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("bars", [5, 33])
