@@ -8,7 +8,6 @@ A version whose number exceeds LATEST's generation was left by a publisher that 
 """
 
 import hashlib
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +26,7 @@ from kronos_shared.adapter_manifest import (
     version_name,
     version_number,
 )
-from kronos_shared.atomic import fsync, new_directory, replace_file
+from kronos_shared.atomic import fsync, new_directory, remove, replace_file
 from kronos_shared.errors import KronosError
 
 LOCK_SECONDS = 60.0
@@ -173,7 +172,7 @@ def _locked(adapters: Path) -> Iterator[None]:
 def _sweep(adapters: Path) -> None:
     """Remove what killed publishers left and what has been retired: names that begin with a dot."""
     for path in (adapters / VERSIONS).glob(".*"):
-        shutil.rmtree(path)
+        remove(path)
     for path in adapters.glob(f".{LATEST}-*"):
         path.unlink()
 

@@ -47,6 +47,14 @@ def replace_file(path: Path, content: bytes) -> None:
     fsync(path.parent)
 
 
+def remove(path: Path) -> None:
+    """Remove whatever is there: a tree, a file, or a link, of which nothing but the link goes."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
 def fsync(path: Path) -> None:
     """Force a file or directory to disk; Windows cannot open a directory, and needs no such call."""
     if path.is_dir() and os.name == "nt":

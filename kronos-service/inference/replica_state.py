@@ -4,13 +4,13 @@ state/last_good.json, pin.json   as LATEST.json: {generation, version, manifest_
 state/versions/<version>/        a copy of the last good adapter, since the store may no longer hold it
 """
 
-import shutil
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from kronos_service.model.adapter_files import AdapterError, AdapterFiles, read_capped, read_files
 from kronos_shared.adapter_manifest import LARGEST_POINTER, VERSIONS, Latest
-from kronos_shared.atomic import new_directory, replace_file
+from kronos_shared.atomic import new_directory, remove, replace_file
 from kronos_shared.errors import KronosError
 
 LAST_GOOD = "last_good.json"
@@ -60,14 +60,15 @@ class ReplicaState:
         versions = self.directory / VERSIONS
         try:
             if not self._holds(pointer):
-                shutil.rmtree(versions / pointer.version, ignore_errors=True)
+                if os.path.lexists(versions / pointer.version):
+                    remove(versions / pointer.version)
                 with new_directory(versions / pointer.version) as scratch:
                     for name, content in files.content.items():
                         (scratch / name).write_bytes(content)
             replace_file(self.directory / LAST_GOOD, pointer.to_bytes())
             for old in versions.iterdir():
                 if old.name != pointer.version:
-                    shutil.rmtree(old)
+                    remove(old)
         except OSError as error:
             raise self._unwritable(error) from error
 

@@ -166,6 +166,21 @@ def test_only_the_newest_versions_are_kept(variant: Variant, store: Path) -> Non
     assert not left_over(store)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="links are POSIX")
+def test_retention_removes_a_link_or_a_file_in_a_version_s_place_and_nothing_behind_it(
+    variant: Variant, store: Path
+) -> None:
+    versions = [publish(variant(number), store, keep=9).version for number in range(3)]
+    for version in versions[:2]:
+        shutil.rmtree(store / "versions" / version)
+    (store / "versions" / versions[0]).symlink_to(variant(0), target_is_directory=True)
+    (store / "versions" / versions[1]).write_text("")
+    newest = publish(variant(4), store, keep=1).version
+    assert published(store) == [versions[2], newest]
+    assert not left_over(store)
+    assert {path.name for path in variant(0).iterdir()} == {*FILES, MANIFEST}
+
+
 def test_the_version_that_served_until_now_is_kept_also_after_a_rollback(
     variant: Variant, store: Path
 ) -> None:
