@@ -43,7 +43,7 @@ class RMSNorm(nn.Module):
 def _normalize(x: Tensor, eps: float) -> Tensor:
     if x.device.type != "cpu":
         return F.rms_norm(x, x.shape[-1:], eps=eps)
-    normed: Tensor = _NormalizeOnCPU.apply(x, eps)
+    normed: Tensor = _NormalizeOnCPU.apply(x, eps)  # type: ignore[no-untyped-call]
     return normed
 
 
@@ -60,7 +60,7 @@ class _NormalizeOnCPU(torch.autograd.Function):
         return F.rms_norm(x, x.shape[-1:], eps=eps)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
         width = x.shape[-1]
         mean_square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square().div(width)
@@ -104,7 +104,7 @@ class RotaryEmbedding(nn.Module):
 
 def rotate(x: Tensor, rope: Rope) -> Tensor:
     """x (B, H, T, K) turned by the angles of its positions, in fp32, returned in x's dtype."""
-    turned: Tensor = _Rotate.apply(x, *rope)
+    turned: Tensor = _Rotate.apply(x, *rope)  # type: ignore[no-untyped-call]
     return turned
 
 
@@ -117,7 +117,7 @@ class _Rotate(torch.autograd.Function):
         return _turn(x, cos, sin)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         cos, sin = ctx.saved_tensors
         return _turn(grad, cos, -sin), None, None
 

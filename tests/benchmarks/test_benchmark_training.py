@@ -11,14 +11,19 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from peft import PeftModel
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_service.finetune.event_conditioned.dataset import Batch
-from kronos_service.finetune.event_conditioned.lora import adapt, training_mode
+from kronos_service.finetune.event_conditioned.lora import adapt, parameter_groups, training_mode
+from kronos_service.finetune.event_conditioned.micro_batch import GB, cuda_peak, largest_fit, powers_of_two
 from kronos_service.finetune.event_conditioned.train import weighted_loss
 from kronos_service.finetune.precision import storage
+from kronos_service.model.adapter import kronos_of
 from kronos_service.model.kronos import Kronos
 from kronos_service.model.presets import PRESETS
 from kronos_service.model.tokenizer import KronosTokenizer
@@ -128,7 +133,7 @@ def lora_step(model: nn.Module, batch: Batch, accelerator: Accelerator) -> None:
     model.zero_grad()
 
 
-def adapted(preset: str, device: str = "cpu") -> tuple[Kronos, nn.Module]:
+def adapted(preset: str, device: str = "cpu") -> tuple[Kronos, PeftModel]:
     """A random base, and the same with a LoRA and an event embedding, ready to train."""
     base = Kronos(**PRESETS[preset].predictor).eval().to(device)
     model = adapt(base, rank=RANK, dropout=0.05, taps="both", seed=0)
@@ -185,9 +190,9 @@ def test_the_products_are_those_that_a_step_computes() -> None:
 def test_a_step_costs_little_more_than_its_own_matrix_products(
     preset: str, windows: int, limit: float, record_property: Callable[[str, object], None]
 ) -> None:
-    shape = {"windows": windows, "bars": 512, "scored": 32}
     base, model = adapted(preset)
-    batch, shapes = random_batch(base, **shape), products(base, **shape)
+    batch = random_batch(base, windows=windows, bars=512, scored=32)
+    shapes = products(base, windows=windows, bars=512, scored=32)
     exact, rounded = Accelerator(cpu=True), torch.bfloat16
     tokenizer = KronosTokenizer(**PRESETS[preset].tokenizer).eval()
     naive, bars = Kronos(**PRESETS[preset].predictor).eval(), torch.randn(windows, 512, 6)
@@ -245,3 +250,77 @@ def test_the_cost_of_a_target_falls_as_more_of_a_window_are_scored(
         record_property(f"ms_per_target_{p}", round(seconds * 1e3, 4))
     assert 3 < per_target[8] / per_target[32] < 4.5
     assert 2.5 < per_target[32] / per_target[128] < 4.5
+
+
+def model_flops_utilisation(shapes: Mapping[Product, int], seconds: float, peak: float) -> float:
+    """Share of the device's peak (FLOP/s) that a step's own products need: recomputation is no use."""
+    return flops(shapes) / seconds / peak
+
+
+def test_utilisation_is_one_where_the_products_take_all_of_the_peak() -> None:
+    shapes = {(1, 2, 3, 4): 5, (6, 2, 3, 4): 1}
+    assert flops(shapes) == 2 * 24 * 5 + 2 * 24 * 6
+    assert model_flops_utilisation(shapes, seconds=2.0, peak=264.0) == 1.0
+
+
+RTX_4060 = 30e12
+"""bf16 FLOP/s with dense matrices."""
+BF16_PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L4": 121e12, "4090": 165e12, "4060": RTX_4060}
+"""FLOP/s with dense matrices, by a part of the device's name."""
+EPOCH_WINDOWS = 81 * 32
+"""81 symbols x about 1,000 train targets in windows of 32."""
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.timeout(3600)
+def test_an_epoch_of_the_full_job_fits_six_gigabytes(record_property: Callable[[str, object], None]) -> None:
+    """Base preset, batch 32 x 512, bf16, with a 6 GB allocator and the attention kernels of an sm89 card.
+
+    In training, sm89 has the flash kernel for head size 52 (padded to 56) and not for 208, and no flash
+    kernel takes a mask: the dependency layer, masked and of head size 208, gets the efficient one on any
+    card. So allowing these two and not cuDNN's is what an sm89 card does.
+    """
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(6 * GB / total, 1.0))
+    accelerator = Accelerator(mixed_precision="bf16")
+    base, model = adapted("base", "cuda")
+
+    def batch_of(windows: int) -> Batch:
+        return random_batch(base, windows=windows, bars=512, scored=32, device="cuda")
+
+    with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]):
+        config = EventLoraConfig(batch_size=32)
+        found = largest_fit(
+            cuda_peak(config, base, batch_of, accelerator), sizes=powers_of_two(32), budget=6 * GB
+        )
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        groups = parameter_groups(model, learning_rate=1e-4, event_learning_rate=3e-4)
+        optimizer, batch = torch.optim.AdamW(groups), batch_of(found.windows)
+        kronos_of(model).transformer.checkpointing = found.checkpointing
+        with storage(model, "bf16"):
+            lora_step(model, batch, accelerator)
+            torch.cuda.synchronize()
+            begun = time.perf_counter()
+            for _ in range(EPOCH_WINDOWS // 32):
+                for _ in range(32 // found.windows):
+                    accelerator.backward(weighted_loss(model, batch, accelerator))
+                optimizer.step()
+                optimizer.zero_grad()
+            torch.cuda.synchronize()
+            seconds = (time.perf_counter() - begun) / (EPOCH_WINDOWS // 32)
+    torch.cuda.set_per_process_memory_fraction(1.0)
+    memory, shapes = torch.cuda.max_memory_allocated(), products(base, windows=32, bars=512, scored=32)
+    name = torch.cuda.get_device_name()
+    peak = next((peak for part, peak in BF16_PEAKS.items() if part in name), None)
+    print(f"\n{name}: micro-batch {found.windows}, checkpointing {found.checkpointing}")  # noqa: T201
+    print(f"  peak memory {memory / GB:.2f} GB; {seconds:.3f} s a step of 32 x 512 bars")  # noqa: T201
+    if peak is not None:
+        share = model_flops_utilisation(shapes, seconds, peak)
+        hours = 15 * EPOCH_WINDOWS / 32 * flops(shapes) / (share * RTX_4060) / 3600
+        print(f"  {share:.1%} of {peak / 1e12:.0f} TFLOP/s")  # noqa: T201
+        print(f"  at that share an RTX 4060 takes {hours:.2f} h for 15 epochs")  # noqa: T201
+        record_property("utilisation", round(share, 4))
+    record_property("peak_gb", round(memory / GB, 3))
+    assert memory < 6 * GB

@@ -16,7 +16,7 @@ ADAPTER = "default"
 """The name peft gives an adapter that was not named."""
 
 
-class LowRankLinear(lora.Linear):  # type: ignore[misc]
+class LowRankLinear(lora.Linear):
     """A frozen linear layer plus (alpha / R) B A dropout(x), as peft computes it but for the draws."""
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -28,7 +28,8 @@ class LowRankLinear(lora.Linear):  # type: ignore[misc]
         p = dropout.p if isinstance(dropout, nn.Dropout) and dropout.training else 0.0
         down, up = self.lora_A[ADAPTER].weight, self.lora_B[ADAPTER].weight
         rows = x.to(frozen.dtype).flatten(0, -2)
-        out: Tensor = _LowRank.apply(rows, frozen.flatten(0, -2), down, up, self.scaling[ADAPTER], p)
+        flat, scaling = frozen.flatten(0, -2), self.scaling[ADAPTER]
+        out: Tensor = _LowRank.apply(rows, flat, down, up, scaling, p)  # type: ignore[no-untyped-call]
         return out.view_as(frozen)
 
 
@@ -48,7 +49,7 @@ class _LowRank(torch.autograd.Function):
         return torch.addmm(frozen, inner, up.t())
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         seen, inner, scaled, up, dropped = ctx.saved_tensors
         at_inner = grad @ up
         at_x = None
