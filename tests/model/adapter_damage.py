@@ -10,6 +10,7 @@ import os
 import pickle
 import random
 import shutil
+import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -233,15 +234,17 @@ def computing_something_else(tensors: Tensors, name: str, rng: Rng) -> None:
 
 def link_to_the_same_content(directory: Path, rng: Rng) -> None:
     name = rng.choice((*FILES, MANIFEST))
-    outside = directory.parents[2] / f"outside-{rng.random()}"
+    outside = Path(tempfile.mkdtemp(dir=directory.parents[2])) / "outside"
     (directory / name).rename(outside)
     (directory / name).symlink_to(rng.choice((outside, Path(os.path.relpath(outside, directory)))))
 
 
 def version_behind_a_link(directory: Path, rng: Rng) -> None:
-    outside = directory.parents[2] / f"outside-{rng.random()}"
+    outside = Path(tempfile.mkdtemp(dir=directory.parents[2])) / "outside"
     directory.rename(outside)
-    directory.symlink_to(outside, target_is_directory=True)
+    directory.symlink_to(
+        rng.choice((outside, Path(os.path.relpath(outside, directory.parent)))), target_is_directory=True
+    )
 
 
 def not_a_file(directory: Path, rng: Rng) -> None:
