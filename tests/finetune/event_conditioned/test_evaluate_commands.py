@@ -12,9 +12,11 @@ import pytest
 
 from kronos_service.finetune.__main__ import main
 from kronos_service.finetune.event_conditioned import grids
+from kronos_service.finetune.event_conditioned.evaluate import EvaluateConfig
 from kronos_service.finetune.event_conditioned.openings import OPENINGS
-from kronos_service.finetune.event_conditioned.report import render
+from kronos_service.finetune.event_conditioned.report import ReportConfig, render
 from kronos_service.finetune.event_conditioned.run_record import ReportError, read_run
+from kronos_service.finetune.options import parse
 
 SPLITS = "--train-start 2021-06-01 --val-start 2022-06-01 --test-start 2022-10-01 --test-end 2022-12-15"
 RUN = f"--control --epochs 2 --scored 8 --context 72 --rank 2 --forecast-origins 6 {SPLITS}"
@@ -236,6 +238,17 @@ def test_mistakes_are_one_line(
     said = capsys.readouterr().err
     assert message in said
     assert len(said.splitlines()) == 1
+
+
+def test_the_commands_of_the_guide_are_understood() -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^python -m kronos_service\.finetune (.+)$", guide, re.MULTILINE)
+    assert len(commands) == 3
+    for command in commands:
+        name, *argv = command.split()
+        config = {"evaluate": EvaluateConfig, "report": ReportConfig}[name]
+        argv = argv if name == "evaluate" else ["--run", *argv]
+        parse(config, argv, prog=name, description="")
 
 
 def test_a_report_needs_a_run_and_whole_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
