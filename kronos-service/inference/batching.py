@@ -102,6 +102,15 @@ class ForecastQueue:
         return len(self._waiting) + len(self._tickets)
 
     @property
+    def knows_its_pace(self) -> bool:
+        """Whether waiting times can be estimated."""
+        return self._pace > 0
+
+    def expect(self, pace: float) -> None:
+        """Estimate waiting times by so many seconds per unit of cost until batches have been measured."""
+        self._pace = pace
+
+    @property
     def is_busy(self) -> bool:
         """Whether anything runs or waits."""
         return bool(self._running) or self.depth > 0

@@ -45,7 +45,7 @@ class Service:
             allow_base_only=settings.allow_base_only,
             device=settings.device,
             poll_seconds=settings.poll_seconds,
-            warm_up=warm_up,
+            warm_up=self._warm_up,
         )
         self.feed = MarketFeed(settings, clock=clock)
         self.queue = ForecastQueue(
@@ -132,6 +132,11 @@ class Service:
                 .encode()
             )
         )
+
+    def _warm_up(self, serving: Serving) -> None:
+        warm_up(serving)
+        if not self.queue.knows_its_pace:
+            self.queue.expect(warm_up(serving))  # the first one included what is done only once
 
     def _ready(self) -> tuple[Serving, Market]:
         serving, market = self.loader.current(), self.feed.current()

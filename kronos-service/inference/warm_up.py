@@ -1,5 +1,7 @@
 """A first forecast of a model that is about to serve, so that no request pays for first-time work."""
 
+import time
+
 import numpy as np
 import torch
 
@@ -12,8 +14,8 @@ from kronos_service.model.sampling import Sampling
 HORIZON = 2
 
 
-def warm_up(serving: Serving) -> None:
-    """Forecast two bars of noise from as much history as fits.
+def warm_up(serving: Serving) -> float:
+    """Forecast two bars of noise from as much history as fits; the seconds it took per unit of cost.
 
     Raises:
         ValueError: the model gives something that is no number.
@@ -31,6 +33,10 @@ def warm_up(serving: Serving) -> None:
         seed=0,
     )
     ask = Ask(horizon=HORIZON, paths=8, sampling=Sampling())
-    (generated,) = run_batch([Work(serving=serving, ask=ask, histories=[history], expires_at=0.0)])
+    work = Work(serving=serving, ask=ask, histories=[history], expires_at=0.0)
+    started = time.monotonic()
+    (generated,) = run_batch([work])
+    took = time.monotonic() - started
     if not generated.bars.isfinite().all():
         raise ValueError("the model's first forecast is not finite: its weights are broken")
+    return took / work.cost

@@ -217,6 +217,20 @@ def test_a_deadline_that_the_measured_pace_cannot_meet_is_refused_with_the_wait(
     assert queue.depth == len(queued)
 
 
+def test_before_any_batch_the_pace_that_was_expected_counts(
+    queue_of: Callable[..., ForecastQueue], gate: Gate, serving: Serving
+) -> None:
+    queue = queue_of()
+    assert not queue.knows_its_pace
+    one = work(serving)
+    queue.expect(1.0 / one.cost)
+    assert queue.knows_its_pace
+    occupy(queue, gate, serving)
+    with pytest.raises(Overloaded, match="longer than the deadline"):
+        queue.admit(one.cost, time.monotonic() + 2.0)
+    queue.give_up(queue.admit(one.cost, time.monotonic() + 3.0))
+
+
 def test_an_idle_queue_tries_whatever_it_measured(
     queue_of: Callable[..., ForecastQueue], gate: Gate, serving: Serving
 ) -> None:

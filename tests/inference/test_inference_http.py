@@ -181,6 +181,11 @@ def test_a_full_queue_answers_429_at_once_with_the_time_to_wait(serve: Serve, as
         assert pool.submit(ask, client).result(30)["series"]
 
 
+def test_a_service_with_an_adapter_knows_its_pace_before_the_first_request(serve: Serve) -> None:
+    with serve() as client:
+        assert client.app.state.service.queue.knows_its_pace  # type: ignore[attr-defined]
+
+
 def test_a_deadline_that_passes_unserved_is_504(serve: Serve) -> None:
     with serve() as client:
         answer = client.post("/v1/forecast", json=BODY | {"deadline_ms": 1})
