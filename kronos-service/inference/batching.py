@@ -1,7 +1,7 @@
 """The bounded queue before the one inference thread: who is admitted, what runs together, what is dropped.
 
 - Admission is decided at once, by the number that waits and by the measured time that it will take.
-- The oldest work leads each batch; later ones of the same model and settings join it.
+- The oldest work leads each batch; later ones of the same model and settings join it (`choosing`).
 - Work keeps the model it was admitted with. Whatever is admitted gets an answer, also while shutting down.
 """
 
@@ -15,6 +15,7 @@ from typing import Final
 
 import structlog
 
+from kronos_service.inference.choosing import choose_batch
 from kronos_service.inference.metrics import Metrics
 from kronos_service.inference.problems import DeadlineExceeded, NotReady, Overloaded
 from kronos_service.inference.work import Work, run_batch
@@ -56,7 +57,7 @@ class ForecastQueue:
         self._waiting: deque[Work] = deque()
         self._running: Sequence[Work] = ()
         self._running_since = 0.0
-        self._pace = 0.0  # seconds per unit of cost, of late
+        self._pace = self._usual_pace = 0.0  # seconds per unit of cost
         self._is_closed = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._loop, name="inference", daemon=True)
@@ -108,7 +109,7 @@ class ForecastQueue:
 
     def expect(self, pace: float) -> None:
         """Estimate waiting times by so many seconds per unit of cost until batches have been measured."""
-        self._pace = pace
+        self._pace = self._usual_pace = pace
 
     @property
     def is_busy(self) -> bool:
@@ -165,7 +166,8 @@ class ForecastQueue:
             self._metrics.forecast_seconds.observe(took)
             with self._changed:
                 pace = took / sum(work.cost for work in batch)
-                self._pace = pace if self._pace == 0 else (1 - MEMORY) * self._pace + MEMORY * pace
+                self._usual_pace = (1 - MEMORY) * (self._usual_pace or pace) + MEMORY * pace
+                self._pace = max(self._usual_pace, pace)  # one that slows down is believed at once
                 self._running = ()
                 self._changed.notify_all()
 
@@ -192,20 +194,13 @@ class ForecastQueue:
             self._changed.wait_for(is_full, timeout=self._window)
 
     def _take(self) -> list[Work]:
-        batch: list[Work] = []
-        rest: deque[Work] = deque()
-        rows = 0
-        for work in self._waiting:
-            if work.expires_at <= time.monotonic():
-                self._drop(work)
-            elif not batch or (batch[0].joins(work) and rows + work.rows <= self._batch_rows):
-                if work.future.set_running_or_notify_cancel():
-                    batch.append(work)
-                    rows += work.rows
-            else:
-                rest.append(work)
-        self._waiting = rest
-        return batch
+        choice = choose_batch(
+            self._waiting, most_rows=self._batch_rows, pace=MARGIN * self._pace, now=time.monotonic()
+        )
+        self._waiting = deque(choice.rest)
+        for work in choice.expired:
+            self._drop(work)
+        return [work for work in choice.batch if work.future.set_running_or_notify_cancel()]
 
     def _drop(self, work: Work) -> None:
         self._metrics.rejections.labels("expired").inc()
