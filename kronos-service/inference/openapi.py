@@ -4,11 +4,12 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 
 from kronos_service.inference.schemas import ForecastRequest, VersionBody
 
 _REFERENCE: Final = "#/components/schemas/{model}"
-_BODIES: Final = {
+_BODIES: Final[dict[str, type[BaseModel]]] = {
     "/v1/forecast": ForecastRequest,
     "/v1/adapters/pin": VersionBody,
     "/v1/adapters/rollback": VersionBody,
