@@ -96,8 +96,9 @@ def table(grid: Grid, *, title: bool = True) -> str:
     figure = [' class="figure"' if number >= grid.labels else "" for number in range(len(grid.columns))]
     head = "".join(f"<th{kind}>{escape(name)}</th>" for kind, name in zip(figure, grid.columns, strict=True))
     rows, before = [], ""
+    in_groups = len({row[0] for row in grid.rows}) < len(grid.rows)
     for row in grid.rows:
-        begins = grid.labels > 1 and before not in ("", row[0])
+        begins = in_groups and before not in ("", row[0])
         before = row[0]
         cells = "".join(f"<td{kind}>{_cell(cell)}</td>" for kind, cell in zip(figure, row, strict=True))
         rows.append(f'<tr class="first">{cells}</tr>' if begins else f"<tr>{cells}</tr>")
