@@ -139,8 +139,9 @@ def test_a_database_is_read_whole_and_then_from_its_latest_days_on(market: Snaps
     kept = corrected[corrected["ts"] >= pd.Timestamp("2021-11-29", tz="UTC")]
     for symbol, expected in kept.groupby("symbol"):
         pd.testing.assert_frame_equal(second.bars[str(symbol)], expected.reset_index(drop=True))
+    read(NOW + timedelta(hours=7))
     read(NOW + timedelta(hours=13))
-    assert database.asked[-1] == date(2021, 11, 30)
+    assert database.asked[2:] == [date(2022, 12, 20), date(2021, 11, 30)]
 
 
 def test_the_unfinished_bar_of_a_database_is_no_bar(market: Snapshot, tmp_path: Path) -> None:
