@@ -8,6 +8,7 @@ several taken in turns. Run with
 
 import time
 from collections.abc import Callable
+from functools import partial
 from dataclasses import dataclass
 
 import pytest
@@ -109,9 +110,7 @@ class Recomputing:
     def sampled(self) -> float:
         """Seconds of the whole, from a few of its steps; they grow linearly with the window."""
         steps = [
-            seconds(
-                lambda step=step: self.step(torch.zeros(self.paths, BARS + step, 2, dtype=torch.int64), step)
-            )  # type: ignore[misc]
+            seconds(partial(self.step, torch.zeros(self.paths, BARS + step, 2, dtype=torch.int64), step))
             for step in SAMPLED_STEPS
         ]
         ends = torch.zeros(2, self.paths, BARS + HORIZON, dtype=torch.int64)

@@ -221,10 +221,10 @@ def test_before_any_batch_the_pace_that_was_expected_counts(
     queue_of: Callable[..., ForecastQueue], gate: Gate, serving: Serving
 ) -> None:
     queue = queue_of()
-    assert not queue.knows_its_pace
+    known = [queue.knows_its_pace]
     one = work(serving)
     queue.expect(1.0 / one.cost)
-    assert queue.knows_its_pace
+    assert [*known, queue.knows_its_pace] == [False, True]
     occupy(queue, gate, serving)
     with pytest.raises(Overloaded, match="longer than the deadline"):
         queue.admit(one.cost, time.monotonic() + 2.0)

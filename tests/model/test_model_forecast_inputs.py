@@ -18,8 +18,8 @@ from kronos_service.events import leaders, surprises
 from kronos_service.events.encoder import prepare
 from kronos_service.events.scenario import Scenario, ScenarioError
 from kronos_service.events.taxonomy import SURPRISE
-from kronos_service.finetune.event_conditioned.audit_records import read_records
-from kronos_service.finetune.event_conditioned.audit_scramble import only, scramble
+from kronos_service.finetune.event_conditioned.audit.records import read_records
+from kronos_service.finetune.event_conditioned.audit.scramble import only, scramble
 from kronos_service.finetune.event_conditioned.series import build_series
 from kronos_service.finetune.event_conditioned.tokens import normalized_window
 from kronos_service.finetune.event_conditioned.windows import Window
