@@ -8,8 +8,8 @@ several taken in turns. Run with
 
 import time
 from collections.abc import Callable
-from functools import partial
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 import torch
