@@ -77,8 +77,9 @@ def forecast(url: str, seed: int = 0) -> httpx.Response:
 
 
 def test_after_the_signal_nothing_is_admitted_and_nothing_admitted_is_lost(
-    running: tuple[Server, str], held: Held
+    running: tuple[Server, str], held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("kronos_service.inference.serve.NOTICE_SECONDS", 0.1)
     server, url = running
     with ThreadPoolExecutor(4) as pool:
         admitted = [pool.submit(forecast, url, seed) for seed in range(4)]
@@ -89,6 +90,7 @@ def test_after_the_signal_nothing_is_admitted_and_nothing_admitted_is_lost(
         server.handle_exit(signal.SIGTERM, None)
         while is_ready(url):
             time.sleep(0.01)
+        time.sleep(0.6)  # longer than the notice: the port stays open for what is still to be answered
         refused = forecast(url)
         assert refused.status_code == 503
         assert refused.headers["Connection"] == "close"
