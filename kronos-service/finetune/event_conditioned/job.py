@@ -104,16 +104,17 @@ def _carry_out(config: EventLoraConfig, directory: Path) -> Result:
     run = prepare(config, directory)
     validation = run.splits.dataset("val")
     base = score(run.bundle.model, validation, run.accelerator, micro_batch=run.micro_batch, events=False)
-    with writing(directory), stop_on_signals() as stop:
-        arms = train_arms(
-            config,
-            run.splits,
-            run.bundle,
-            run.accelerator,
-            directory,
-            micro_batch=run.micro_batch,
-            stop=stop,
-        )
+    with writing(directory):
+        with stop_on_signals() as stop:
+            arms = train_arms(
+                config,
+                run.splits,
+                run.bundle,
+                run.accelerator,
+                directory,
+                micro_batch=run.micro_batch,
+                stop=stop,
+            )
         return on_main(lambda: _conclude(run, base, arms, started))
 
 
