@@ -28,7 +28,9 @@ class EventEmbedding(nn.Module):
         self.fc_out = nn.Linear(width, width)
         for layer in (self.fc_in, self.fc_out):
             nn.init.xavier_normal_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        # fc_in keeps its random bias: with every channel at 0 the features are not 0, so a tap can learn a
+        # constant from them as fast as it learns from events (docs/decisions.md, "The control")
+        nn.init.zeros_(self.fc_out.bias)
         self.to_input = nn.Linear(width, d_model) if "input" in taps else None
         self.to_output = nn.Linear(width, 2 * d_model) if "output" in taps else None
         for tap in (self.to_input, self.to_output):

@@ -77,3 +77,16 @@ def test_both_taps_learn_from_the_first_step() -> None:
     assert [name for name, p in model.named_parameters() if p.grad is not None] == [
         f"event_emb.{name}" for name, _ in embedding.named_parameters()
     ]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_tap_learns_a_constant_from_zeroed_channels_with_all_its_weights(seed: int) -> None:
+    torch.manual_seed(seed)
+    embedding = EventEmbedding(8)
+    features = embedding.features(torch.zeros(1, 5, 20))
+    scale_shift = embedding.modulate_output(torch.ones(1, 5, 8), features)
+    (embedding.add_to_input(torch.zeros(1, 5, 8), features) + scale_shift).sum().backward()
+    for tap in (embedding.to_input, embedding.to_output):
+        assert tap is not None
+        assert tap.weight.grad is not None
+        assert (tap.weight.grad != 0).all()
