@@ -1,11 +1,16 @@
 """More requests than can be answered: the rest is turned away at once, and what was admitted is answered."""
 
 import os
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from load import arrivals, clients
 from replica import Replica, running
@@ -32,6 +37,29 @@ def replica(adapter_of: Callable[[int], Path], base_path: Path, market_path: Pat
     return Replica(adapters=store, directory=tmp_path / "replica", base=str(base_path), snapshot=market_path)
 
 
+@contextmanager
+def stalls() -> Iterator[Callable[[], float]]:
+    """The longest time, in seconds, that the machine let a process wait that does nothing but sleep 1 ms."""
+    sleeper = subprocess.Popen([sys.executable, "-c", SLEEPER], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    longest: list[float] = []
+    try:
+        yield lambda: longest[0]
+    finally:
+        longest.append(float(sleeper.communicate()[0]))
+
+
+SLEEPER = """
+import select, sys, time
+longest = 0.0
+while True:
+    before = time.monotonic()
+    if select.select([sys.stdin], [], [], 0.001)[0]:
+        break
+    longest = max(longest, time.monotonic() - before - 0.001)
+print(longest)
+"""
+
+
 def capacity(replica: Replica) -> float:
     """Answers a second to as many clients as keep the server busy."""
     with clients(replica.url, BODIES, count=4, most=400) as load:
@@ -49,19 +77,23 @@ def test_three_times_the_load_is_turned_away_at_once_or_answered_in_time(replica
         before = replica.resident_bytes()
         known = {one["request_id"] for one in replica.requests()}
         rate = OVERLOAD * can
-        with arrivals(replica.url, BODIES, rate=rate, most=round(rate * SECONDS)) as load:
+        with (
+            stalls() as stalled,
+            arrivals(replica.url, BODIES, rate=rate, most=round(rate * SECONDS)) as load,
+        ):
             while len(load.sent) < round(rate * SECONDS):
                 time.sleep(0.05)
         after = replica.resident_bytes()
         handled = [one for one in replica.requests() if one["request_id"] not in known]
     answered = [one for one in handled if one["status"] == 200]
     rejected = [one for one in handled if one["status"] == 429]
-    waited = sorted(one["seconds"] for one in rejected)
+    waited = 1000 * np.array([one["seconds"] for one in rejected])
     longest = max(one["seconds"] for one in answered)
     print(  # noqa: T201
         f"{can:.1f} answers/s alone; of {rate:.1f} requests/s {len(answered)} answered, the slowest in "
-        f"{longest:.2f} s of {DEADLINE_MS / 1000:g}; {len(rejected)} rejected, p99 "
-        f"{1000 * waited[int(0.99 * len(waited))]:.0f} ms, slowest {1000 * waited[-1]:.0f} ms; memory "
+        f"{longest:.2f} s of {DEADLINE_MS / 1000:g}; {len(rejected)} rejected, median "
+        f"{np.median(waited):.0f} ms, p99 {np.quantile(waited, 0.99):.0f} ms, slowest {waited.max():.0f} ms "
+        f"(a process that only sleeps was woken up to {1000 * stalled():.0f} ms late); memory "
         f"{before / 1e6:.0f} to {after / 1e6:.0f} MB"
     )
     assert len(handled) == len(load.sent)
@@ -70,27 +102,25 @@ def test_three_times_the_load_is_turned_away_at_once_or_answered_in_time(replica
     assert len(answered) >= 0.5 * can * SECONDS
     assert longest <= DEADLINE_MS / 1000
     assert all(int(one.retry_after or 0) >= 1 for one in load.sent if one.status == 429)
-    assert waited[-1] <= 0.050
+    assert waited.max() <= 50 + 1000 * stalled()
     assert after < before + 100e6
 
 
 def test_a_sigterm_under_load_loses_no_admitted_request(replica: Replica) -> None:
+    patient = [body | {"deadline_ms": 60_000} for body in BODIES]
     with running(replica):
-        assert replica.process is not None
         for _ in range(TIMES):
-            with clients(replica.url, BODIES, count=16, most=4000) as load:
+            with clients(replica.url, patient, count=16, most=4000) as load:
                 while len(load.sent) < 32:
                     time.sleep(0.02)
-                replica.terminate()
-                code = replica.process.wait(timeout=60)
+                code = replica.stop()
             assert code == 0, replica.text()
-            ours = [one for one in load.sent if one.status != 0]
-            refused = [one for one in load.sent if one.status == 0]
-            assert {one.status for one in ours} <= {200, 429, 503}
-            # What the server took and logged, it also delivered: the rest never reached it.
-            assert len(replica.requests()) == len(ours)
-            assert all("Connect" in (one.error or "") for one in refused), refused[:3]
-            assert sum(one.status == 200 for one in ours) >= 32
+            # Requests that came when it had ended, or sat unread in a closing connection, have no answer: it
+            # never saw them. Each that it saw, and so each that it admitted, has the answer it logged.
+            answered = Counter(one.status for one in load.sent if one.status != 0)
+            assert answered == Counter(one["status"] for one in replica.requests())
+            assert set(answered) <= {200, 429, 503}
+            assert answered[200] >= 32
             (replica.directory / "log").unlink()
             replica.start()
             replica.wait_until_ready()
