@@ -19,7 +19,17 @@ pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
 
 DAYS = 6
 """Event days that are forecast: the last ones of the sample."""
-TRAINING = ["--epochs", "2", "--train-start", "2024-01-01", "--event-learning-rate", "3e-3", "--force"]
+TRAINING = [
+    "--epochs",
+    "4",
+    "--warmup-steps",
+    "5",
+    "--train-start",
+    "2023-07-01",
+    "--event-learning-rate",
+    "3e-3",
+    "--force",
+]
 """Few epochs at a high rate: enough for the event days to show, in a fraction of a minute."""
 
 

@@ -72,7 +72,8 @@ def test_a_killed_server_is_ready_again_on_a_whole_version(
         settings={"poll_seconds": "0.05"},
     )
     random.seed(0)
-    took, answers = [], {}
+    took: list[float] = []
+    answers: dict[str, Any] = {}
     with publisher(adapter_of, store, every=0.3) as published, running(replica):
         for _ in range(KILLS):
             time.sleep(random.uniform(0, 2))
