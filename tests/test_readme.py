@@ -1,19 +1,33 @@
 """Every command in the README runs: with a small market and base in the place of the reader's own."""
 
+import json
+import os
 import re
 import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 from kronos_service.finetune.__main__ import main
+from kronos_service.inference.__main__ import main as inference
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^python -m kronos_service\.finetune (.+)$", README, re.MULTILINE)
+FORECASTS = re.findall(r"python -m kronos_service\.inference forecast (.+)$", README, re.MULTILINE)
+TINY = (
+    "--epochs 1 --scored 8 --context 72 --rank 2 "
+    "--train-start 2021-06-01 --val-start 2022-06-01 --test-start 2022-10-01"
+)
 SMALL = {
-    "event-lora": "--epochs 1 --scored 8 --context 72 --rank 2 --train-start 2021-06-01 "
-    "--val-start 2022-06-01 --test-start 2022-10-01 --test-end 2023-03-31 --forecast-origins 4",
+    "event-lora": f"{TINY} --test-end 2023-03-31 --forecast-origins 4",
+    "ablate": f"{TINY} --seeds 0 --arms adapter control",
     "evaluate": "--scored 8 --origins 6 --horizon 2 --paths 20",
 }
 
@@ -33,7 +47,60 @@ def test_the_commands_of_a_real_run_work_in_their_order(
             assert set(words) - {"2026-11"} <= {"export", "--out", "data/snapshots/2026-11"}
         assert main(argv) == 0, line
         ran.append(name)
-    assert {"export", "event-lora", "evaluate"} <= set(ran)
+    assert {"export", "event-lora", "evaluate", "ablate"} <= set(ran)
+
+
+def test_a_forecast_is_drawn_from_the_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (line,) = FORECASTS
+    assert inference(["forecast", *shlex.split(line)]) == 0
+    assert (tmp_path / "forecast.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_service_answers_the_request_that_is_shown(tmp_path: Path) -> None:
+    """On the packaged base, since nobody has trained an adapter here."""
+    assert "\npython -m kronos_service.inference serve\n" in README
+    shown = re.search(r"^curl -s http://127\.0\.0\.1:8000(\S+) (.+\n.+)$", README, re.MULTILINE)
+    assert shown is not None
+    words = shlex.split(shown[2].replace("\\\n", ""))
+    headers = dict(words[i + 1].split(": ", 1) for i, word in enumerate(words) if word == "-H")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    key = "a-key-of-the-readme-test"
+    settings = {
+        "KRONOS_API_KEYS": key,
+        "KRONOS_ALLOW_BASE_ONLY": "1",
+        "KRONOS_BASE_MODEL": "nano",
+        "KRONOS_PORT": str(port),
+    }
+    server = subprocess.Popen(
+        [sys.executable, "-m", "kronos_service.inference", "serve"], cwd=tmp_path, env=os.environ | settings
+    )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        wait_until_ready(url)
+        headers["Authorization"] = headers["Authorization"].replace("$KRONOS_API_KEYS", key)
+        body = json.loads(words[words.index("-d") + 1])
+        answer = httpx.post(f"{url}{shown[1]}", headers=headers, json=body, timeout=60)
+    finally:
+        server.send_signal(signal.SIGTERM)
+        code = server.wait(60)
+    assert answer.status_code == 200, answer.text
+    assert len(answer.json()["series"][0]["dates"]) == body["horizon"]
+    assert code == 0
+
+
+def wait_until_ready(url: str) -> None:
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        try:
+            if httpx.get(f"{url}/readyz").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.2)
+    raise AssertionError("the service was not ready within two minutes")
 
 
 def test_every_make_target_that_is_named_exists() -> None:
