@@ -21,7 +21,7 @@ from kronos_service.inference.problems import DeadlineExceeded, NotReady, Overlo
 from kronos_service.inference.work import Work, run_batch
 from kronos_service.model.generation import Generated
 
-MARGIN: Final = 1.25
+MARGIN: Final = 1.5
 """Waiting times are taken for so much longer than estimated, so that what is admitted meets its deadline."""
 MEMORY: Final = 0.2
 """Weight of the latest batch in the measured pace."""

@@ -98,7 +98,7 @@ def test_three_times_the_load_is_turned_away_at_once_or_answered_in_time(replica
     )
     assert len(handled) == len(load.sent)
     assert len(answered) + len(rejected) == len(handled)
-    assert len(rejected) > len(handled) / 4
+    assert len(rejected) >= 30 * TIMES
     assert len(answered) >= 0.5 * can * SECONDS
     assert longest <= DEADLINE_MS / 1000
     assert all(int(one.retry_after or 0) >= 1 for one in load.sent if one.status == 429)
