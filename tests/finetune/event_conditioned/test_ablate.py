@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from kronos_service.finetune.__main__ import main
-from kronos_service.finetune.event_conditioned import ablate as command
 from kronos_service.finetune.event_conditioned.ablate import ablate
 from kronos_service.finetune.event_conditioned.ablate_config import AblateConfig
+from kronos_service.finetune.event_conditioned.arms import train_arm
+
+TRAIN_ARM = "kronos_service.finetune.event_conditioned.ablate.train_arm"
 
 
 class Killed(BaseException):
@@ -88,7 +90,7 @@ def test_a_picture_lies_beside_the_table(config: AblateConfig) -> None:
 def test_a_second_run_trains_nothing_and_says_the_same(
     config: AblateConfig, whole: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "train_arm", None)
+    monkeypatch.setattr(TRAIN_ARM, None)
     ablate(config)
     assert figures(config.out) == whole
 
@@ -97,15 +99,15 @@ def test_a_killed_run_goes_on_to_the_same_table(
     config: AblateConfig, whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stopped = replace(config, out=tmp_path / "out")
-    train, calls = command.train_arm, []
+    calls: list[tuple[Any, ...]] = []
 
     def killed(*args: Any, **keywords: Any) -> Any:
         calls.append(args)
         if len(calls) == 3:
             raise Killed
-        return train(*args, **keywords)
+        return train_arm(*args, **keywords)
 
-    monkeypatch.setattr(command, "train_arm", killed)
+    monkeypatch.setattr(TRAIN_ARM, killed)
     with pytest.raises(Killed):
         ablate(stopped)
     half = figures(stopped.out)
