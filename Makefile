@@ -21,7 +21,7 @@ demo: setup  ## the main job on the embedded sample market and base, with its co
 	$(BIN)/python -m kronos_service.finetune event-lora --control --epochs 10
 
 test: setup  ## everything that is fast and offline
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 check: lint type test wheel  ## what CI runs, but for the demo
 
