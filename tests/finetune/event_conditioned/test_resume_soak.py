@@ -171,7 +171,7 @@ def test_kills_at_random_moments_change_no_bit(command: Command, whole: Whole) -
                 process.kill()
                 killed_here += process.wait() == -signal.SIGKILL
             assert process.wait() in (0, -signal.SIGKILL), process.stderr and process.stderr.read()
-            if (now.run / "finished.json").exists():  # a kill may come between this and the end of the process
+            if (now.run / "finished.json").exists():  # a kill may come after it
                 break
         kills += killed_here
         print(f"{kills} kills, {round_} runs", flush=True)  # noqa: T201
