@@ -22,7 +22,7 @@ class Sampling:
     """0 takes the most likely token; above 0 flattens (> 1) or sharpens (< 1) the distribution."""
     top_k: int = 0
     """Keep the k most likely tokens; 0 keeps all."""
-    top_p: float = 0.9
+    top_p: float = 1.0
     """Keep the fewest of the remaining tokens that hold this share of their probability; 1 keeps all."""
 
     def __post_init__(self) -> None:
@@ -56,7 +56,10 @@ def sample(logits: Tensor, uniform: Tensor, settings: Sampling) -> Tensor:
         raise SamplingError("logits are not finite: the model or its inputs are broken")
     if settings.temperature == 0:
         return logits.argmax(-1)
-    p, ids = (logits.double() / settings.temperature).softmax(-1).sort(dim=-1, descending=True, stable=True)
+    scaled = logits.double() / settings.temperature
+    # ranked before the softmax, which rounds nearly equal logits to one probability
+    ids = scaled.argsort(dim=-1, descending=True, stable=True)
+    p = scaled.softmax(-1).gather(-1, ids)
     if settings.top_k:
         p[:, settings.top_k :] = 0
         p = p / p.sum(-1, keepdim=True)

@@ -93,7 +93,7 @@ def cases(draw: st.DrawFn) -> Case:
         ],
         paths=draw(st.sampled_from([1, 2, 3, 8, 9, 17])),
         horizon=horizon,
-        sampling=draw(st.sampled_from([GREEDY, Sampling(), Sampling(temperature=1.4, top_k=9, top_p=1.0)])),
+        sampling=draw(st.sampled_from([GREEDY, Sampling(top_p=0.9), Sampling(temperature=1.4, top_k=9)])),
         upstream_decode=draw(st.booleans()),
     )
 

@@ -93,6 +93,18 @@ def test_an_impossible_token_is_never_drawn(
         assert (row[0] > row[0, drawn]).sum() < top_k
 
 
+def test_of_logits_that_give_one_probability_top_k_keeps_the_larger() -> None:
+    nearly = torch.tensor([[-1e-38, 0.0]])
+    assert int(sample(nearly, torch.zeros(1, dtype=torch.float64), Sampling(top_k=1))) == 1
+
+
+def test_a_token_is_drawn_from_the_whole_distribution_unless_it_is_cut() -> None:
+    rare = torch.tensor([[4.0, 0.0]])
+    last = torch.full((1,), 0.99, dtype=torch.float64)
+    assert int(sample(rare, last, Sampling())) == 1
+    assert int(sample(rare, last, Sampling(top_p=0.9))) == 0
+
+
 def test_logits_are_left_as_they_were() -> None:
     logits = torch.tensor([[0.0, 1.0, 2.0]])
     sample(logits, torch.tensor([0.5]), Sampling(top_k=1))
