@@ -239,7 +239,7 @@ def _fan(label: str, model: Kronos, prepared: Prepared, config: ForecastConfig, 
         [prepared.history],
         horizon=config.horizon,
         paths=config.paths,
-        sampling=Sampling(top_p=1.0),
+        sampling=Sampling(),
         context=models.context,
     )
     closes = to_prices(generated.bars[0], prepared)[:, :, 3]

@@ -120,7 +120,9 @@ class ForecastRequest(_Body):
     seed: int = Field(default=0, ge=0, lt=2**63, description="The same seed and model give the same numbers.")
     quantiles: list[Probability] = Field(default=[0.1, 0.5, 0.9], max_length=32)
     temperature: float = Field(default=1.0, ge=0, le=5, description="0 takes the most likely token.")
-    top_p: float = Field(default=0.9, gt=0, le=1)
+    top_p: float = Field(
+        default=1.0, gt=0, le=1, description="Below 1 both tails are cut, and bands hold less than they say."
+    )
     top_k: int = Field(default=0, ge=0, le=2**20, description="0 keeps all.")
     calendar: CalendarIn | None = Field(None, description="Default: the service's own.")
     scenario: ScenarioIn | None = None
