@@ -11,7 +11,8 @@ Design choices:
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -114,7 +115,8 @@ def export(
             last = partial.symbols[-1] if partial.symbols else None
             if last:
                 notes.append(f"resumed after {last}: read since {partial.read_at:%Y-%m-%d %H:%M} UTC")
-            partial.fill(_shown(bars or source.bars(since, last), symbols, console))
+            with closing(_shown(bars or source.bars(since, last), symbols, console)) as chunks:
+                partial.fill(chunks)
             if partial.is_empty:
                 raise TableError(
                     f"table ohlcv_1d of {source.name} has no bars" + (f" since {since}" if since else "")
@@ -142,8 +144,13 @@ def export(
     )
 
 
-def _shown(chunks: Iterable[pd.DataFrame], symbols: pd.DataFrame, console: Console) -> Iterator[pd.DataFrame]:
-    """The chunks as they come, with a progress bar; they come by symbol, so symbols measure the progress."""
+def _shown(
+    chunks: Iterable[pd.DataFrame], symbols: pd.DataFrame, console: Console
+) -> Generator[pd.DataFrame, None, None]:
+    """The chunks as they come, with a progress bar; they come by symbol, so symbols measure the progress.
+
+    Close it where something else may fail meanwhile, so that the bar ends before the error is shown.
+    """
     columns = (
         TextColumn("export"),
         BarColumn(),

@@ -170,7 +170,6 @@ def test_an_address_that_opens_nothing_is_explained_in_one_line_by_the_command(
     here = f"127.0.0.1:{backend.postgres_port}"
     secret = {"right": PASSWORDS["trainer"], "wrong": "pw-not-the-one"}
     monkeypatch.setenv("DATABASE_URL", url.format(here=here, **secret))
-    capfd.readouterr()  # an earlier test's bar may still be in the stream
     assert main(["export", "--source", "postgres", "--out", str(tmp_path / "s")]) == 2
     shown = capfd.readouterr()
     assert shown.err.startswith("error: DATABASE_URL ")
