@@ -69,8 +69,13 @@ def key_for(path: str) -> SearchStrategy[str]:
 
 
 def described(replica: Replica) -> dict[str, Any]:
-    """The server's document, with the symbols and limits that it does not tell, so that more gets through."""
+    """The server's document, with the symbols and limits that it does not tell, so that more gets through;
+    without its word on keys, or schemathesis would take ours off again wherever it means to spoil a request.
+    """
     document: dict[str, Any] = replica.get("/openapi.json").json()
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            operation.pop("security", None)
     schemas = document["components"]["schemas"]
     schemas["SeriesIn"]["properties"]["symbol"] = {"enum": ["SPY", "SYN01"]}
     schemas["ForecastRequest"]["properties"]["horizon"]["maximum"] = 2
@@ -90,7 +95,8 @@ def test_no_request_that_can_be_made_from_the_document_breaks_the_server(replica
     session = requests.Session()
 
     def send(case: "schemathesis.Case[Any]", key: str) -> None:
-        answer = case.call(base_url=replica.url, headers=KEYS[key], session=session)
+        answer = case.call(base_url=replica.url, headers=dict(KEYS[key]), session=session)
+        assert answer.request.headers.get("Authorization") == KEYS[key].get("Authorization")
         seen[case.path, answer.status_code] += 1
         expected = allowed(case.path, key)
         assert not expected or answer.status_code in expected, (key, case.as_curl_command(), answer.text)
