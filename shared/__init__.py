@@ -1,1 +1,1 @@
-"""Contracts that every service shares: candle columns, event types, schema, adapter manifest."""
+"""What every service shares: candle columns, event types, schema, adapters on disk, command lines."""

@@ -11,8 +11,8 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from kronos_service.finetune.options import option, parse, parse_given, require
 from kronos_shared.command_line import Command
+from kronos_shared.options import option, parse, parse_given, require
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

@@ -12,7 +12,7 @@ from kronos_service.data.coverage import print_coverage, read_coverage
 from kronos_service.data.files import read_files
 from kronos_service.data.table_map import TableMaps, read_maps
 from kronos_service.finetune.export_training_data import ExportSummary, export
-from kronos_service.finetune.options import option, require
+from kronos_shared.options import option, require
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,6 @@ from rich.console import Console
 from torch import Tensor
 
 from kronos_service.data.snapshot import load_snapshot
-from kronos_service.finetune.options import option, require
 from kronos_service.finetune.precision import PRECISIONS, fast_precision
 from kronos_service.finetune.pretrain_loop import Stage, train_stage
 from kronos_service.finetune.pretrain_windows import Batch, draw_batch, training_series, validation_batch
@@ -34,6 +33,7 @@ from kronos_service.model.factory import save_base
 from kronos_service.model.kronos import Kronos
 from kronos_service.model.presets import PRESETS
 from kronos_service.model.tokenizer import KronosTokenizer
+from kronos_shared.options import option, require
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,8 +3,8 @@
 import argparse
 from collections.abc import Sequence
 
-from kronos_service.finetune.options import parse
 from kronos_shared.command_line import Command
+from kronos_shared.options import parse
 
 PROGRAM = "python -m kronos_service.inference"
 

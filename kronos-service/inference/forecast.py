@@ -20,7 +20,6 @@ from kronos_service.events.encoder import EventTables, prepare
 from kronos_service.events.scenario import Scenario
 from kronos_service.events.sessions import session_dates
 from kronos_service.events.taxonomy import FAMILIES, IMPACT_WEIGHTS
-from kronos_service.finetune.options import option, require
 from kronos_service.inference.base import PACKAGED, BaseChoice, base_named_by
 from kronos_service.inference.fan import Fan, Floats
 from kronos_service.inference.forecast_table import Families, Forecast, print_forecast
@@ -34,6 +33,7 @@ from kronos_service.model.kronos import Kronos
 from kronos_service.model.sampling import Sampling
 from kronos_shared.adapter_manifest import MANIFEST
 from kronos_shared.adapter_store import latest_version
+from kronos_shared.options import option, require
 
 if TYPE_CHECKING:
     from kronos_service.inference.chart import Chart

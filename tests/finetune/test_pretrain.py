@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 from kronos_service.data.sample import sample_snapshot_path, write_sample
 from kronos_service.data.snapshot import load_snapshot
 from kronos_service.finetune import pretrain_loop
-from kronos_service.finetune.options import ConfigError
 from kronos_service.finetune.pretrain import (
     PretrainConfig,
     command_line,
@@ -41,6 +40,7 @@ from kronos_service.model.factory import NANO_DIRECTORY, load_bundle
 from kronos_service.model.kronos import Kronos
 from kronos_service.model.presets import PRESETS
 from kronos_service.model.tokenizer import KronosTokenizer
+from kronos_shared.options import ConfigError
 
 UNTIL = date(2022, 7, 1)
 CONTEXT = 48

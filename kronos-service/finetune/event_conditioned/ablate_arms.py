@@ -7,7 +7,7 @@ from typing import Any
 
 from kronos_service.finetune.event_conditioned.arms import ADAPTER, CONTROL, PLACEBO, Variant
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
-from kronos_service.finetune.options import ConfigError
+from kronos_shared.options import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kronos_service.finetune.event_conditioned.ablate_arms import ARMS, chosen
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
-from kronos_service.finetune.options import option, require, same
+from kronos_shared.options import option, require, same
 
 
 @dataclass(frozen=True, kw_only=True)

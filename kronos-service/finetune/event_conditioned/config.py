@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kronos_service.finetune.options import option, require
 from kronos_service.finetune.precision import PRECISIONS
+from kronos_shared.options import option, require
 
 LONGEST_CONTEXT = 512
 """Bars in a window where neither user nor base asks for fewer."""

@@ -23,7 +23,6 @@ from kronos_service.finetune.event_conditioned.report import write_report
 from kronos_service.finetune.event_conditioned.run_directory import CONFIG, RUNS
 from kronos_service.finetune.event_conditioned.splits import Splits, build_splits, require_events
 from kronos_service.finetune.event_conditioned.validate import score, summarize, summarize_families
-from kronos_service.finetune.options import option, require
 from kronos_service.model.adapter import Adapter, AdapterError, attach, kronos_of, merge, read_adapter
 from kronos_service.model.canary import check_canary
 from kronos_service.model.factory import Bundle, load_bundle
@@ -31,6 +30,7 @@ from kronos_service.model.kronos import Kronos
 from kronos_service.model.sampling import Sampling
 from kronos_shared.adapter_manifest import MANIFEST
 from kronos_shared.adapter_store import latest_version
+from kronos_shared.options import option, require
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,8 @@ from kronos_service.finetune.event_conditioned import report_page as html
 from kronos_service.finetune.event_conditioned.forecast_summary import FEWEST_DATES
 from kronos_service.finetune.event_conditioned.report_forecasts import forecasts_of
 from kronos_service.finetune.event_conditioned.run_record import RunRecord, read_run
-from kronos_service.finetune.options import option
 from kronos_shared.atomic import replace_file
+from kronos_shared.options import option
 
 REPORT = "report.html"
 

@@ -6,7 +6,7 @@ from typing import Any
 from kronos_service.finetune.event_conditioned import grids, report_figures
 from kronos_service.finetune.event_conditioned import report_page as html
 from kronos_service.finetune.event_conditioned.run_record import RunRecord
-from kronos_service.finetune.options import flag
+from kronos_shared.options import flag
 
 GROUPS = ("day", "all", "family", "asset_class", "month")
 

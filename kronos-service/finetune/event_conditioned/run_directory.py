@@ -20,9 +20,9 @@ from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_service.finetune.event_conditioned.processes import on_main, process_number
 from kronos_service.finetune.event_conditioned.stopping import Stopped
 from kronos_service.finetune.event_conditioned.training_state import CheckpointError
-from kronos_service.finetune.options import flag, restore
 from kronos_shared.atomic import replace_file
 from kronos_shared.errors import KronosError
+from kronos_shared.options import flag, restore
 
 RUNS = Path("runs")
 CONFIG, SETTLED, FINISHED, LOCK = "config.json", "settled.json", "finished.json", ".lock"

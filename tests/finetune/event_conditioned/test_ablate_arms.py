@@ -7,7 +7,7 @@ import pytest
 from kronos_service.finetune.event_conditioned.ablate_arms import ARMS, VARIABLE, chosen, varied
 from kronos_service.finetune.event_conditioned.ablate_config import AblateConfig
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
-from kronos_service.finetune.options import ConfigError
+from kronos_shared.options import ConfigError
 
 COMMON = EventLoraConfig(rank=6, taps="input", epochs=3, seed=5)
 

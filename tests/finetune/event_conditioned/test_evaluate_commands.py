@@ -16,7 +16,7 @@ from kronos_service.finetune.event_conditioned.evaluate import EvaluateConfig
 from kronos_service.finetune.event_conditioned.openings import OPENINGS
 from kronos_service.finetune.event_conditioned.report import ReportConfig, render
 from kronos_service.finetune.event_conditioned.run_record import ReportError, read_run
-from kronos_service.finetune.options import parse
+from kronos_shared.options import parse
 
 SPLITS = "--train-start 2021-06-01 --val-start 2022-06-01 --test-start 2022-10-01 --test-end 2022-12-15"
 RUN = f"--control --epochs 2 --scored 8 --context 72 --rank 2 --forecast-origins 6 {SPLITS}"

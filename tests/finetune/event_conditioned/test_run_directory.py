@@ -19,8 +19,8 @@ from kronos_service.finetune.__main__ import main
 from kronos_service.finetune.event_conditioned import job, train
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_service.finetune.event_conditioned.run_directory import RunError, Settled, settle
-from kronos_service.finetune.options import restore
 from kronos_shared import adapter_store
+from kronos_shared.options import restore
 
 SPLITS = {
     "train_start": "2021-06-01",

@@ -37,10 +37,10 @@ from kronos_service.finetune.event_conditioned.audit.tables import (
 )
 from kronos_service.finetune.event_conditioned.config import LONGEST_CONTEXT, EventLoraConfig
 from kronos_service.finetune.event_conditioned.splits import SplitError, Splits, build_splits
-from kronos_service.finetune.options import option
 from kronos_service.model.factory import Bundle, load_bundle
 from kronos_shared.adapter_manifest import AuditRecord
 from kronos_shared.errors import KronosError
+from kronos_shared.options import option
 
 
 class LeakageError(KronosError):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kronos_service.finetune.options import ConfigError, option, parse, require
+from kronos_shared.options import ConfigError, option, parse, require
 
 
 @dataclass(frozen=True, kw_only=True)
