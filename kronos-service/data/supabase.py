@@ -70,7 +70,7 @@ class SupabaseSource:
         if after is not None:
             spans[0] = replace(spans[0], gt={"symbol": after})
         if since is not None:
-            spans = [replace(span, gte={**span.gte, "ts": since.isoformat()}) for span in spans]
+            spans = [replace(span, gte={**span.gte, "ts": _midnight(since)}) for span in spans]
         is_empty = True
         for frames in ordered_map(self._bars_within, spans, at_once=self.settings.connections):
             is_empty = is_empty and not frames
@@ -79,11 +79,11 @@ class SupabaseSource:
             raise SupabaseError(self._hidden("ohlcv_1d"))
 
     def count_bars(self, first: date | None, before: date) -> int:
-        at_least = {} if first is None else {"ts": first.isoformat()}
-        return self._reader.count("ohlcv_1d", Span(gte=at_least, lt={"ts": before.isoformat()}))
+        at_least = {} if first is None else {"ts": _midnight(first)}
+        return self._reader.count("ohlcv_1d", Span(gte=at_least, lt={"ts": _midnight(before)}))
 
     def calendar(self, since: date | None = None) -> pd.DataFrame:
-        at_least = {} if since is None else {"release_at": since.isoformat()}
+        at_least = {} if since is None else {"release_at": _midnight(since)}
         return self._whole("economic_calendar", Span(gte=at_least))
 
     @property
@@ -136,6 +136,11 @@ def supabase_source(
         raise SupabaseError(f"SUPABASE_URL {settings.url!r} or SUPABASE_KEY is not valid: {error}") from None
     _ = client.postgrest  # made on first use, and several threads are about to use it
     return SupabaseSource(client=client, settings=settings)
+
+
+def _midnight(day: date) -> str:
+    """00:00 UTC of a date: a bare one would be midnight in the time zone of the server's session."""
+    return f"{day.isoformat()}T00:00:00Z"
 
 
 def _ranges(names: list[str]) -> list[Span]:

@@ -279,3 +279,18 @@ def test_bars_are_counted_between_two_dates() -> None:
     read = source(FakePostgrest(market(bar_rows(["A", "B"], 10)), cap=3))
     assert read.count_bars(None, date(2030, 1, 1)) == 20
     assert read.count_bars(date(2024, 1, 3), date(2024, 1, 5)) == 4
+
+
+def test_a_date_means_midnight_utc_whatever_the_time_zone_of_the_server() -> None:
+    fake = FakePostgrest(market(bar_rows(["A"], 10)) | {"economic_calendar": calendar_rows([1] * 10)})
+    read = source(fake)
+    list(read.bars(date(2024, 1, 8)))
+    read.calendar(date(2024, 1, 8))
+    read.count_bars(date(2024, 1, 8), date(2024, 1, 10))
+    asked = [
+        value
+        for request in fake.requests
+        for name, value in request.url.params.multi_items()
+        if name in ("ts", "release_at")
+    ]
+    assert sorted(asked) == [*["gte.2024-01-08T00:00:00Z"] * 3, "lt.2024-01-10T00:00:00Z"]
