@@ -14,6 +14,7 @@ from kronos_shared.candles import ASSET_CLASSES, IMPACTS
 
 UNFINISHED: Final = "its session has not closed"
 NO_SESSION: Final = "no session on this date"
+TOO_EARLY: Final = "older than the session calendars"
 
 SPLIT_RATIOS: Final = (2, 3, 4, 5, 8, 10, 15, 20, 25, 50)
 SPLIT_TOLERANCE: Final = 0.03
@@ -113,6 +114,7 @@ def find_bad_bars(bars: pd.DataFrame, symbols: pd.DataFrame, *, now: datetime) -
         "negative volume or amount": (bars["volume"] < 0) | (bars["amount"] < 0),
         "low above open or close": bars["low"] > body.min(axis=1),
         "high below open or close": bars["high"] < body.max(axis=1),
+        TOO_EARLY: faults == TOO_EARLY,
         NO_SESSION: faults == NO_SESSION,
         UNFINISHED: faults == UNFINISHED,
     }
@@ -151,8 +153,7 @@ def find_split_ratios(bars: pd.DataFrame, symbols: pd.DataFrame) -> pd.DataFrame
 
 
 def _faults(asset_class: str, days: npt.NDArray[np.datetime64], now: datetime) -> npt.NDArray[np.object_]:
-    first = max(days.min().astype(object), FIRST_DAY)
-    table = sessions(asset_class, first, now.date() + timedelta(days=2))
+    table = sessions(asset_class, max(days.min().item(), FIRST_DAY), now.date() + timedelta(days=2))
     index = np.searchsorted(table.dates, days)
     inside = index < len(table.dates)
     faults = np.where(inside, "", UNFINISHED).astype(object)  # past the table means past tomorrow
@@ -160,6 +161,7 @@ def _faults(asset_class: str, days: npt.NDArray[np.datetime64], now: datetime) -
     is_session = table.dates[at] == days[inside]
     is_closed = table.closes[at] <= np.datetime64(pd.Timestamp(now).tz_convert("UTC").tz_localize(None), "ns")
     faults[inside] = np.where(is_session, np.where(is_closed, "", UNFINISHED), NO_SESSION)
+    faults[days < np.datetime64(FIRST_DAY)] = TOO_EARLY
     return faults
 
 

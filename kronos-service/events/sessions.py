@@ -22,8 +22,10 @@ Indices = npt.NDArray[np.int64]
 TimesLike = pd.Series | pd.Index | Times | Sequence[str] | Sequence[date]
 
 FIRST_DAY: Final = date(1990, 1, 1)
+"""The earliest date that a bar may have."""
 LONGEST_CLOSURE: Final = timedelta(days=14)
 """More days than any of the calendars was ever closed for in a row."""
+_TABLE_START: Final = FIRST_DAY - LONGEST_CLOSURE  # so that the first bar, too, has a session before it
 ONE_HOUR: Final = np.timedelta64(1, "h")
 # Cboe keeps the days and half days of NYSE and closes 15 minutes later. The library's Cboe calendar, XCBF,
 # knows only one of the three yearly half days: on 3 July and 24 December it would close three hours late.
@@ -50,7 +52,7 @@ class Sessions:
 
 def sessions(asset_class: str, start: date, end: date) -> Sessions:
     """The sessions dated from `start` to `end`, both inclusive, whatever today's date is."""
-    if start < FIRST_DAY:
+    if start < _TABLE_START:
         raise SessionError(f"expected dates from {FIRST_DAY}, got {start}: drop the earlier bars")
     # Whole decades, so that the many windows of one run share one table.
     table = _table(asset_class, (end.year // 10 + 1) * 10)
@@ -125,13 +127,13 @@ def _table(asset_class: str, last_year: int) -> Sessions:
 
 def _nyse_sessions(until: date) -> tuple[Times, Times, Times]:
     """NYSE with its holidays, half days and daylight saving (`exchange_calendars`)."""
-    schedule = exchange_calendars.get_calendar("XNYS", start=FIRST_DAY, end=until).schedule
+    schedule = exchange_calendars.get_calendar("XNYS", start=_TABLE_START, end=until).schedule
     return schedule.index.to_numpy().astype("datetime64[D]"), utc(schedule["open"]), utc(schedule["close"])
 
 
 def _fx_sessions(until: date) -> tuple[Times, Times, Times]:
     """Weekdays, from 17:00 New York on the day before to 17:00 New York."""
-    days = np.arange(np.datetime64(FIRST_DAY), np.datetime64(until))
+    days = np.arange(np.datetime64(_TABLE_START), np.datetime64(until))
     days = days[np.is_busday(days)]
     return days, _five_in_new_york(days - 1), _five_in_new_york(days)
 
@@ -142,5 +144,5 @@ def _five_in_new_york(days: Times) -> Times:
 
 def _crypto_sessions(until: date) -> tuple[Times, Times, Times]:
     """Every day, 24 hours from 00:00 UTC."""
-    days = np.arange(np.datetime64(FIRST_DAY), np.datetime64(until))
+    days = np.arange(np.datetime64(_TABLE_START), np.datetime64(until))
     return days, days.astype("datetime64[ns]"), (days + 1).astype("datetime64[ns]")

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos_service.events.sessions import FIRST_DAY, LONGEST_CLOSURE, sessions, utc
+from kronos_service.events.sessions import FIRST_DAY, sessions, utc
 from kronos_service.inference.problems import FieldFault
 from kronos_service.inference.schemas import AssetClass, Candle
 from kronos_shared.candles import FEATURES
@@ -54,7 +54,7 @@ def candle_frame(candles: list[Candle]) -> pd.DataFrame:
 
 def _date_faults(days: Days, asset_class: AssetClass, now: datetime) -> Iterator[tuple[int, str, str]]:
     tomorrow = np.datetime64(now.date() + timedelta(days=1), "D")
-    table = sessions(asset_class, FIRST_DAY + LONGEST_CLOSURE, tomorrow.item())
+    table = sessions(asset_class, FIRST_DAY, tomorrow.item())
     moment = utc([pd.Timestamp(now)])[0]
     for bar, day in enumerate(days):
         if bar and day <= days[bar - 1]:

@@ -75,7 +75,7 @@ def test_exactly_the_planted_faults_are_listed(planted: dict[int, str]) -> None:
         ("ts", pd.Timestamp("2024-01-06T00:00Z"), "no session on this date"),  # a Saturday
         ("ts", pd.Timestamp("2024-01-15T00:00Z"), "duplicate key"),
         ("ts", pd.Timestamp("2034-01-03T00:00Z"), "its session has not closed"),
-        ("ts", pd.Timestamp("1980-01-03T00:00Z"), "no session on this date"),  # before any session table
+        ("ts", pd.Timestamp("1980-01-03T00:00Z"), "older than the session calendars"),
     ],
 )
 def test_every_kind_of_bad_bar_has_its_reason(column: str, value: Any, reason: str) -> None:

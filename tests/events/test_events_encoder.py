@@ -21,7 +21,14 @@ from kronos_service.events.calendar import CalendarError
 from kronos_service.events.encoder import EventEncoder, encode_rows
 from kronos_service.events.leaders import LeaderError
 from kronos_service.events.sessions import SessionError
-from kronos_service.events.taxonomy import DAYS_UNTIL, FAMILIES, FIRST_LEADER, SURPRISE, UnknownEventType
+from kronos_service.events.taxonomy import (
+    CHANNELS,
+    DAYS_UNTIL,
+    FAMILIES,
+    FIRST_LEADER,
+    SURPRISE,
+    UnknownEventType,
+)
 from kronos_shared.candles import ASSET_CLASSES
 from kronos_shared.errors import KronosError
 
@@ -33,6 +40,12 @@ def test_the_tensor_agrees_with_its_definition(asset_class: str, number: int) ->
     encoded = encode_rows(world.tables(), world.bars["ts"], asset_class, horizon=5)
     assert encoded.dtype == np.float32
     np.testing.assert_allclose(encoded, reference_tensor(world, horizon=5), atol=1e-6)
+
+
+@pytest.mark.parametrize("asset_class", ASSET_CLASSES)
+def test_the_first_bar_that_may_be_is_encoded(asset_class: str) -> None:
+    tables = random_world(asset_class, ANCHORS[0], seed=100).tables()
+    assert encode_rows(tables, ["1990-01-02", "1990-01-03"], asset_class).shape == (2, len(CHANNELS))
 
 
 def test_the_random_worlds_use_every_kind_of_channel() -> None:
