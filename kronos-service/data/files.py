@@ -1,7 +1,6 @@
 """Tables from a person's own files: csv or parquet, under whatever names and in whatever time zone.
 
-A source like the others: what it hands over goes through the same validation into the same snapshot. Cells of
-a csv file are read as text, so that a ticker named NA or TRUE stays one.
+A source like the others: what it hands over goes through the same validation into the same snapshot.
 """
 
 import re
@@ -15,7 +14,7 @@ import pandas as pd
 
 from kronos_service.data.stamps import read_stamps, refuse_bare_dates, session_days
 from kronos_service.data.table_map import MapError, TableMap, TableMaps
-from kronos_service.data.tables import OPTIONAL, TableError, some
+from kronos_service.data.tables import OPTIONAL, TableError, read_csv, some
 from kronos_service.events.taxonomy import CURRENCY, EVENT_TYPES
 from kronos_shared.candles import BAR_COLUMNS, CALENDAR_COLUMNS, FEATURES, SYMBOL_COLUMNS
 
@@ -103,10 +102,7 @@ def _read(file: Path) -> pd.DataFrame:
     if kind not in (".csv", ".parquet"):
         raise FileError(f"{file}: expected a .csv or a .parquet file")
     try:
-        if kind == ".csv":
-            frame = pd.read_csv(file, dtype=str, keep_default_na=False, na_values=[""], encoding="utf-8-sig")
-        else:
-            frame = pd.read_parquet(file)
+        frame = read_csv(file) if kind == ".csv" else pd.read_parquet(file)
     except OSError as error:
         raise FileError(f"cannot read {file} ({error.strerror or error})") from None
     except ValueError as error:

@@ -14,10 +14,10 @@ too: it is hashed on the spot, and flagged.
 """
 
 import hashlib
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from kronos_service.data.manifest import (
     read_manifest,
 )
 from kronos_service.data.snapshot_writer import TYPED, write_snapshot
-from kronos_service.data.tables import TABLES
+from kronos_service.data.tables import TABLES, read_csv
 from kronos_service.data.validation import check_tables
 from kronos_shared.candles import LEADERS
 
@@ -154,9 +154,8 @@ def _read_bytes(file: Path) -> bytes:
 
 
 def _parse(file: Path, data: bytes) -> pd.DataFrame:
-    read = pd.read_csv if file.suffix == ".csv" else pd.read_parquet
     try:
-        return read(io.BytesIO(data))
+        return read_csv(BytesIO(data)) if file.suffix == ".csv" else pd.read_parquet(BytesIO(data))
     except (ValueError, OSError) as error:
         raise SnapshotError(
             f"{file} does not parse as {file.suffix[1:]}: {str(error).splitlines()[0]}"

@@ -6,6 +6,8 @@ Design choices:
 - Times without a zone are read as UTC. Unknown columns are left out, optional ones filled with null.
 """
 
+from io import BytesIO
+from pathlib import Path
 from typing import Final
 
 import pandas as pd
@@ -26,6 +28,13 @@ class TableError(KronosError):
 
 class ReleaseTimeError(TableError):
     """Release times without a time of day: an event could not be placed before or after a close."""
+
+
+def read_csv(file: Path | BytesIO) -> pd.DataFrame:
+    """The rows of a csv file, every cell as text, so that a ticker named NA or TRUE stays one; an empty cell
+    is null.
+    """
+    return pd.read_csv(file, dtype=str, keep_default_na=False, na_values=[""], encoding="utf-8-sig")
 
 
 def bar_table(raw: pd.DataFrame) -> pd.DataFrame:

@@ -89,6 +89,17 @@ def test_a_plain_directory_is_read_and_flagged_and_hashed_on_the_spot(tmp_path: 
     assert other.sha256 != snapshot.sha256
 
 
+@pytest.mark.parametrize("ticker", ["NA", "TRUE", "0700"])
+def test_a_ticker_of_a_csv_file_stays_as_it_is_written(tmp_path: Path, ticker: str) -> None:
+    tables = small_tables()
+    only = {
+        name: tables[name][tables[name]["symbol"] == "SPY"].assign(symbol=ticker)
+        for name in ("bars", "symbols")
+    }
+    snapshot = load_snapshot(write_plain(tmp_path / "plain", tables | only), now=NOW)
+    assert snapshot.symbols["symbol"].tolist() == snapshot.bars["symbol"].unique().tolist() == [ticker]
+
+
 def test_series_and_leaders_are_ascending_and_complete(tmp_path: Path) -> None:
     write(tmp_path / "s", small_tables())
     snapshot = load_snapshot(tmp_path / "s", now=NOW)
