@@ -20,7 +20,12 @@ def fast_precision(precision: str, *, width: int) -> str:
         return precision
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
-    return "bf16" if width >= BF16_WIDTH and torch.ops.mkldnn._is_mkldnn_bf16_supported() else "no"
+    return "bf16" if width >= BF16_WIDTH and _cpu_multiplies_bf16() else "no"
+
+
+def _cpu_multiplies_bf16() -> bool:
+    """Torch without oneDNN (as on a Mac) does not even have the question."""
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 @contextlib.contextmanager

@@ -23,6 +23,13 @@ def test_narrow_models_stay_in_fp32_on_a_cpu_and_wide_ones_follow_the_processor(
     assert fast_precision("auto", width=BF16_WIDTH) == ("bf16" if native else "no")
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="about CPUs")
+def test_a_torch_without_onednn_trains_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    monkeypatch.setattr(torch.ops, "mkldnn", object())
+    assert fast_precision("auto", width=BF16_WIDTH) == "no"
+
+
 def bf16_step(bundle: Bundle, stored: str) -> list[Tensor]:
     """Loss and gradients of a step under bf16 autocast, dropout on."""
     generator = torch.Generator().manual_seed(0)
