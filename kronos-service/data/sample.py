@@ -139,6 +139,8 @@ def make_market(
     """
     if symbols < 2 or end <= start:
         raise SampleError(f"need symbols >= 2 and end after start; got {symbols} symbols, {start} to {end}")
+    if seed < 0:
+        raise SampleError(f"need a seed of 0 or more; got {seed}")
     planted = effects or Effects()
     calendar, scale = _calendar(seed, start, end + CALENDAR_MARGIN)
     days = {name: sessions(asset_class, start, end) for name, asset_class in LEADER_ASSET_CLASS.items()}

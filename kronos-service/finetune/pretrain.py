@@ -60,6 +60,10 @@ class PretrainConfig:
         require(0 < self.heldout < 1, f"--heldout must lie between 0 and 1, got {self.heldout}")
         for name in ("tokenizer_steps", "predictor_steps", "batch_size", "save_every"):
             require(getattr(self, name) >= 1, f"--{name.replace('_', '-')} must be at least 1")
+        for name in ("tokenizer_lr", "predictor_lr"):
+            value = getattr(self, name)
+            require(value > 0, f"--{name.replace('_', '-')} must be positive, got {value}")
+        require(self.seed >= 0, f"--seed must not be negative, got {self.seed}")
 
 
 def pretrain(config: PretrainConfig, console: Console | None = None) -> dict[str, Any]:

@@ -222,3 +222,8 @@ def test_the_document_states_what_the_shipped_snapshot_holds() -> None:
 def test_an_impossible_market_is_refused(symbols: int, end: date) -> None:
     with pytest.raises(SampleError, match="need symbols >= 2"):
         make_market(0, symbols=symbols, end=end)
+
+
+def test_a_negative_seed_is_refused() -> None:
+    with pytest.raises(SampleError, match="need a seed of 0 or more; got -1"):
+        make_market(-1)

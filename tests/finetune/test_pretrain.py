@@ -249,6 +249,8 @@ def test_a_snapshot_without_a_full_window_is_refused(snapshot: Path, tmp_path: P
         ({"context": 16}, "at least 32"),
         ({"heldout": 1.0}, "between 0 and 1"),
         ({"batch_size": 0}, "--batch-size"),
+        ({"predictor_lr": -1e-3}, "--predictor-lr must be positive"),
+        ({"seed": -1}, "--seed must not be negative"),
     ],
 )
 def test_settings_out_of_range_are_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
