@@ -15,6 +15,7 @@ from rich.table import Table
 from kronos_service.data.manifest import read_manifest
 from kronos_service.data.tables import TABLES, some
 from kronos_service.events.calendar import read_calendar
+from kronos_service.events.encoder import REACH_DAYS
 from kronos_service.events.sessions import Times, sessions
 from kronos_service.events.surprises import MIN_EARLIER, find_surprises
 from kronos_service.events.taxonomy import CURRENCY, EVENT_TYPES
@@ -22,8 +23,6 @@ from kronos_shared.candles import LEADERS
 
 LONG_AFTER: Final = pd.Timedelta(days=7)
 """A row first seen so much later than its release was loaded afterwards: the model will not have known it."""
-CALENDAR_MARGIN: Final = timedelta(days=10)
-"""How far past its last target training needs the calendar to reach."""
 _SHOWN: Final = 12
 
 
@@ -128,10 +127,10 @@ def findings(found: Coverage) -> list[str]:
         lines.append(f"{len(empty)} symbol{plural} without bars: {some(empty)}")
     if found.reach is None:
         lines.append(f"the calendar has no {CURRENCY} releases")
-    elif found.reach < found.last + CALENDAR_MARGIN:
+    elif found.reach < found.last + timedelta(days=REACH_DAYS):
         lines.append(
             f"the calendar ends on {found.reach}, the bars on {found.last}: targets within "
-            f"{CALENDAR_MARGIN.days} days of its end cannot be trained on"
+            f"{REACH_DAYS} days of its end cannot be trained on"
         )
     backfilled = int(found.event_types["backfilled"].sum())
     if backfilled:
