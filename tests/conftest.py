@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from kronos_service.data.sample import write_sample
 from kronos_service.data.snapshot import Snapshot, load_snapshot
@@ -16,6 +17,10 @@ from kronos_service.model.kronos import Kronos
 from kronos_service.model.presets import PRESETS
 from kronos_service.model.tokenizer import KronosTokenizer
 from kronos_shared.adapter_manifest import DataRecord
+
+# How long an example takes depends on what else the machine does; what is timed is in tests/benchmarks.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session", autouse=True)
