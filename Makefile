@@ -25,7 +25,7 @@ demo: setup  ## the main job on the embedded sample market and base, with its co
 test: setup  ## everything that is fast and offline
 	$(BIN)/python -m pytest -n 2
 
-check: lint type test wheel  ## what CI runs, but for the demo
+check: lint type test wheel  ## what CI runs, but for the demo, the databases and the soak
 
 lint: setup
 	$(BIN)/ruff check .
