@@ -31,6 +31,8 @@ from kronos_shared.errors import KronosError
 
 LOCK_SECONDS = 60.0
 """How long to wait for another publisher, who needs well under a second."""
+LOCK_MODE = 0o664
+"""Trainers and the service may be different users of one group, and each must be able to take the lock."""
 
 
 class StoreError(KronosError):
@@ -158,7 +160,7 @@ def _locked(adapters: Path) -> Iterator[None]:
     """Hold the store's lock; what dead publishers left half done goes first."""
     try:
         (adapters / VERSIONS).mkdir(parents=True, exist_ok=True)
-        with FileLock(adapters / ".lock", timeout=LOCK_SECONDS):
+        with FileLock(adapters / ".lock", timeout=LOCK_SECONDS, mode=LOCK_MODE):
             _sweep(adapters)
             yield
     except Timeout:

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -49,6 +50,16 @@ def store(tmp_path: Path) -> Path:
 
 def left_over(store: Path) -> list[str]:
     return [path.name for path in (*store.glob(".L*"), *(store / "versions").glob(".*"))]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes of POSIX")
+def test_the_lock_can_be_taken_by_the_group_whatever_the_umask(variant: Variant, store: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        publish(variant(1), store, keep=10)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((store / ".lock").stat().st_mode) == 0o664
 
 
 def test_publishing_makes_an_immutable_version_that_latest_names(variant: Variant, store: Path) -> None:
