@@ -25,7 +25,8 @@ def fast_precision(precision: str, *, width: int) -> str:
 
 def _cpu_multiplies_bf16() -> bool:
     """Torch without oneDNN (as on a Mac) does not even have the question."""
-    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    has_onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return has_onednn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 @contextlib.contextmanager
