@@ -12,6 +12,7 @@ from typing import Final
 
 import pandas as pd
 
+from kronos_service.events.taxonomy import CURRENCY
 from kronos_shared.candles import BAR_COLUMNS, CALENDAR_COLUMNS, FEATURES, SYMBOL_COLUMNS
 from kronos_shared.errors import KronosError
 
@@ -75,7 +76,8 @@ def symbol_table(raw: pd.DataFrame) -> pd.DataFrame:
 def calendar_table(raw: pd.DataFrame) -> pd.DataFrame:
     """Typed calendar rows, sorted by (release_at, event_id, first_seen_at); times in UTC.
 
-    Where a row has no event_id, it is made from the type and the UTC date of the release.
+    Where a row has no event_id, it is made from the type and the UTC date of the release, and for another
+    currency than the channels' from that too.
 
     Raises:
         TableError: a column is missing, the table is empty, or a value does not parse.
@@ -89,7 +91,8 @@ def calendar_table(raw: pd.DataFrame) -> pd.DataFrame:
         table[column] = _times(table, "economic_calendar", column)
     for column in ("actual", "forecast", "previous"):
         table[column] = _numbers(table, "economic_calendar", column)
-    made = table["event_type"] + ":" + table["release_at"].dt.strftime("%Y-%m-%d")
+    foreign = (table["currency"] + ":").where(table["currency"] != CURRENCY, "")
+    made = foreign + table["event_type"] + ":" + table["release_at"].dt.strftime("%Y-%m-%d")
     table["event_id"] = table["event_id"].where(table["event_id"].notna(), made).astype("str")
     table["event_name"] = table["event_name"].fillna("").astype("str")
     order = ["release_at", "event_id", "first_seen_at"]

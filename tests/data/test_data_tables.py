@@ -58,6 +58,8 @@ def test_neither_row_order_nor_extra_columns_matter(seed: int) -> None:
 def test_absent_event_ids_are_made_from_type_and_release_date() -> None:
     made = calendar_table(small_calendar().iloc[:2].drop(columns="event_id"))
     assert made["event_id"].tolist() == ["nfp:2024-01-05", "cpi:2024-01-11"]
+    both = small_calendar().iloc[[0, 0]].drop(columns="event_id").assign(currency=["USD", "CAD"])
+    assert sorted(calendar_table(both)["event_id"]) == ["CAD:cpi:2024-01-11", "cpi:2024-01-11"]
     half = small_calendar().iloc[:2].assign(event_id=pd.Series(["kept", None], dtype=object))
     assert calendar_table(half)["event_id"].tolist() == ["nfp:2024-01-05", "kept"]
 
