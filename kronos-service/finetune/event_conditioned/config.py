@@ -104,6 +104,7 @@ class EventLoraConfig:
         require(
             self.precision in PRECISIONS, f"precision must be one of {PRECISIONS}, got {self.precision!r}"
         )
+        require(self.seed >= 0, f"seed must not be negative, got {self.seed}")
         require(self.scored >= 1, f"scored must be at least 1, got {self.scored}")
         require(
             self.context is None or self.context > self.scored,

@@ -72,6 +72,7 @@ class EvaluateConfig:
     seed: int = option(0, help="seed of origins, paths and intervals")
 
     def __post_init__(self) -> None:
+        require(self.seed >= 0, f"seed must not be negative, got {self.seed}")
         require(self.scored >= 1, f"scored must be at least 1, got {self.scored}")
         require(self.micro_batch >= 1, f"micro_batch must be at least 1, got {self.micro_batch}")
         require(self.origins >= 0, f"origins must not be negative, got {self.origins}")

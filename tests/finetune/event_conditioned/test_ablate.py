@@ -136,6 +136,7 @@ def test_a_changed_setting_trains_anew_and_leaves_the_old_records(
         (["--vary", "scored=3"], "NAME=VALUE"),
         (["--arms", "rank-16"], "invalid choice"),
         (["--epochs", "0"], "epochs must be at least 1"),
+        (["--seeds", "-1"], "seed must not be negative"),
     ],
 )
 def test_mistakes_are_one_line(flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -227,6 +227,7 @@ def test_figures_are_the_same_each_time(place: Path, given: list[str], tmp_path:
     [
         (["--paths", "5"], "paths must be at least 20"),
         (["--horizon", "0"], "horizon must be at least 1"),
+        (["--seed", "-1"], "seed must not be negative"),
         (["--origins", "-1"], "origins must not be negative"),
         (["--horizon", "100"], "got none: the split has too few bars in a row"),
     ],
