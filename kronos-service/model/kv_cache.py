@@ -53,21 +53,27 @@ class PathCache:
         """Queries (B, H, P, K) over the history and the path's own bars -> (B, H, P, K)."""
         queries = queries * queries.shape[-1] ** -0.5
         keys, values = self._keys[:, :, :, : self._length], self._values[:, :, :, : self._length]
-        own = (queries.unsqueeze(-2) @ keys.transpose(-1, -2)).squeeze(-2)
-        series = zip(self._prefixes, queries, own, values, strict=True)
-        return torch.stack([self._attend(*one) for one in series])
+        return torch.stack([_attend(*one) for one in zip(self._prefixes, queries, keys, values, strict=True)])
 
-    def _attend(self, prefix: Prefix, queries: Tensor, own: Tensor, values: Tensor) -> Tensor:
-        """Queries (H, P, K), scores (H, P, S) and values (H, P, S, K) of the paths of one series."""
-        bars = prefix.keys.shape[2]
-        weights = torch.cat((_in_blocks(queries, prefix.keys), own), dim=-1).softmax(-1)
-        shared = _in_blocks(weights[..., :bars], prefix.values)
-        return shared + (weights[..., None, bars:] @ values).squeeze(-2)
+
+def _attend(prefix: Prefix, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Scaled queries (H, P, K), keys and values (H, P, S, K) of the paths of one series -> (H, P, K)."""
+    paths, bars = queries.shape[1], prefix.keys.shape[2]
+    rows = F.pad(queries, (0, 0, 0, -paths % ROWS)) if paths % ROWS else queries
+    scores = _in_blocks(rows, prefix.keys)
+    weights = torch.cat((scores[:, :paths], _path_by_path(queries, keys.mT)), dim=-1).softmax(-1)
+    scores[:, :paths] = weights[..., :bars]
+    shared = _in_blocks(scores, prefix.values)[:, :paths]
+    return shared + _path_by_path(weights[..., bars:], values)
 
 
 def _in_blocks(x: Tensor, matrix: Tensor) -> Tensor:
-    """x (H, P, I) times matrix (H, I, O), always `ROWS` paths at a time."""
-    paths = x.shape[1]
-    padded = F.pad(x, (0, 0, 0, -paths % ROWS)) if paths % ROWS else x
-    blocks = [torch.bmm(block, matrix) for block in torch.split(padded, ROWS, dim=1)]
-    return blocks[0][:, :paths] if len(blocks) == 1 else torch.cat(blocks, dim=1)[:, :paths]
+    """x (H, R, I) times matrix (H, I, O), always `ROWS` of the R rows at a time."""
+    blocks = [torch.bmm(block, matrix) for block in torch.split(x, ROWS, dim=1)]
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
+
+
+def _path_by_path(x: Tensor, matrices: Tensor) -> Tensor:
+    """Each of x (H, P, I) times its own of matrices (H, P, I, O)."""
+    product = torch.bmm(x.flatten(0, 1).unsqueeze(1), matrices.flatten(0, 1))
+    return product.view(*x.shape[:2], -1)

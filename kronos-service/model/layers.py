@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-Rope = tuple[Tensor, Tensor]
-"""Cosines and sines, fp32, each broadcastable to (B, H, T, K/2)."""
+Rope = Tensor
+"""Rotations as complex numbers of length 1, complex64, broadcastable to (B, H, T, K/2)."""
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -41,7 +41,7 @@ class RMSNorm(nn.Module):
 
 
 def _normalize(x: Tensor, eps: float) -> Tensor:
-    if x.device.type != "cpu":
+    if x.device.type != "cpu" or not torch.is_grad_enabled():
         return F.rms_norm(x, x.shape[-1:], eps=eps)
     normed: Tensor = _NormalizeOnCPU.apply(x, eps)  # type: ignore[no-untyped-call]
     return normed
@@ -94,17 +94,23 @@ class RotaryEmbedding(nn.Module):
         return self
 
     def forward(self, positions: Tensor) -> Rope:
-        """Angles at int64 positions: (T,) gives (T, K/2) tables, (B, T) gives (B, 1, T, K/2)."""
+        """Rotations at int64 positions: (T,) gives a (T, K/2) table, (B, T) gives (B, 1, T, K/2)."""
         with torch.autocast(positions.device.type, enabled=False):
             angles = positions.float().unsqueeze(-1) * self.inv_freq
         if positions.dim() == 2:
             angles = angles.unsqueeze(1)
-        return angles.cos(), angles.sin()
+        return torch.complex(angles.cos(), angles.sin())
 
 
 def rotate(x: Tensor, rope: Rope) -> Tensor:
-    """x (B, H, T, K) turned by the angles of its positions, in fp32, returned in x's dtype."""
-    turned: Tensor = _Rotate.apply(x, *rope)  # type: ignore[no-untyped-call]
+    """x (B, H, T, K) turned by the angles of its positions, in fp32, returned in x's dtype.
+
+    The two numbers of a pair lie K/2 apart in x and side by side in the result: products of queries and keys,
+    all that is ever made of them, are the same in either order, and this one takes few passes.
+    """
+    if not torch.is_grad_enabled():
+        return _turn(x, rope)
+    turned: Tensor = _Rotate.apply(x, rope)  # type: ignore[no-untyped-call]
     return turned
 
 
@@ -112,19 +118,23 @@ class _Rotate(torch.autograd.Function):
     """A rotation, whose backward is the rotation back; autograd's own would keep and add up every part."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        ctx.save_for_backward(cos, sin)
-        return _turn(x, cos, sin)
+    def forward(ctx: Any, x: Tensor, rope: Rope) -> Tensor:
+        ctx.save_for_backward(rope)
+        return _turn(x, rope)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        cos, sin = ctx.saved_tensors
-        return _turn(grad, cos, -sin), None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (rope,) = ctx.saved_tensors
+        grad = grad if grad.stride(-1) == 1 else grad.contiguous()
+        pairs = torch.view_as_complex(grad.float().view(*grad.shape[:-1], -1, 2)) * rope.conj()
+        return torch.cat((pairs.real, pairs.imag), dim=-1).to(grad.dtype), None
 
 
-def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    a, b = x.float().chunk(2, dim=-1)
-    return torch.cat(((a * cos).sub_(b * sin), (b * cos).add_(a * sin)), dim=-1).to(x.dtype)
+def _turn(x: Tensor, rope: Rope) -> Tensor:
+    first, second = x.float().chunk(2, dim=-1)
+    # contiguous, as attention reads it fastest
+    pairs = torch.complex(first, second, out=first.new_empty(first.shape, dtype=torch.complex64)).mul_(rope)
+    return torch.view_as_real(pairs).flatten(-2).to(x.dtype)
 
 
 class Attention(nn.Module):

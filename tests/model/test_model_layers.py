@@ -32,18 +32,22 @@ def test_rotated_products_depend_on_the_distance_only(a: int, b: int, shift: int
 def test_the_gradient_of_a_rotation_is_autograds_own() -> None:
     g = torch.Generator().manual_seed(0)
     x = torch.randn(2, 3, 5, 8, generator=g, requires_grad=True)
-    cos, sin = RotaryEmbedding(8)(torch.arange(5))
+    rope = RotaryEmbedding(8)(torch.arange(5))
     direction = torch.randn(2, 3, 5, 8, generator=g)
     a, b = x.chunk(2, dim=-1)
-    expected = torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
-    got = rotate(x, (cos, sin))
-    assert torch.equal(got, expected)
-    for one, other in zip(
-        torch.autograd.grad((got * direction).sum(), x),
-        torch.autograd.grad((expected * direction).sum(), x),
-        strict=True,
-    ):
-        torch.testing.assert_close(one, other)
+    expected = torch.stack((a * rope.real - b * rope.imag, b * rope.real + a * rope.imag), -1).flatten(-2)
+    got = rotate(x, rope)
+    torch.testing.assert_close(got, expected)
+    for seen_through in (direction, direction[..., :1].expand_as(direction)):
+        wanted = torch.autograd.grad(expected, x, seen_through, retain_graph=True)
+        torch.testing.assert_close(torch.autograd.grad(got, x, seen_through, retain_graph=True), wanted)
+
+
+def test_a_rotation_without_gradients_is_the_same() -> None:
+    x, rope = torch.randn(2, 3, 5, 8, requires_grad=True), RotaryEmbedding(8)(torch.arange(5))
+    trained = rotate(x, rope)
+    with torch.no_grad():
+        assert torch.equal(rotate(x, rope), trained)
 
 
 def test_rotary_angles_stay_fp32_in_a_bf16_model() -> None:
@@ -51,19 +55,18 @@ def test_rotary_angles_stay_fp32_in_a_bf16_model() -> None:
     rotary = RotaryEmbedding(8).bfloat16()
     assert rotary.inv_freq.dtype == torch.float32
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        cos, sin = rotary(torch.arange(512))
-    assert torch.equal(cos, exact[0])
-    assert torch.equal(sin, exact[1])
-    assert len(torch.unique(sin[:, 1])) > 500  # in bf16 neighbouring positions would fall together
+        rope = rotary(torch.arange(512))
+    assert torch.equal(rope, exact)
+    assert len(torch.unique(rope.imag[:, 1])) > 500  # in bf16 neighbouring positions would fall together
 
 
 def test_positions_per_row_give_the_same_angles_as_a_range() -> None:
     rotary = RotaryEmbedding(8)
-    cos, _ = rotary(torch.arange(10))
-    picked, _ = rotary(torch.tensor([[9, 0], [3, 3]]))
+    table = rotary(torch.arange(10))
+    picked = rotary(torch.tensor([[9, 0], [3, 3]]))
     assert picked.shape == (2, 1, 2, 4)
-    assert torch.equal(picked[0, 0], cos[[9, 0]])
-    assert torch.equal(picked[1, 0], cos[[3, 3]])
+    assert torch.equal(picked[0, 0], table[[9, 0]])
+    assert torch.equal(picked[1, 0], table[[3, 3]])
 
 
 def test_a_bf16_block_runs_and_returns_bf16() -> None:
