@@ -1,11 +1,15 @@
 """Whatever is sent to a route that the OpenAPI document names: the answer is one that it names too."""
 
+import itertools
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import requests
 import schemathesis
@@ -17,11 +21,18 @@ from schemathesis.checks import CHECKS
 from schemathesis.core.result import Ok
 from schemathesis.generation import GenerationMode
 
+from kronos_service.events.sessions import sessions
+from kronos_service.events.taxonomy import EVENT_TYPES
 from kronos_shared.adapter_store import publish
+from kronos_shared.candles import ASSET_CLASSES, LEADERS
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 
 CASES = 500 * int(os.environ.get("SOAK", "1"))
+LAST_DAY = date(2022, 12, 30)
+"""Of the small market: a session of every asset class."""
+MOST_ROWS, MOST_BARS, MOST_HORIZON, MOST_MILLISECONDS = 4, 80, 2, 60_000
+WHOLE = {"horizon", "paths", "seed", "top_k", "deadline_ms"}
 PUBLIC = {"/livez", "/readyz", "/metrics"}
 KEYS: dict[str, dict[str, str]] = {
     "none": {},
@@ -46,7 +57,12 @@ def replica(
         directory=root / "replica",
         base=str(base_path),
         snapshot=market_path,
-        settings={"max_rows": "4", "max_horizon": "2"},
+        settings={
+            "max_rows": str(MOST_ROWS),
+            "max_bars": str(MOST_BARS),
+            "max_horizon": str(MOST_HORIZON),
+            "max_deadline_ms": str(MOST_MILLISECONDS),
+        },
     )
     with running(replica):
         yield replica
@@ -78,9 +94,118 @@ def described(replica: Replica) -> dict[str, Any]:
             operation.pop("security", None)
     schemas = document["components"]["schemas"]
     schemas["SeriesIn"]["properties"]["symbol"] = {"enum": ["SPY", "SYN01"]}
-    schemas["ForecastRequest"]["properties"]["horizon"]["maximum"] = 2
-    schemas["ForecastRequest"]["properties"]["paths"]["maximum"] = 4
+    for name in ("EventIn", "SupposedSurprise"):
+        schemas[name]["properties"]["event_type"] = {"enum": [*EVENT_TYPES]}
+    fields = schemas["ForecastRequest"]["properties"]
+    fields["horizon"]["maximum"] = MOST_HORIZON
+    fields["paths"]["maximum"] = MOST_ROWS
+    fields["temperature"] = {"anyOf": [{"const": 0}, {"type": "number", "minimum": 0.01, "maximum": 5}]}
+    fields["deadline_ms"] = {"type": ["integer", "null"], "minimum": 1, "maximum": MOST_MILLISECONDS}
     return document
+
+
+@st.composite
+def candles(draw: st.DrawFn, asset_class: str) -> list[dict[str, Any]]:
+    """Enough bars up to the market's last day, no session left out; from constant to wild."""
+    days = sessions(asset_class, date(2022, 1, 3), LAST_DAY).dates[-draw(st.integers(64, MOST_BARS)) :]
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    steps = draw(st.sampled_from([0.0, 1e-9, 0.01, 0.3])) * rng.normal(size=(len(days), 4))
+    prices = draw(st.sampled_from([1e-9, 1.0, 417.3, 1e6])) * np.exp(steps.cumsum(0))
+    volumes = draw(st.sampled_from([0.0, 1.0, 1e15])) * rng.random(len(days))
+    amount = draw(st.none() | st.floats(0, 1e24))
+    return [
+        {
+            "ts": str(day),
+            "open": four[1],
+            "high": max(four),
+            "low": min(four),
+            "close": four[2],
+            "volume": volume,
+            "amount": amount,
+        }
+        for day, four, volume in zip(days, prices.tolist(), volumes.tolist(), strict=True)
+    ]
+
+
+@st.composite
+def fitting(draw: st.DrawFn, body: dict[str, Any]) -> dict[str, Any]:
+    """The body with series that there are, a calendar that reaches, and a what-if about it where the horizon
+    leaves room; all else as it was generated, but for 1.0, which JSON Schema takes for an integer.
+    """
+    body = {
+        name: int(value) if name in WHOLE and value is not None else value for name, value in body.items()
+    }
+    asset_class = draw(st.sampled_from(ASSET_CLASSES))
+    inline = st.fixed_dictionaries(
+        {"symbol": st.just("x"), "asset_class": st.just(asset_class), "candles": candles(asset_class)}
+    )
+    looked_up: SearchStrategy[dict[str, Any]] = st.just({"symbol": "SPY"})
+    one = inline | looked_up if asset_class == "us_equity" else inline
+    paths = body.get("paths", MOST_ROWS)
+    series = draw(st.lists(one, min_size=1, max_size=MOST_ROWS // paths))
+    future = sessions(asset_class, date(2022, 12, 31), date(2023, 1, 31))
+    tomorrow = str(future.dates[0])
+    event = {
+        "event_id": "a",
+        "event_type": draw(st.sampled_from([*EVENT_TYPES])),
+        "impact": draw(st.sampled_from(["high", "medium", "low"])),
+        "release_at": f"{np.datetime_as_string(future.opens[0], unit='s')}Z",
+    }
+    z = st.floats(-5, 5)
+    surprise = {"date": tomorrow, "event_type": event["event_type"], "z": draw(z)}
+    move = {"date": tomorrow, "leader": draw(st.sampled_from(LEADERS)), "z": draw(z)}
+    scenario = draw(st.none() | st.just({"surprises": [surprise], "leaders": [move]}))
+    return {
+        **body,
+        "series": series,
+        "paths": paths,
+        "quantiles": [*dict.fromkeys(body.get("quantiles", [0.1, 0.9]))],
+        "calendar": {"events": [event], "complete_until": "2023-03-01"},
+        "scenario": scenario if body["horizon"] == MOST_HORIZON else None,
+    }
+
+
+@st.composite
+def case_of(draw: st.DrawFn, operation: Any, mode: GenerationMode) -> Any:
+    """A case as schemathesis generates it; three in four of the proper forecasts made to fit the market."""
+    case = draw(operation.as_strategy(mode))
+    is_proper = mode is GenerationMode.POSITIVE and operation.path == "/v1/forecast"
+    if is_proper and draw(st.sampled_from([True, True, True, False])):
+        case.body = draw(fitting(case.body))
+    return case
+
+
+def judge(asked: Any, answer: dict[str, Any]) -> None:
+    """Every series has finite, possible candles for each bar asked for, and quantiles in their order."""
+    assert len(answer["series"]) == len(asked["series"])
+    for series in answer["series"]:
+        assert len(set(series["dates"])) == len(series["dates"]) == asked["horizon"]
+        assert series["dates"] == sorted(series["dates"])
+        forecasts = [series["mean"], *series["quantiles"].values()]
+        for columns in forecasts:
+            assert {len(column) for column in columns.values()} == {asked["horizon"]}
+            assert all(math.isfinite(number) for column in columns.values() for number in column)
+        by_level = [
+            columns for _, columns in sorted(series["quantiles"].items(), key=lambda one: float(one[0]))
+        ]
+        assert len(by_level) == len(asked["quantiles"])
+        for lower, upper in itertools.pairwise(by_level):
+            assert all(np.all(np.array(lower[name]) <= upper[name]) for name in lower)
+        judge_candles(series["mean"])
+        assert (series["paths"] is not None) == asked.get("return_paths", False)
+        if series["paths"] is not None:
+            judge_candles(series["paths"])
+
+
+def judge_candles(columns: dict[str, Any]) -> None:
+    opens, highs, lows, closes, volumes = (
+        np.array(columns[name]) for name in ("open", "high", "low", "close", "volume")
+    )
+    assert np.isfinite(opens + highs + lows + closes + volumes).all()
+    assert (lows > 0).all()
+    assert (lows <= np.minimum(opens, closes)).all()
+    assert (highs >= np.maximum(opens, closes)).all()
+    assert (volumes >= 0).all()
 
 
 def test_no_request_that_can_be_made_from_the_document_breaks_the_server(replica: Replica) -> None:
@@ -103,6 +228,8 @@ def test_no_request_that_can_be_made_from_the_document_breaks_the_server(replica
         # 503 and 504 have their meaning; the document says on which routes.
         assert answer.status_code not in (500, 502), (case.as_curl_command(), answer.text)
         case.validate_response(answer, checks=conformance)
+        if case.path == "/v1/forecast" and answer.status_code == 200:
+            judge(case.body, answer.json())
 
     share = CASES // (2 * len(with_input))
     for operation in operations:
@@ -114,7 +241,7 @@ def test_no_request_that_can_be_made_from_the_document_breaks_the_server(replica
             @settings(
                 max_examples=most, deadline=None, database=None, suppress_health_check=list(HealthCheck)
             )
-            @given(case=operation.as_strategy(mode), key=key_for(operation.path))
+            @given(case=case_of(operation, mode), key=key_for(operation.path))
             def fuzz(case: "schemathesis.Case[Any]", key: str) -> None:
                 send(case, key)
 
@@ -122,6 +249,8 @@ def test_no_request_that_can_be_made_from_the_document_breaks_the_server(replica
     print(sum(seen.values()), "requests:", dict(sorted(seen.items())))  # noqa: T201
     assert sum(seen.values()) >= CASES
     assert {status for path, status in seen if path == "/v1/forecast"} >= {200, 401, 422}
+    forecasts = sum(count for (path, _), count in seen.items() if path == "/v1/forecast")
+    assert seen["/v1/forecast", 200] >= forecasts / 5
     assert {status for path, status in seen if path == "/v1/adapters/pin"} >= {200, 401, 409, 422}
     assert replica.is_ready()
 
