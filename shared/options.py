@@ -94,7 +94,7 @@ def parse_given(
         for name, value in vars(parser.parse_args(argv)).items()
     }
     config_file = flags.pop("config", None)
-    return (_read_config(config_file, hints) if config_file else {}) | flags
+    return (_read_config(config_file, settings) if config_file else {}) | flags
 
 
 def restore(settings: type[SettingsT], stored: Mapping[str, Any]) -> SettingsT:
@@ -138,11 +138,14 @@ def _add_flag(parser: argparse.ArgumentParser, item: Field[Any], kind: type) -> 
     )
 
 
-def _read_config(path: Path, hints: dict[str, Any]) -> dict[str, Any]:
+def _read_config(path: Path, settings: type[Settings]) -> dict[str, Any]:
+    hints = typing.get_type_hints(settings)
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"no config file {path}") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read config file {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
     values = {}
@@ -153,6 +156,9 @@ def _read_config(path: Path, hints: dict[str, Any]) -> dict[str, Any]:
             advice = f"did you mean {close[0]!r}?" if close else "see --help for the keys there are"
             raise ConfigError(f"{path}: unknown key {key!r}; {advice}")
         values[name] = _from_toml(path, key, value, _base_type(hints[name]))
+        choices = settings.__dataclass_fields__[name].metadata["choices"]
+        if choices and values[name] not in choices:
+            raise ConfigError(f"{path}: {key} must be one of {', '.join(choices)}, got {value!r}")
     return values
 
 
@@ -161,11 +167,8 @@ def _from_toml(path: Path, key: str, value: Any, kind: type) -> Any:
         if not isinstance(value, list):
             raise ConfigError(f"{path}: {key} must be a list, got {value!r}")
         return tuple(_from_toml(path, key, one, _element(kind)) for one in value)
-    if kind in (float, Path) and type(value) in (int, str):
-        try:
-            return kind(value)
-        except ValueError:
-            pass
+    if (kind, type(value)) in ((float, int), (Path, str)):
+        return kind(value)
     if type(value) is not kind:
         raise ConfigError(f"{path}: {key} must be {kind.__name__}, got {value!r}")
     return value

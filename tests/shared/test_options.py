@@ -59,6 +59,7 @@ def test_a_flag_of_several_values_takes_many_at_once_repeated_or_from_the_file(t
         (("--out", "x", "--since", "yesterday"), "--since"),
         (("--out", "x", "--files"), "--files"),
         (("--config", "nowhere.toml"), "no config file nowhere.toml"),
+        (("--config", "."), "cannot read config file .: Is a directory"),
     ],
 )
 def test_a_wrong_flag_is_refused_by_name(argv: tuple[str, ...], message: str) -> None:
@@ -74,6 +75,9 @@ def test_a_wrong_flag_is_refused_by_name(argv: tuple[str, ...], message: str) ->
         ('out = "a"\nloud = 1', "loud must be bool, got 1"),
         ('out = "a"\nfiles = "b"', "files must be a list, got 'b'"),
         ('out = "a"\nfiles = [true]', "files must be Path, got True"),
+        ("out = 5", "out must be Path, got 5"),
+        ('out = "a"\nrate = "0.5"', "rate must be float, got '0.5'"),
+        ('out = "a"\nmode = "odd"', "mode must be one of slow, fast, got 'odd'"),
         ("out = ", "not valid TOML"),
     ],
 )
