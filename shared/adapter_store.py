@@ -43,12 +43,16 @@ def latest(adapters: Path) -> Latest | None:
     """What `LATEST.json` says, or None where nothing has been published.
 
     Raises:
-        StoreError: it is not a valid pointer.
+        StoreError: it is not a valid pointer, or cannot be read.
     """
     try:
         return Latest.from_bytes((adapters / LATEST).read_bytes())
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise StoreError(
+            f"cannot read {adapters / LATEST}: {error.strerror}; expected a directory of published adapters"
+        ) from error
     except ValueError as error:
         raise StoreError(
             f"{adapters / LATEST} is not a valid pointer ({error}); restore it, or remove it and "

@@ -20,8 +20,8 @@ def parse_suppositions(texts: Sequence[str], scheduled: Mapping[date, Sequence[s
             without a date belongs to the first of them; a leader's move needs a date.
 
     Raises:
-        ScenarioError: a text of another form, an unknown name, a release that is not scheduled there, or two
-            surprises on one date.
+        ScenarioError: a text of another form, an unknown name, a release that is not scheduled there, or on
+            one date two surprises or two moves of one leader.
     """
     surprises: dict[date, float] = {}
     leaders: dict[str, dict[date, float]] = {}
@@ -30,7 +30,10 @@ def parse_suppositions(texts: Sequence[str], scheduled: Mapping[date, Sequence[s
         if name.upper() in LEADERS:
             if day is None:
                 raise ScenarioError(f"expected a date for a leader's move, got {text!r}: write {FORM}")
-            leaders.setdefault(name.upper(), {})[day] = z
+            moves = leaders.setdefault(name.upper(), {})
+            if day in moves:
+                raise ScenarioError(f"expected one move of {name.upper()} a bar, got two on {day}: drop one")
+            moves[day] = z
             continue
         on = _release(name, day, scheduled)
         if on in surprises:

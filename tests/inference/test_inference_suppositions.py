@@ -44,6 +44,7 @@ def test_a_leader_moves_on_its_date() -> None:
         (["cpi 2 2025-06-12"], "no cpi is scheduled on 2025-06-12"),
         (["SPY 2"], "expected a date for a leader's move"),
         (["cpi 2", "fomc_rate 1"], "got two on 2025-06-13"),
+        (["SPY 2 2025-06-12", "spy 1 2025-06-12"], "one move of SPY a bar, got two on 2025-06-12"),
     ],
 )
 def test_what_cannot_be_supposed_is_refused(texts: list[str], message: str) -> None:

@@ -230,6 +230,13 @@ def test_a_lost_pointer_costs_no_version_and_no_number(variant: Variant, store: 
     assert published(store)[0] == first.version
 
 
+def test_a_store_that_is_no_directory_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "adapters"
+    file.touch()
+    with pytest.raises(StoreError, match=r"cannot read .*LATEST\.json: Not a directory"):
+        latest_version(file)
+
+
 def test_nothing_published_is_no_version_and_a_broken_pointer_is_refused(tmp_path: Path) -> None:
     assert latest_version(tmp_path) is None
     assert published(tmp_path) == []
