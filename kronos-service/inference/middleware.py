@@ -9,6 +9,7 @@ from typing import Final
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kronos_service.inference.errors import error_response
@@ -16,6 +17,8 @@ from kronos_service.inference.metrics import Metrics
 from kronos_service.inference.problems import BodyTooLarge
 
 REQUEST_ID: Final = "X-Request-Id"
+HUNG_UP: Final = 499
+"""Counted, in nginx's way, where the client left before its body was whole; nobody is there to answer."""
 _SANE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 _log = structlog.get_logger()
@@ -50,6 +53,8 @@ class Trace:
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 await self.app(scope, receive, send_with_id)
+            except ClientDisconnect:
+                status = HUNG_UP
             except Exception as error:
                 _log.exception("request_failed")
                 if status == 0:

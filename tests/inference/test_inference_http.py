@@ -234,3 +234,26 @@ def test_every_reference_of_the_document_is_there(document: dict[str, Any]) -> N
     named = {part.split('"')[0] for part in text.split('"#/components/schemas/')[1:]}
     assert named <= document["components"]["schemas"].keys()
     assert "ForecastRequest" in named
+
+
+def test_a_client_that_hangs_up_before_its_body_is_whole_is_no_error_of_ours(client: TestClient) -> None:
+    sent: list[Any] = []
+
+    async def hang_up() -> Any:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    key = client.headers["Authorization"].encode()
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/forecast",
+        "query_string": b"",
+        "headers": [(b"authorization", key), (b"content-type", b"application/json")],
+    }
+    assert client.portal is not None
+    client.portal.call(client.app, scope, hang_up, send)
+    assert sent == []
+    assert 'kronos_requests_total{route="/v1/forecast",status="499"} 1.0' in client.get("/metrics").text
