@@ -35,7 +35,7 @@ LARGEST_TOTAL = 50_000_000
 LARGEST_POINTER = 4096
 """Bytes that LATEST.json may have at most."""
 CANARY_TOLERANCE = 1e-3
-_VERSION = r"^[0-9]{6,12}-[0-9a-f]{12}$"
+VERSION_PATTERN = r"^[0-9]{6,12}-[0-9a-f]{12}$"
 
 
 _Tap = Annotated[str, Field(pattern=r"^(input|output)$")]
@@ -170,7 +170,7 @@ class Latest(_Record):
     """The one file that says which version serves."""
 
     generation: int = Field(ge=1, lt=10**12)
-    version: str = Field(pattern=_VERSION)
+    version: str = Field(pattern=VERSION_PATTERN)
     manifest_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
     @model_validator(mode="after")
@@ -215,7 +215,7 @@ def version_name(number: int, manifest: bytes) -> str:
 
 def is_version(name: str) -> bool:
     """Whether a directory's name is that of a version."""
-    return re.fullmatch(_VERSION, name, re.ASCII) is not None and not name.endswith("\n")
+    return re.fullmatch(VERSION_PATTERN, name, re.ASCII) is not None and not name.endswith("\n")
 
 
 def version_number(name: str) -> int:

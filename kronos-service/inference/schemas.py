@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from kronos_service.inference.examples import REQUESTS, RESPONSES
+from kronos_shared.adapter_manifest import VERSION_PATTERN
 from kronos_shared.candles import ASSET_CLASSES
 
 Symbol = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
@@ -142,7 +143,7 @@ class ForecastRequest(_Body):
 class VersionBody(_Body):
     """A published version by its name, such as 000003-0123456789ab."""
 
-    version: str | None = Field(pattern=r"^\d{6,9}-[0-9a-f]{12}$")
+    version: str | None = Field(pattern=VERSION_PATTERN)
 
 
 class Columns(BaseModel):

@@ -9,6 +9,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from kronos_service.events.taxonomy import channel_hash
+from kronos_service.inference.schemas import VersionBody
+from kronos_shared.adapter_manifest import is_version, version_name
 from kronos_shared.adapter_store import publish
 
 Ask = Callable[..., dict[str, Any]]
@@ -146,3 +148,10 @@ def test_without_a_key_not_even_the_body_is_looked_at(client: TestClient, action
     headers = {"Authorization": "Bearer not-a-key-of-anybody", "Content-Type": "application/json"}
     answer = client.post(f"/v1/adapters/{action}", content=b"\x00 no JSON", headers=headers)
     assert answer.status_code == 401
+
+
+def test_every_name_that_a_store_may_give_can_be_asked_for() -> None:
+    for number in (1, 10**9, 10**12 - 1):
+        name = version_name(number, b"a manifest")
+        assert is_version(name)
+        assert VersionBody(version=name).version == name
