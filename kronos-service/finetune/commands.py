@@ -53,20 +53,20 @@ def _unless_stopped(work: Callable[[], object]) -> int:
 
 def evaluate(argv: Sequence[str]) -> None:
     """Score an adapter against its base on a split."""
-    from kronos_service.finetune.event_conditioned.evaluate import EvaluateConfig
-    from kronos_service.finetune.event_conditioned.evaluate import evaluate as run
+    from kronos_service.finetune.event_conditioned.evaluation.job import EvaluateConfig
+    from kronos_service.finetune.event_conditioned.evaluation.job import evaluate as run
 
     run(parse(EvaluateConfig, argv, prog=f"{PROGRAM} evaluate", description=_help(evaluate)))
 
 
 def ablate(argv: Sequence[str]) -> int:
     """Train the adapter with one thing changed at a time, and compare target by target."""
-    from kronos_service.finetune.event_conditioned.ablate_config import AblateConfig
+    from kronos_service.finetune.event_conditioned.ablation.config import AblateConfig
 
     about = _help(ablate, ABLATE_EXAMPLES)
     config = parse(AblateConfig, argv, prog=f"{PROGRAM} ablate", description=about)
 
-    from kronos_service.finetune.event_conditioned.ablate import ablate as run
+    from kronos_service.finetune.event_conditioned.ablation.job import ablate as run
 
     return _unless_stopped(lambda: run(config))
 
@@ -74,8 +74,8 @@ def ablate(argv: Sequence[str]) -> int:
 def report(argv: Sequence[str]) -> None:
     """Write the report of a run, or of an evaluation, as one HTML file."""
     from kronos_service.finetune.event_conditioned import present
-    from kronos_service.finetune.event_conditioned.report import ReportConfig
-    from kronos_service.finetune.event_conditioned.report import report as run
+    from kronos_service.finetune.event_conditioned.report.document import ReportConfig
+    from kronos_service.finetune.event_conditioned.report.document import report as run
 
     present.reported(
         run(parse(ReportConfig, _named(argv, "--run"), prog=f"{PROGRAM} report", description=_help(report)))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from kronos_service.finetune.event_conditioned.forecast_summary import FEWEST_DATES
+from kronos_service.finetune.event_conditioned.evaluation.summary import FEWEST_DATES
 from kronos_service.finetune.event_conditioned.validate import LOSSES
 
 Figures = Mapping[str, Any]

@@ -7,22 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from accelerate import Accelerator
 
-from kronos_service.data.sample import sample_snapshot_path
-from kronos_service.data.snapshot import Snapshot, load_snapshot
 from kronos_service.finetune.event_conditioned import micro_batch, present
 from kronos_service.finetune.event_conditioned.arms import Arm, gains_over_control, train_arms
 from kronos_service.finetune.event_conditioned.audit.job import require_no_leak
 from kronos_service.finetune.event_conditioned.checkpoint import save_adapter
-from kronos_service.finetune.event_conditioned.config import LONGEST_CONTEXT, EventLoraConfig
+from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_service.finetune.event_conditioned.criteria import Criterion, RunFigures, judge, may_promote
-from kronos_service.finetune.event_conditioned.evaluation import evaluate_run
+from kronos_service.finetune.event_conditioned.evaluation.result import evaluate_run
 from kronos_service.finetune.event_conditioned.gain import Gain, family_gains
 from kronos_service.finetune.event_conditioned.lora import trainable
-from kronos_service.finetune.event_conditioned.model_card import model_card
-from kronos_service.finetune.event_conditioned.processes import group, local_main_first, on_main, require_same
-from kronos_service.finetune.event_conditioned.report import write_report
+from kronos_service.finetune.event_conditioned.material import Material, gather
+from kronos_service.finetune.event_conditioned.processes import group, on_main, require_same
+from kronos_service.finetune.event_conditioned.report.document import write_report
+from kronos_service.finetune.event_conditioned.report.model_card import model_card
 from kronos_service.finetune.event_conditioned.run_directory import (
     Settled,
     finish,
@@ -34,16 +32,11 @@ from kronos_service.finetune.event_conditioned.run_directory import (
     writing,
 )
 from kronos_service.finetune.event_conditioned.splits import (
-    Splits,
-    build_splits,
     dead_channels,
-    require_events,
 )
 from kronos_service.finetune.event_conditioned.stopping import stop_on_signals
 from kronos_service.finetune.event_conditioned.validate import score, summarize, summarize_families
 from kronos_service.finetune.event_conditioned.versions import versions
-from kronos_service.finetune.precision import fast_precision
-from kronos_service.model.factory import Bundle, load_bundle
 from kronos_shared.adapter_manifest import FILES, MANIFEST, AuditRecord, DataRecord
 from kronos_shared.adapter_store import publish, published_as
 
@@ -54,11 +47,7 @@ class Run:
 
     config: EventLoraConfig
     directory: Path
-    accelerator: Accelerator
-    snapshot: Snapshot
-    bundle: Bundle
-    context: int
-    splits: Splits
+    material: Material
     audit: AuditRecord
     micro_batch: int
     """Windows in memory at once; a resumed run keeps it."""
@@ -102,15 +91,16 @@ def resume_event_lora(given: Mapping[str, Any]) -> Result:
 def _carry_out(config: EventLoraConfig, directory: Path) -> Result:
     started = time.monotonic()
     run = prepare(config, directory)
-    validation = run.splits.dataset("val")
-    base = score(run.bundle.model, validation, run.accelerator, micro_batch=run.micro_batch, events=False)
+    splits, bundle, accelerator = run.material.splits, run.material.bundle, run.material.accelerator
+    validation = splits.dataset("val")
+    base = score(bundle.model, validation, accelerator, micro_batch=run.micro_batch, events=False)
     with writing(directory):
         with stop_on_signals() as stop:
             arms = train_arms(
                 config,
-                run.splits,
-                run.bundle,
-                run.accelerator,
+                splits,
+                bundle,
+                accelerator,
                 directory,
                 micro_batch=run.micro_batch,
                 stop=stop,
@@ -120,80 +110,44 @@ def _carry_out(config: EventLoraConfig, directory: Path) -> Result:
 
 def prepare(config: EventLoraConfig, directory: Path) -> Run:
     """Read the snapshot and the base, build the splits, show them, and audit them for leaks."""
-    state = group()
-    present.console.quiet = not state.is_main_process
-    snapshot = load_snapshot(config.snapshot or sample_snapshot_path())
-    bundle = load_bundle(
-        config.base_model,
-        tokenizer=config.tokenizer,
-        revision=config.revision,
-        tokenizer_revision=config.tokenizer_revision,
-        device=str(state.device),
-    )
-    precision = fast_precision(config.precision, width=bundle.model.d_model)
-    accelerator = Accelerator(mixed_precision=precision)
-    context = config.context or min(bundle.context, LONGEST_CONTEXT)
-    with present.status("encoding events, tokenising windows"), local_main_first():
-        splits = build_splits(
-            snapshot,
-            bundle,
-            dates=config.split_dates(),
-            context=context,
-            scored=config.scored,
-            cache=directory.parent / "token-cache",
-        )
-    for name in ("train", "val"):
-        require_events(splits, name)
-    present.data_table(snapshot, bundle, splits, dead_channels(splits.dataset("train")))
-    windows = _settle(config, directory, accelerator, snapshot, bundle, splits)
-    present.machine(accelerator, windows)
+    present.console.quiet = not group().is_main_process
+    material = gather(config, config.split_dates(), directory.parent)
+    train = material.splits.dataset("train")
+    present.data_table(material.snapshot, material.bundle, material.splits, dead_channels(train))
+    windows = _settle(config, directory, material)
+    present.machine(material.accelerator, windows)
     with present.status("auditing: was anything known before its time?"):
-        audit = on_main(lambda: require_no_leak(snapshot, splits, bundle, seed=config.seed))
-    return Run(
-        config=config,
-        directory=directory,
-        accelerator=accelerator,
-        snapshot=snapshot,
-        bundle=bundle,
-        context=context,
-        splits=splits,
-        audit=audit,
-        micro_batch=windows,
-    )
+        audit = on_main(
+            lambda: require_no_leak(material.snapshot, material.splits, material.bundle, seed=config.seed)
+        )
+    return Run(config=config, directory=directory, material=material, audit=audit, micro_batch=windows)
 
 
-def _settle(
-    config: EventLoraConfig,
-    directory: Path,
-    accelerator: Accelerator,
-    snapshot: Snapshot,
-    bundle: Bundle,
-    splits: Splits,
-) -> int:
+def _settle(config: EventLoraConfig, directory: Path, material: Material) -> int:
     """Hold on to what the numbers depend on, and choose the micro-batch unless this run has chosen."""
     before = on_main(lambda: read_settled(directory))
+    bundle, accelerator = material.bundle, material.accelerator
     settled = Settled(
-        snapshot=snapshot.sha256,
+        snapshot=material.snapshot.sha256,
         base=bundle.base.content_sha256,
         tokenizer=bundle.tokenizer_print.content_sha256,
         processes=accelerator.num_processes,
         device=accelerator.device.type,
         precision=accelerator.mixed_precision,
-        micro_batch=_micro_batch(config, before, accelerator, splits, bundle),
+        micro_batch=_micro_batch(config, before, material),
     )
     require_same(asdict(settled))
     on_main(lambda: settle(directory, settled))
     return settled.micro_batch
 
 
-def _micro_batch(
-    config: EventLoraConfig, before: Settled | None, accelerator: Accelerator, splits: Splits, bundle: Bundle
-) -> int:
+def _micro_batch(config: EventLoraConfig, before: Settled | None, material: Material) -> int:
     """What this run has chosen, or else the main process chooses; then each process fits itself to it."""
+    train, model = material.splits.dataset("train"), material.bundle.model
 
     def fit(windows: int | None) -> int:
         asked = replace(config, micro_batch=windows)
-        return micro_batch.fit(asked, splits.dataset("train"), bundle.model, accelerator).windows
+        return micro_batch.fit(asked, train, model, material.accelerator).windows
 
     return fit(before.micro_batch if before else on_main(lambda: fit(config.micro_batch)))
 
@@ -248,22 +202,23 @@ def val_figures(records: dict[str, pd.DataFrame], gains: dict[str, Gain], seed: 
 
 def _save(run: Run, arm: Arm, figures: dict[str, Any], gains: dict[str, Gain]) -> None:
     gain = gains.get("adapter_event")
+    snapshot, splits = run.material.snapshot, run.material.splits.splits
     data = DataRecord(
-        snapshot=run.snapshot.name,
-        sha256=run.snapshot.sha256,
-        has_manifest=not run.snapshot.flagged,
-        splits={name: (str(split.first), str(split.last)) for name, split in run.splits.splits.items()},
+        snapshot=snapshot.name,
+        sha256=snapshot.sha256,
+        has_manifest=not snapshot.flagged,
+        splits={name: (str(split.first), str(split.last)) for name, split in splits.items()},
         audit=run.audit,
     )
     save_adapter(
         arm.model,
-        run.bundle,
+        run.material.bundle,
         run.directory / "adapter",
-        context=run.context,
+        context=run.material.context,
         data=data,
         metrics=figures,
         gain=asdict(gain) if gain else "unknown",
-        card=model_card(run.config, run.bundle.base.repo, data, figures),
+        card=model_card(run.config, run.material.bundle.base.repo, data, figures),
     )
 
 
@@ -301,9 +256,9 @@ def _report(run: Run, figures: dict[str, Any]) -> None:
     with present.forecasting() as advance:
         evaluate_run(
             run.directory,
-            run.snapshot,
-            run.splits,
-            run.bundle,
+            run.material.snapshot,
+            run.material.splits,
+            run.material.bundle,
             figures,
             origins=run.config.forecast_origins,
             seed=run.config.seed,

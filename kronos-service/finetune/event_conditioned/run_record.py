@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kronos_service.finetune.event_conditioned.evaluation.openings import Opening, read_openings
 from kronos_service.finetune.event_conditioned.metrics import METRICS_FILE
-from kronos_service.finetune.event_conditioned.openings import Opening, read_openings
 from kronos_service.finetune.event_conditioned.run_directory import CONFIG, FINISHED
 from kronos_shared.adapter_manifest import MANIFEST
 from kronos_shared.errors import KronosError

@@ -14,12 +14,12 @@ from accelerate import Accelerator
 from kronos_service.data.sample import sample_snapshot_path
 from kronos_service.data.snapshot import Snapshot, load_snapshot
 from kronos_service.finetune.event_conditioned import present
-from kronos_service.finetune.event_conditioned.evaluation import describe_evaluation, write_evaluation
-from kronos_service.finetune.event_conditioned.forecast_paths import PathSettings
-from kronos_service.finetune.event_conditioned.forecast_scores import FEWEST_PATHS
-from kronos_service.finetune.event_conditioned.forecasts import Forecasts, forecast_split
-from kronos_service.finetune.event_conditioned.openings import open_test_split
-from kronos_service.finetune.event_conditioned.report import write_report
+from kronos_service.finetune.event_conditioned.evaluation.forecasts import Forecasts, forecast_split
+from kronos_service.finetune.event_conditioned.evaluation.openings import open_test_split
+from kronos_service.finetune.event_conditioned.evaluation.paths import PathSettings
+from kronos_service.finetune.event_conditioned.evaluation.result import describe_evaluation, write_evaluation
+from kronos_service.finetune.event_conditioned.evaluation.scores import FEWEST_PATHS
+from kronos_service.finetune.event_conditioned.report.document import write_report
 from kronos_service.finetune.event_conditioned.run_directory import CONFIG, RUNS
 from kronos_service.finetune.event_conditioned.splits import Splits, build_splits, require_events
 from kronos_service.finetune.event_conditioned.validate import score, summarize, summarize_families

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from kronos_service.events.taxonomy import FAMILIES
-from kronos_service.finetune.event_conditioned.forecast_origins import Origin
-from kronos_service.finetune.event_conditioned.forecast_scores import (
+from kronos_service.finetune.event_conditioned.evaluation.origins import Origin
+from kronos_service.finetune.event_conditioned.evaluation.scores import (
     Columns,
     judge_quantiles,
     score_normal,

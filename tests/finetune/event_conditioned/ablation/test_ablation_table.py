@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kronos_service.finetune.event_conditioned.ablate_store import Finished
-from kronos_service.finetune.event_conditioned.ablate_table import gain_between, table
+from kronos_service.finetune.event_conditioned.ablation.store import Finished
+from kronos_service.finetune.event_conditioned.ablation.table import gain_between, table
 from kronos_service.finetune.event_conditioned.gain import paired_gain
 
 DATES = np.datetime64("2025-01-01") + np.arange(6)

@@ -28,29 +28,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
-
-from kronos_service.data.sample import sample_snapshot_path
-from kronos_service.data.snapshot import Snapshot, load_snapshot
-from kronos_service.finetune.event_conditioned import ablate_store as store
-from kronos_service.finetune.event_conditioned import present
-from kronos_service.finetune.event_conditioned.ablate_arms import ARMS, AblationArm, chosen
-from kronos_service.finetune.event_conditioned.ablate_config import AblateConfig
-from kronos_service.finetune.event_conditioned.ablate_figure import forest_plot, png
-from kronos_service.finetune.event_conditioned.ablate_present import announce, show
-from kronos_service.finetune.event_conditioned.ablate_table import Row, gain_between, table
+from kronos_service.finetune.event_conditioned.ablation import store
+from kronos_service.finetune.event_conditioned.ablation.arms import ARMS, AblationArm, chosen
+from kronos_service.finetune.event_conditioned.ablation.config import AblateConfig
+from kronos_service.finetune.event_conditioned.ablation.figure import forest_plot, png
+from kronos_service.finetune.event_conditioned.ablation.present import announce, show
+from kronos_service.finetune.event_conditioned.ablation.table import Row, gain_between, table
 from kronos_service.finetune.event_conditioned.arms import train_arm
 from kronos_service.finetune.event_conditioned.audit.job import require_no_leak
-from kronos_service.finetune.event_conditioned.config import LONGEST_CONTEXT
 from kronos_service.finetune.event_conditioned.criteria import Criterion, rank_criterion
 from kronos_service.finetune.event_conditioned.lora import trainable
+from kronos_service.finetune.event_conditioned.material import Material, gather
 from kronos_service.finetune.event_conditioned.micro_batch import fit
-from kronos_service.finetune.event_conditioned.processes import group
-from kronos_service.finetune.event_conditioned.splits import Splits, build_splits, require_events
 from kronos_service.finetune.event_conditioned.stopping import Stop, stop_on_signals
 from kronos_service.finetune.event_conditioned.validate import score
-from kronos_service.finetune.precision import fast_precision
-from kronos_service.model.factory import Bundle, load_bundle
 from kronos_shared.atomic import replace_file
 
 BASE = "base"
@@ -61,11 +52,7 @@ class Setting:
     """What all trainings of an ablation share."""
 
     config: AblateConfig
-    accelerator: Accelerator
-    snapshot: Snapshot
-    bundle: Bundle
-    context: int
-    splits: Splits
+    material: Material
     micro_batch: int
     """Windows in memory at once."""
 
@@ -74,11 +61,11 @@ class Setting:
         return store.what_matters(
             arm,
             self.config.training(seed),
-            snapshot_sha256=self.snapshot.sha256,
-            bundle=self.bundle,
-            context=self.context,
+            snapshot_sha256=self.material.snapshot.sha256,
+            bundle=self.material.bundle,
+            context=self.material.context,
             micro_batch=self.micro_batch,
-            precision=self.accelerator.mixed_precision,
+            precision=self.material.accelerator.mixed_precision,
         )
 
 
@@ -94,7 +81,8 @@ def ablate(config: AblateConfig) -> list[Row]:
     missing = [(arm, seed) for seed in config.seeds for arm in arms if _load(setting, arm, seed) is None]
     _score_base(setting)
     if missing:
-        require_no_leak(setting.snapshot, setting.splits, setting.bundle, seed=config.seeds[0])
+        material = setting.material
+        require_no_leak(material.snapshot, material.splits, material.bundle, seed=config.seeds[0])
     rows = _write(setting, arms, missing)
     for number, (arm, seed) in enumerate(missing):
         announce(arm.name, seed, number, len(missing), rows)
@@ -107,38 +95,11 @@ def ablate(config: AblateConfig) -> list[Row]:
 
 def _prepare(config: AblateConfig) -> Setting:
     common = config.training(config.seeds[0])
-    snapshot = load_snapshot(config.snapshot or sample_snapshot_path())
-    bundle = load_bundle(
-        config.base_model,
-        tokenizer=config.tokenizer,
-        revision=config.revision,
-        tokenizer_revision=config.tokenizer_revision,
-        device=str(group().device),
-    )
-    precision = fast_precision(config.precision, width=bundle.model.d_model)
-    device = Accelerator(mixed_precision=precision)
-    context = config.context or min(bundle.context, LONGEST_CONTEXT)
     spans = {name: span for name, span in common.split_dates().items() if name != "test"}
-    with present.status("encoding events, tokenising windows"):
-        splits = build_splits(
-            snapshot,
-            bundle,
-            dates=spans,
-            context=context,
-            scored=config.scored,
-            cache=config.out.parent / "token-cache",
-        )
-    for name in spans:
-        require_events(splits, name)
-    return Setting(
-        config=config,
-        accelerator=device,
-        snapshot=snapshot,
-        bundle=bundle,
-        context=context,
-        splits=splits,
-        micro_batch=fit(common, splits.dataset("train"), bundle.model, device).windows,
-    )
+    material = gather(common, spans, config.out.parent)
+    train, model = material.splits.dataset("train"), material.bundle.model
+    windows = fit(common, train, model, material.accelerator).windows
+    return Setting(config=config, material=material, micro_batch=windows)
 
 
 def _distinct(setting: Setting, arms: Sequence[AblationArm]) -> list[AblationArm]:
@@ -161,9 +122,9 @@ def _load(setting: Setting, arm: AblationArm | None, seed: int) -> store.Finishe
 def _score_base(setting: Setting) -> None:
     if _load(setting, None, 0) is None:
         records = score(
-            setting.bundle.model,
-            setting.splits.dataset("val"),
-            setting.accelerator,
+            setting.material.bundle.model,
+            setting.material.splits.dataset("val"),
+            setting.material.accelerator,
             micro_batch=setting.micro_batch,
             events=False,
         )
@@ -177,9 +138,9 @@ def _train(setting: Setting, arm: AblationArm, seed: int, stop: Stop) -> None:
     trained = train_arm(
         arm.variant,
         config,
-        setting.splits,
-        setting.bundle,
-        setting.accelerator,
+        setting.material.splits,
+        setting.material.bundle,
+        setting.material.accelerator,
         setting.config.out / "training" / f"{arm.name}-seed{seed}-{store.key_of(matters)}",
         micro_batch=setting.micro_batch,
         stop=stop,
@@ -206,16 +167,17 @@ def _criteria(setting: Setting) -> list[Criterion]:
 def _write(
     setting: Setting, arms: Sequence[AblationArm], missing: Sequence[tuple[AblationArm, int]]
 ) -> list[Row]:
-    config, split = setting.config, setting.splits.splits["val"]
+    config, material = setting.config, setting.material
+    split = material.splits.splits["val"]
     base = _load(setting, None, 0)
     assert base is not None
     results = {BASE: dict.fromkeys(config.seeds, base)} | {arm.name: _by_seed(setting, arm) for arm in arms}
     rows = table(results, {BASE: "untrained"} | {arm.name: arm.question for arm in arms})
     content = {
-        "snapshot": {"name": setting.snapshot.name, "sha256": setting.snapshot.sha256},
-        "base": {"repo": setting.bundle.base.repo, "sha256": setting.bundle.base.content_sha256},
+        "snapshot": {"name": material.snapshot.name, "sha256": material.snapshot.sha256},
+        "base": {"repo": material.bundle.base.repo, "sha256": material.bundle.base.content_sha256},
         "split": [str(split.first), str(split.last)],
-        "context": setting.context,
+        "context": material.context,
         "scored": config.scored,
         "settings": asdict(config),
         "seeds": list(config.seeds),

@@ -4,8 +4,8 @@ from dataclasses import asdict
 
 import pytest
 
-from kronos_service.finetune.event_conditioned.ablate_arms import ARMS, VARIABLE, chosen, varied
-from kronos_service.finetune.event_conditioned.ablate_config import AblateConfig
+from kronos_service.finetune.event_conditioned.ablation.arms import ARMS, VARIABLE, chosen, varied
+from kronos_service.finetune.event_conditioned.ablation.config import AblateConfig
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_shared.options import ConfigError
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from kronos_service.finetune.event_conditioned.ablate_store import Finished
+from kronos_service.finetune.event_conditioned.ablation.store import Finished
 from kronos_service.finetune.event_conditioned.gain import Gain, paired_gain
 
 GROUPS = ("event", "quiet")

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kronos_service.finetune.event_conditioned import grids, report_figures, report_forecasts
-from kronos_service.finetune.event_conditioned import report_page as html
-from kronos_service.finetune.event_conditioned.forecast_summary import FEWEST_DATES
-from kronos_service.finetune.event_conditioned.report_forecasts import forecasts_of
+from kronos_service.finetune.event_conditioned import grids
+from kronos_service.finetune.event_conditioned.evaluation.summary import FEWEST_DATES
+from kronos_service.finetune.event_conditioned.report import figures, forecasts
+from kronos_service.finetune.event_conditioned.report import page as html
+from kronos_service.finetune.event_conditioned.report.forecasts import forecasts_of
 from kronos_service.finetune.event_conditioned.run_record import RunRecord, read_run
 from kronos_shared.atomic import replace_file
 from kronos_shared.options import option
@@ -55,10 +56,10 @@ def render(run: RunRecord) -> str:
             ("learning", "Loss curves", _learning(run)),
             ("days", "Event days against quiet days", _days(run)),
             ("families", "Event families", _families(run)),
-            ("forecasts", "Forecasts", report_forecasts.scores(run)),
-            ("calibration", "Calibration", report_forecasts.calibration(run)),
-            ("events", "Around an event", report_forecasts.event_study(run)),
-            ("test", "Test split", report_forecasts.test_split(run)),
+            ("forecasts", "Forecasts", forecasts.scores(run)),
+            ("calibration", "Calibration", forecasts.calibration(run)),
+            ("events", "Around an event", forecasts.event_study(run)),
+            ("test", "Test split", forecasts.test_split(run)),
             ("ablation", "Ablation", _ablation(run)),
             ("audit", "Audit for look-ahead", _audit(run)),
             ("made", "How it was made", _made(run)),
@@ -129,7 +130,7 @@ def _learning(run: RunRecord) -> str:
         "Loss in nats per target after each epoch, in eval mode. Epoch 0 is untrained: there the adapter "
         f"equals its base. Last epochs: {', '.join(f'{arm} {epoch}' for arm, epoch in last.items())}."
     )
-    return html.drawing(report_figures.loss_curves(run.epochs), caption)
+    return html.drawing(figures.loss_curves(run.epochs), caption)
 
 
 def _days(run: RunRecord) -> str:
@@ -167,7 +168,7 @@ def _families(run: RunRecord) -> str:
         "high-impact events, with 95 % intervals; in brackets the number of dates. With fewer than 20 dates "
         "an interval is too narrow, and with fewer than 5 there is none."
     )
-    text = html.drawing(report_figures.dots(rows, f"gain over the {reference}, nats per target"), caption)
+    text = html.drawing(figures.dots(rows, f"gain over the {reference}, nats per target"), caption)
     return text + "".join(
         html.table(grids.family_gains(gains, f"Gain over the {name} per event family"))
         for name, gains in found.items()
@@ -192,9 +193,7 @@ def _ablation(run: RunRecord) -> str:
     text = html.table(grids.ablation(run.ablation), title=False)
     if rows:
         caption = "Event days: gain over the control per arm, with 95 % intervals over dates."
-        text += html.drawing(
-            report_figures.dots(rows, "gain over the control, nats per event target"), caption
-        )
+        text += html.drawing(figures.dots(rows, "gain over the control, nats per event target"), caption)
     if run.ablation["unfinished"]:
         left = ", ".join(f"{arm} (seed {seed})" for arm, seed in run.ablation["unfinished"])
         text += html.missing(f"Not trained yet: {left}.")

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from kronos_service.finetune.event_conditioned import grids, report_figures
-from kronos_service.finetune.event_conditioned import report_page as html
+from kronos_service.finetune.event_conditioned import grids
+from kronos_service.finetune.event_conditioned.report import figures
+from kronos_service.finetune.event_conditioned.report import page as html
 from kronos_service.finetune.event_conditioned.run_record import RunRecord
 from kronos_shared.options import flag
 
@@ -34,7 +35,7 @@ def calibration(run: RunRecord) -> str:
         "narrow, a hump too wide. Right: share of outcomes below each quantile; the line is calibrated. "
         f"{forecasts['calibration']['adapter']['targets']:,} forecasts."
     )
-    return html.drawing(report_figures.calibration(forecasts["calibration"]), caption)
+    return html.drawing(figures.calibration(forecasts["calibration"]), caption)
 
 
 def event_study(run: RunRecord) -> str:
@@ -49,7 +50,7 @@ def event_study(run: RunRecord) -> str:
         "origin, by the bar's distance from an event's bar; dashes: what came. In brackets the number of "
         "forecast bars on the event itself."
     )
-    text = html.drawing(report_figures.event_study(forecasts["event_study"]), caption)
+    text = html.drawing(figures.event_study(forecasts["event_study"]), caption)
     return text + html.folded("The figures", html.table(grids.event_study(forecasts["event_study"])))
 
 
@@ -90,7 +91,7 @@ def _forecast_tables(evaluation: Mapping[str, Any]) -> str:
     if forecasts["horizon"] > 1:
         text += html.table(grids.forecast_scores(forecasts, steps="all"))
         text += html.drawing(
-            report_figures.crps_by_step(forecasts["steps"]),
+            figures.crps_by_step(forecasts["steps"]),
             "Mean CRPS by bars ahead, as a share of a random walk's with 20-day volatility; lower is better.",
         )
     text += html.table(grids.forecast_gains(forecasts, steps="1", by=GROUPS))

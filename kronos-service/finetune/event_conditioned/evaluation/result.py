@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from kronos_service.data.snapshot import Snapshot
-from kronos_service.finetune.event_conditioned.forecast_paths import PathSettings
-from kronos_service.finetune.event_conditioned.forecasts import Forecasts, forecast_split
+from kronos_service.finetune.event_conditioned.evaluation.forecasts import Forecasts, forecast_split
+from kronos_service.finetune.event_conditioned.evaluation.paths import PathSettings
 from kronos_service.finetune.event_conditioned.pretraining import out_of_sample
 from kronos_service.finetune.event_conditioned.run_directory import write_json
 from kronos_service.finetune.event_conditioned.splits import SplitError, Splits

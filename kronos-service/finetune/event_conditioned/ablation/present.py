@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from kronos_service.finetune.event_conditioned.ablate_table import Comparison, Row
+from kronos_service.finetune.event_conditioned.ablation.table import Comparison, Row
 from kronos_service.finetune.event_conditioned.criteria import Criterion
 from kronos_service.finetune.event_conditioned.gain import Gain
 from kronos_service.finetune.event_conditioned.present import console, criteria_table

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from kronos_service.finetune.event_conditioned.ablate_table import Row
+from kronos_service.finetune.event_conditioned.ablation.table import Row
 from kronos_service.finetune.event_conditioned.gain import Gain
 
 COLUMNS = {"over_control": "gain over the control", "over_adapter": "gain over the adapter"}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kronos_service.finetune.event_conditioned.openings import (
+from kronos_service.finetune.event_conditioned.evaluation.openings import (
     OPENINGS,
     OpeningsError,
     open_test_split,

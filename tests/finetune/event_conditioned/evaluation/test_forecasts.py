@@ -13,25 +13,29 @@ import torch
 
 from kronos_service.data.snapshot import Snapshot
 from kronos_service.events.taxonomy import FAMILIES
-from kronos_service.finetune.event_conditioned.event_study import event_study
-from kronos_service.finetune.event_conditioned.forecast_origins import (
+from kronos_service.finetune.event_conditioned.evaluation.event_study import event_study
+from kronos_service.finetune.event_conditioned.evaluation.forecasts import (
+    Forecasts,
+    forecast_split,
+    spread_ratio,
+)
+from kronos_service.finetune.event_conditioned.evaluation.origins import (
     Origin,
     draw_origins,
     possible_origins,
 )
-from kronos_service.finetune.event_conditioned.forecast_paths import (
+from kronos_service.finetune.event_conditioned.evaluation.paths import (
     PathSettings,
     prepare_origins,
     sample_closes,
 )
-from kronos_service.finetune.event_conditioned.forecast_records import (
+from kronos_service.finetune.event_conditioned.evaluation.records import (
     MODELS,
     Targets,
     find_targets,
     score_forecasts,
 )
-from kronos_service.finetune.event_conditioned.forecast_summary import FEWEST_DATES, summarize_forecasts
-from kronos_service.finetune.event_conditioned.forecasts import Forecasts, forecast_split, spread_ratio
+from kronos_service.finetune.event_conditioned.evaluation.summary import FEWEST_DATES, summarize_forecasts
 from kronos_service.finetune.event_conditioned.lora import adapt
 from kronos_service.finetune.event_conditioned.series import Series, build_series
 from kronos_service.finetune.event_conditioned.splits import SplitError, Splits

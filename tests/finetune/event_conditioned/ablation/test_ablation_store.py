@@ -7,8 +7,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from kronos_service.finetune.event_conditioned.ablate_arms import ARMS, AblationArm
-from kronos_service.finetune.event_conditioned.ablate_store import Finished, key_of, load, save, what_matters
+from kronos_service.finetune.event_conditioned.ablation.arms import ARMS, AblationArm
+from kronos_service.finetune.event_conditioned.ablation.store import (
+    Finished,
+    key_of,
+    load,
+    save,
+    what_matters,
+)
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_service.model.factory import Bundle
 

@@ -13,7 +13,7 @@ import torch
 from kronos_service.data import snapshot as snapshots
 from kronos_service.data.snapshot import Snapshot
 from kronos_service.events.encoder import prepare
-from kronos_service.finetune.event_conditioned.forecast_origins import Origin
+from kronos_service.finetune.event_conditioned.evaluation.origins import Origin
 from kronos_service.finetune.event_conditioned.series import Series
 from kronos_service.finetune.event_conditioned.windows import MIN_HISTORY
 from kronos_service.finetune.shared import Floats

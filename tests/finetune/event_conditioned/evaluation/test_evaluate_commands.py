@@ -12,9 +12,9 @@ import pytest
 
 from kronos_service.finetune.__main__ import main
 from kronos_service.finetune.event_conditioned import grids
-from kronos_service.finetune.event_conditioned.evaluate import EvaluateConfig
-from kronos_service.finetune.event_conditioned.openings import OPENINGS
-from kronos_service.finetune.event_conditioned.report import ReportConfig, render
+from kronos_service.finetune.event_conditioned.evaluation.job import EvaluateConfig
+from kronos_service.finetune.event_conditioned.evaluation.openings import OPENINGS
+from kronos_service.finetune.event_conditioned.report.document import ReportConfig, render
 from kronos_service.finetune.event_conditioned.run_record import ReportError, read_run
 from kronos_shared.options import parse
 
@@ -242,7 +242,7 @@ def test_mistakes_are_one_line(
 
 
 def test_the_commands_of_the_guide_are_understood() -> None:
-    guide = (Path(__file__).parents[3] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    guide = (Path(__file__).parents[4] / "docs" / "evaluation.md").read_text(encoding="utf-8")
     commands = re.findall(r"^python -m kronos_service\.finetune (.+)$", guide, re.MULTILINE)
     assert len(commands) == 3
     for command in commands:

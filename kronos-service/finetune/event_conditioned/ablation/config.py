@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from datetime import date
 from pathlib import Path
 
-from kronos_service.finetune.event_conditioned.ablate_arms import ARMS, chosen
+from kronos_service.finetune.event_conditioned.ablation.arms import ARMS, chosen
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_shared.options import option, require, same
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from kronos_service.finetune.event_conditioned.forecast_scores import (
+from kronos_service.finetune.event_conditioned.evaluation.scores import (
     LEVELS,
     crps_samples,
     judge_quantiles,

@@ -8,8 +8,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from kronos_service.events.taxonomy import FAMILIES
-from kronos_service.finetune.event_conditioned.forecast_records import MODELS
-from kronos_service.finetune.event_conditioned.forecast_scores import INTERVALS, LEVELS, quantile_name
+from kronos_service.finetune.event_conditioned.evaluation.records import MODELS
+from kronos_service.finetune.event_conditioned.evaluation.scores import INTERVALS, LEVELS, quantile_name
 from kronos_service.finetune.event_conditioned.gain import mean_over_dates
 
 FEWEST_DATES: Final = 5

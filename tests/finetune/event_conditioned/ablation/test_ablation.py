@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from kronos_service.finetune.__main__ import main
-from kronos_service.finetune.event_conditioned.ablate import ablate
-from kronos_service.finetune.event_conditioned.ablate_config import AblateConfig
+from kronos_service.finetune.event_conditioned.ablation.config import AblateConfig
+from kronos_service.finetune.event_conditioned.ablation.job import ablate
 from kronos_service.finetune.event_conditioned.arms import train_arm
 
-TRAIN_ARM = "kronos_service.finetune.event_conditioned.ablate.train_arm"
+TRAIN_ARM = "kronos_service.finetune.event_conditioned.ablation.job.train_arm"
 
 
 class Killed(BaseException):

@@ -1,0 +1,1 @@
+"""What an adapter's parts are worth: trainings that differ in one thing."""

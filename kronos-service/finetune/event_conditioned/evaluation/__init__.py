@@ -1,0 +1,1 @@
+"""How good an adapter's forecasts are, on targets it was not trained on."""
