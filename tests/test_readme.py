@@ -113,15 +113,9 @@ def test_every_make_target_that_is_named_exists() -> None:
 
 def test_the_file_tree_names_only_what_exists() -> None:
     tree = README.split("## Where things are")[1].split("```")[1]
-    folder = ROOT
+    folders = [ROOT]
     for line in tree.strip().splitlines():
-        name = line.split()[0]
         depth = (len(line) - len(line.lstrip())) // 2
-        folder = (
-            ROOT
-            if depth == 0
-            else ROOT / "kronos-service"
-            if depth == 1
-            else ROOT / "kronos-service/finetune"
-        )
-        assert (folder / name.rstrip("/")).exists(), name
+        path = folders[depth] / line.split()[0]
+        assert path.exists(), path
+        folders[depth + 1 :] = [path]
