@@ -21,7 +21,8 @@ def earlier_snapshot(directory: Path, source: Source, since: date | None) -> Sna
     """The snapshot to add to; None where there is none yet.
 
     Raises:
-        SnapshotError: it is damaged, of another source, or for another first date.
+        SnapshotError: it is damaged, of another source, for another first date, or does not say when its
+            calendar was read (as those made before that was recorded).
     """
     if not (directory / MANIFEST).exists():
         return None
@@ -32,6 +33,11 @@ def earlier_snapshot(directory: Path, source: Source, since: date | None) -> Sna
             f"{directory} was read from {manifest['source']}, not from {source.name}: nothing can be "
             "added to it; export without --incremental, or choose another directory"
         )
+    if not manifest.get("calendar_read_at"):
+        raise SnapshotError(
+            f"{directory} does not say when its calendar was read: if it was exported without --resume, set "
+            f"calendar_read_at in its {MANIFEST} to its read_at; else export without --incremental"
+        )
     if since is not None and since.isoformat() != manifest["window"]["first"]:
         raise SnapshotError(
             f"{directory} begins on {manifest['window']['first']}, not on {since}: leave --since out, "
@@ -41,8 +47,13 @@ def earlier_snapshot(directory: Path, source: Source, since: date | None) -> Sna
 
 
 def read_at(snapshot: Snapshot) -> datetime:
-    """When the reading of an exported snapshot began."""
+    """When the reading of an exported snapshot's bars began."""
     return datetime.fromisoformat((snapshot.manifest or {})["read_at"])
+
+
+def calendar_read_at(snapshot: Snapshot) -> datetime:
+    """A moment just before the calendar of an exported snapshot was read."""
+    return datetime.fromisoformat((snapshot.manifest or {})["calendar_read_at"])
 
 
 def first_day(snapshot: Snapshot) -> date:

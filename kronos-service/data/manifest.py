@@ -29,6 +29,7 @@ def make_manifest(
     window: tuple[date, date],
     source: str,
     read_at: datetime | None = None,
+    calendar_read_at: datetime | None = None,
 ) -> dict[str, Any]:
     """The manifest of three tables: row counts, sha256 of the files, what was asked for and when."""
     return {
@@ -36,6 +37,7 @@ def make_manifest(
         "source": source,
         "window": {"first": window[0].isoformat(), "last": window[1].isoformat()},
         "read_at": read_at and read_at.isoformat(),
+        "calendar_read_at": calendar_read_at and calendar_read_at.isoformat(),
         "sha256": content_hash(hashes),
         "tables": {
             name: {

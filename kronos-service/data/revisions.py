@@ -41,7 +41,7 @@ def revise(earlier: pd.DataFrame, today: pd.DataFrame, *, read_at: datetime, now
     Args:
         earlier: the snapshot's.
         today: the source's, whole.
-        read_at: when the snapshot was read.
+        read_at: when the snapshot's calendar was read.
         now: when the source was read, which is when an overwritten row was first seen to be so.
     """
     old, new = _keyed(earlier), _keyed(today)

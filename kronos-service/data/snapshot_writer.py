@@ -50,7 +50,9 @@ class Origin:
     window: tuple[date, date]
     """First and last date that the source was asked for."""
     read_at: datetime | None = None
-    """When the reading began; what the source changed later is not in the snapshot."""
+    """When the reading of the bars began: those of sessions still open then are not in the snapshot."""
+    calendar_read_at: datetime | None = None
+    """A moment just before the calendar was read; later than `read_at` if the export was resumed."""
 
 
 def write_snapshot(
@@ -147,7 +149,9 @@ def commit(
         try:
             rows = {name: _write_table(scratch[name], contents[name]) for name in TABLES}
             hashes = {name: _sha256(path) for name, path in scratch.items()}
-            manifest = make_manifest(rows, hashes, origin.window, origin.source, origin.read_at)
+            manifest = make_manifest(
+                rows, hashes, origin.window, origin.source, origin.read_at, origin.calendar_read_at
+            )
             files = {name: str(manifest["tables"][name]["file"]) for name in TABLES}
             for name, path in scratch.items():
                 os.replace(path, directory / files[name])

@@ -21,7 +21,7 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from kronos_service.data.increment import earlier_snapshot, first_day, grown, read_at
+from kronos_service.data.increment import calendar_read_at, earlier_snapshot, first_day, grown
 from kronos_service.data.judge import Judge, OnBadRow
 from kronos_service.data.partial import begin
 from kronos_service.data.revisions import Revised, revise
@@ -105,7 +105,7 @@ def export(
         calendar = calendar_table(source.calendar())
         bars = None
         if earlier:
-            revised = revise(earlier.calendar, calendar, read_at=read_at(earlier), now=now)
+            revised = revise(earlier.calendar, calendar, read_at=calendar_read_at(earlier), now=now)
             calendar = revised.calendar
             bars = grown(earlier, source, symbols, now)
             notes += _changes(revised, is_past_same=bars is not None)
@@ -125,7 +125,7 @@ def export(
                 symbols = symbol_table(source.symbols())
             judge = Judge(symbols=symbols, on_bad_row=on_bad_row, now=partial.read_at)
             window = (since or partial.first_day(), now.date())
-            origin = Origin(source=source.name, window=window, read_at=partial.read_at)
+            origin = Origin(source=source.name, window=window, read_at=partial.read_at, calendar_read_at=now)
             manifest = commit(
                 directory, symbols=symbols, bars=judge.kept(partial.bars()), calendar=calendar, origin=origin
             )

@@ -1,6 +1,7 @@
 """An incremental export reads little, equals a full one, and notices when the past has changed."""
 
 import io
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -14,7 +15,7 @@ from kronos_service.data.snapshot import SnapshotError, load_snapshot
 from kronos_service.events.sessions import sessions
 from kronos_service.finetune.export_training_data import ExportSummary, export
 
-MARCH, APRIL = datetime(2024, 3, 15, 12, tzinfo=UTC), datetime(2024, 4, 15, 12, tzinfo=UTC)
+MARCH, APRIL, MAY = (datetime(2024, month, 15, 12, tzinfo=UTC) for month in (3, 4, 5))
 CLASSES = {"AAA": "us_equity", "BTCUSDT": "crypto", "SPY": "us_equity"}
 
 
@@ -181,3 +182,36 @@ def test_a_bar_read_before_its_close_is_left_out_however_late_the_export_is_resu
     bars = load_snapshot(tmp_path / "s", now=APRIL).bars
     assert summary.unfinished == 1
     assert bars[bars["symbol"] == "AAA"]["ts"].max() == pd.Timestamp("2024-03-14", tz="UTC")
+
+
+def test_an_actual_still_missing_when_an_export_was_resumed_is_first_seen_when_it_came(
+    market: Market, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Released between the first run and the resumed one, which read the calendar anew and found none."""
+    monkeypatch.setattr("kronos_service.data.partial.PART_ROWS", 1)
+    market.event |= {"release_at": "2024-03-20T12:30:00Z", "actual": None}
+    market.breaks_after = 2
+    with pytest.raises(KeyboardInterrupt):
+        run(market, tmp_path / "s", MARCH)
+    market.breaks_after = None
+    resumed = run(market, tmp_path / "s", APRIL, resume=True)
+    assert any(line.startswith("resumed after AAA") for line in resumed.lines())
+    market.event["actual"] = 3.2
+    run(market, tmp_path / "s", MAY, incremental=True)
+    rows = load_snapshot(tmp_path / "s", now=MAY).calendar
+    assert rows["actual"].isna().tolist() == [True, False]
+    assert rows["first_seen_at"].tolist()[1] == pd.Timestamp(MAY)
+
+
+def test_a_snapshot_that_does_not_say_when_its_calendar_was_read_is_not_added_to(
+    market: Market, tmp_path: Path
+) -> None:
+    run(market, tmp_path / "s", MARCH)
+    path = tmp_path / "s" / "manifest.json"
+    manifest = json.loads(path.read_bytes())
+    del manifest["calendar_read_at"]
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(SnapshotError, match="does not say when its calendar was read"):
+        run(market, tmp_path / "s", APRIL, incremental=True)
+    path.write_text(json.dumps(manifest | {"calendar_read_at": manifest["read_at"]}))  # as the message says
+    run(market, tmp_path / "s", APRIL, incremental=True)
