@@ -16,7 +16,7 @@ UNFINISHED: Final = "its session has not closed"
 NO_SESSION: Final = "no session on this date"
 TOO_EARLY: Final = "older than the session calendars"
 
-SPLIT_RATIOS: Final = (2, 3, 4, 5, 8, 10, 15, 20, 25, 50)
+SPLIT_RATIOS: Final = (2, 3, 4, 5, 6, 7, 8, 10, 15, 20, 25, 30, 40, 50, 100)
 SPLIT_TOLERANCE: Final = 0.03
 """How near to a ratio, as a share of it, an overnight move must be to be worth a look."""
 
