@@ -127,6 +127,10 @@ class ExportConfig:
             (self.source == "snapshot") == (self.tables is not None),
             "--tables names the directory that --source snapshot reads: give both or neither",
         )
+        require(
+            not (self.incremental and self.resume),
+            "--resume goes on with a full export, --incremental reads only what is new: give one of them",
+        )
 
 
 def export(argv: Sequence[str]) -> None:

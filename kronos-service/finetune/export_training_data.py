@@ -88,18 +88,22 @@ def export(
         since: first session date of the bars (default: all there are; when incremental: as before).
         on_bad_row: "fail" refuses the export if a bar cannot be true, "drop" leaves such bars out.
         incremental: add to the older snapshot what is new, and keep what its calendar knew before.
-        resume: do not read again the symbols that an interrupted export of the same rows had read.
+        resume: do not read again the symbols that an interrupted export of the same rows had read; not
+            together with incremental.
         now: the time up to which sessions have closed (default: the present).
         console: where the progress bar goes (default: standard error).
 
     Raises:
         KronosError: the source cannot be read, or its tables are not in order; the older snapshot stays then.
     """
+    assert not (incremental and resume), "what an incremental export had read is not kept for another"
     started, now = time.perf_counter(), now or datetime.now(UTC)
     directory, notes = Path(directory), list[str]()
     console = console or Console(stderr=True)
     with exclusive(directory):
         earlier = earlier_snapshot(directory, source, since) if incremental else None
+        if earlier and since is None:
+            notes += _left_out(source, first_day(earlier))
         since = first_day(earlier) if earlier else since
         symbols = symbol_table(source.symbols())
         calendar = calendar_table(source.calendar())
@@ -111,7 +115,7 @@ def export(
             notes += _changes(revised, is_past_same=bars is not None)
         check_calendar(calendar)
         request = {"source": source.name, "since": since and since.isoformat()}
-        with begin(directory / PARTIAL, request, resume=resume and not earlier, now=now) as partial:
+        with begin(directory / PARTIAL, request, resume=resume, now=now) as partial:
             last = partial.symbols[-1] if partial.symbols else None
             if last:
                 notes.append(f"resumed after {last}: read since {partial.read_at:%Y-%m-%d %H:%M} UTC")
@@ -165,6 +169,15 @@ def _shown(
             seen.update(chunk["symbol"].unique())
             progress.update(task, completed=len(seen), rows=rows)
             yield chunk
+
+
+def _left_out(source: Source, first: date) -> list[str]:
+    count = source.count_bars(None, first)
+    line = (
+        f"{count:,} bars before {first} in the source are left out: export without --incremental to include "
+        f"them, or give --since {first}"
+    )
+    return [line] * bool(count)
 
 
 def _changes(revised: Revised, *, is_past_same: bool) -> list[str]:

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from kronos_service.data.snapshot import SnapshotError, load_snapshot
 from kronos_service.events.sessions import sessions
+from kronos_service.finetune.__main__ import main
 from kronos_service.finetune.export_training_data import ExportSummary, export
 
 MARCH, APRIL, MAY = (datetime(2024, month, 15, 12, tzinfo=UTC) for month in (3, 4, 5))
@@ -215,3 +216,34 @@ def test_a_snapshot_that_does_not_say_when_its_calendar_was_read_is_not_added_to
         run(market, tmp_path / "s", APRIL, incremental=True)
     path.write_text(json.dumps(manifest | {"calendar_read_at": manifest["read_at"]}))  # as the message says
     run(market, tmp_path / "s", APRIL, incremental=True)
+
+
+def test_history_loaded_before_the_first_day_is_said_to_be_left_out_unless_that_day_was_asked_for(
+    market: Market, tmp_path: Path
+) -> None:
+    run(market, tmp_path / "s", MARCH)
+    unchanged = run(market, tmp_path / "s", APRIL, incremental=True)
+    assert not any("left out" in line for line in unchanged.lines())
+    market.add("SPY", date(2023, 12, 28), date(2023, 12, 29))
+    summary = run(market, tmp_path / "s", APRIL, incremental=True)
+    assert (
+        "2 bars before 2024-01-02 in the source are left out: export without --incremental to include them, "
+        "or give --since 2024-01-02" in summary.lines()
+    )
+    assert load_snapshot(tmp_path / "s", now=APRIL).bars["ts"].min() == pd.Timestamp("2024-01-02T00Z")
+    asked = export(
+        market,
+        tmp_path / "s",
+        since=date(2024, 1, 2),
+        incremental=True,
+        now=APRIL,
+        console=Console(file=io.StringIO()),
+    )
+    assert not any("left out" in line for line in asked.lines())
+
+
+def test_resume_and_incremental_together_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", "--out", str(tmp_path / "s"), "--incremental", "--resume"]) == 2
+    assert "--incremental reads only what is new: give one of them" in capsys.readouterr().err
