@@ -197,7 +197,7 @@ def _ablation(run: RunRecord) -> str:
     if run.ablation["unfinished"]:
         left = ", ".join(f"{arm} (seed {seed})" for arm, seed in run.ablation["unfinished"])
         text += html.missing(f"Not trained yet: {left}.")
-    return text
+    return text + html.table(grids.criteria(run.ablation["criteria"]))
 
 
 def _audit(run: RunRecord) -> str:

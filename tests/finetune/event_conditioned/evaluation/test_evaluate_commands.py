@@ -279,7 +279,17 @@ def test_an_ablation_elsewhere_is_shown(place: Path, tmp_path: Path) -> None:
         {"name": "control", "question": "what do events add?", "seeds": [], "event": bare, "quiet": bare},
     ]
     path = tmp_path / "ablation.json"
-    path.write_text(json.dumps({"arms": arms, "unfinished": [["control", 0]]}))
+    criteria = [
+        {
+            "name": "rank 8 beats rank 4",
+            "wanted": ">= 1 %",
+            "figure": 0.1,
+            "detail": "+0.10 %",
+            "verdict": "fail",
+        }
+    ]
+    path.write_text(json.dumps({"arms": arms, "unfinished": [["control", 0]], "criteria": criteria}))
     shown = " ".join(Page(render(read_run(place / "run", ablation=path))).text)
     for words in ("is half enough?", "+0.0123", "[+0.0100, +0.0200]", "Not trained yet: control (seed 0)"):
         assert words in shown
+    assert ">= 1 % +0.10 % fail" in shown
