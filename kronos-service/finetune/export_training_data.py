@@ -94,9 +94,13 @@ def export(
         console: where the progress bar goes (default: standard error).
 
     Raises:
+        ValueError: both incremental and resume.
         KronosError: the source cannot be read, or its tables are not in order; the older snapshot stays then.
     """
-    assert not (incremental and resume), "what an incremental export had read is not kept for another"
+    if incremental and resume:
+        raise ValueError(
+            "expected incremental or resume, got both: an incremental export keeps nothing to resume"
+        )
     started, now = time.perf_counter(), now or datetime.now(UTC)
     directory, notes = Path(directory), list[str]()
     console = console or Console(stderr=True)

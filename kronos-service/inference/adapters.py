@@ -249,7 +249,7 @@ class AdapterLoader:
         finally:
             self._count(loads=int(self._shelf.resident is not resident))
             quarantined = {key: self._short(reason) for key, reason in self._shelf.quarantined.items()}
-            self._update(quarantined=quarantined)
+            self._update(quarantined=quarantined, resident=self._resident())
 
     def _swap(self, loaded: Loaded, *, is_news: bool = False, reason: str | None = None) -> None:
         """The flip: one assignment, after which `current` gives the new model. News is what was published
@@ -269,7 +269,7 @@ class AdapterLoader:
             self._status,
             serving=serving,
             reason=reason and self._short(reason),
-            resident=tuple(one.pointer.version for one in self._shelf.resident),
+            resident=self._resident(),
             counters=replace(counters, swaps=counters.swaps + is_other),
         )
         if is_news:
@@ -308,6 +308,9 @@ class AdapterLoader:
             except KronosError as error:
                 reason = f"{reason}; the base: {error}"
         return reason
+
+    def _resident(self) -> tuple[str, ...]:
+        return tuple(one.pointer.version for one in self._shelf.resident)
 
     def _refusal(self, pointer: Latest | None, error: KronosError) -> KronosError:
         """The error, noted; one that comes again at every poll counts once."""

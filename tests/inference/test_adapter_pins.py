@@ -97,6 +97,18 @@ def test_a_pin_or_rollback_to_what_is_not_there_changes_nothing(
     assert (loader.status().pinned, adapter_store.latest(empty_store)) == (None, first)
 
 
+def test_what_a_rollback_loads_beside_a_pin_is_named_as_resident(
+    empty_store: Path, adapter_of: AdapterOf, new_loader: NewLoader
+) -> None:
+    versions = [publish(adapter_of(seed), empty_store, keep=9).version for seed in range(3)]
+    loader = new_loader()
+    assert loader.pin(versions[2]).resident == (versions[2],)
+    status = loader.rollback(versions[0])
+    assert (version(status), status.resident) == (versions[2], (versions[2], versions[0]))
+    shutil.rmtree(empty_store / VERSIONS / versions[0])
+    assert version(loader.pin(versions[0])) == versions[0]
+
+
 def test_a_rollback_to_what_would_be_refused_is_not_published(
     empty_store: Path, adapter_of: AdapterOf, new_loader: NewLoader
 ) -> None:
