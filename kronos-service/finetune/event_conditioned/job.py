@@ -31,9 +31,7 @@ from kronos_service.finetune.event_conditioned.run_directory import (
     write_json,
     writing,
 )
-from kronos_service.finetune.event_conditioned.splits import (
-    dead_channels,
-)
+from kronos_service.finetune.event_conditioned.splits import dead_channels
 from kronos_service.finetune.event_conditioned.stopping import stop_on_signals
 from kronos_service.finetune.event_conditioned.validate import score, summarize, summarize_families
 from kronos_service.finetune.event_conditioned.versions import versions
