@@ -188,7 +188,7 @@ def judge(asked: Any, answer: dict[str, Any]) -> None:
         by_level = [
             columns for _, columns in sorted(series["quantiles"].items(), key=lambda one: float(one[0]))
         ]
-        assert len(by_level) == len(asked["quantiles"])
+        assert len(by_level) == len(asked.get("quantiles", by_level))
         for lower, upper in itertools.pairwise(by_level):
             assert all(np.all(np.array(lower[name]) <= upper[name]) for name in lower)
         judge_candles(series["mean"])
