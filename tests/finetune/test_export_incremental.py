@@ -243,7 +243,9 @@ def test_history_loaded_before_the_first_day_is_said_to_be_left_out_unless_that_
 
 
 def test_resume_and_incremental_together_are_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    market: Market, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["export", "--out", str(tmp_path / "s"), "--incremental", "--resume"]) == 2
     assert "--incremental reads only what is new: give one of them" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="expected incremental or resume, got both"):
+        run(market, tmp_path / "s", MARCH, incremental=True, resume=True)

@@ -31,6 +31,7 @@ pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 CASES = 500 * int(os.environ.get("SOAK", "1"))
 LAST_DAY = date(2022, 12, 30)
 """Of the small market: a session of every asset class."""
+DEFAULT_QUANTILES = [0.1, 0.5, 0.9]
 MOST_ROWS, MOST_BARS, MOST_HORIZON, MOST_MILLISECONDS = 4, 80, 2, 60_000
 WHOLE = {"horizon", "paths", "seed", "top_k", "deadline_ms"}
 PUBLIC = {"/livez", "/readyz", "/metrics"}
@@ -185,11 +186,10 @@ def judge(asked: Any, answer: dict[str, Any]) -> None:
         for columns in forecasts:
             assert {len(column) for column in columns.values()} == {asked["horizon"]}
             assert all(math.isfinite(number) for column in columns.values() for number in column)
-        by_level = [
-            columns for _, columns in sorted(series["quantiles"].items(), key=lambda one: float(one[0]))
-        ]
-        assert len(by_level) == len(asked.get("quantiles", by_level))
-        for lower, upper in itertools.pairwise(by_level):
+        by_level = {float(level): columns for level, columns in series["quantiles"].items()}
+        levels = sorted(by_level)
+        assert levels == sorted(set(map(float, asked.get("quantiles", DEFAULT_QUANTILES))))
+        for lower, upper in itertools.pairwise(by_level[level] for level in levels):
             assert all(np.all(np.array(lower[name]) <= upper[name]) for name in lower)
         judge_candles(series["mean"])
         assert (series["paths"] is not None) == asked.get("return_paths", False)
