@@ -18,7 +18,7 @@ import structlog
 from kronos_service.inference.choosing import choose_batch
 from kronos_service.inference.metrics import Metrics
 from kronos_service.inference.problems import DeadlineExceeded, NotReady, Overloaded
-from kronos_service.inference.work import Work, run_batch
+from kronos_service.inference.work import Demand, Work, cost_of, run_batch
 from kronos_service.model.generation import Generated
 
 MARGIN: Final = 1.5
@@ -34,8 +34,7 @@ _log = structlog.get_logger()
 class Ticket:
     """A place in the queue for a request that is being prepared."""
 
-    cost: float
-    """See `cost_of`."""
+    demand: Demand
     expires_at: float
 
 
@@ -71,14 +70,14 @@ class ForecastQueue:
         with self._changed:
             self._check_room()
 
-    def admit(self, cost: float, expires_at: float) -> Ticket:
+    def admit(self, demand: Demand, expires_at: float) -> Ticket:
         """A place in the queue, before any effort is made; end it with `submit` or `give_up`.
 
         Raises:
             NotReady: the service is shutting down.
             Overloaded: the queue is full, or too long for the deadline; says when to try again.
         """
-        ticket = Ticket(cost=cost, expires_at=expires_at)
+        ticket = Ticket(demand=demand, expires_at=expires_at)
         with self._changed:
             self._check(ticket)
             self._tickets.add(ticket)
@@ -138,24 +137,23 @@ class ForecastQueue:
         if self.depth >= self._size:
             self._metrics.rejections.labels("queue_full").inc()
             message = f"{self._size} requests are waiting already: try later"
-            raise Overloaded(message, retry_after=_whole(self._seconds_ahead()))
+            raise Overloaded(message, retry_after=_whole(self._seconds_until_done()))
 
     def _check(self, ticket: Ticket) -> None:
         self._check_room()
-        ahead = self._seconds_ahead()
         # An idle service always tries: otherwise one slow batch could shut everything out for good.
-        needed = MARGIN * (ahead + ticket.cost * self._pace)
+        needed = MARGIN * self._seconds_until_done(ticket.demand)
         if self.is_busy and time.monotonic() + needed > ticket.expires_at:
             self._metrics.rejections.labels("deadline").inc()
             message = f"the answer would take about {needed:.1f} s, longer than the deadline: try later"
-            raise Overloaded(message, retry_after=_whole(ahead))
+            raise Overloaded(message, retry_after=_whole(self._seconds_until_done()))
 
-    def _seconds_ahead(self) -> float:
-        """How long the admitted requests will take, by the pace of late."""
-        running = sum(work.cost for work in self._running) * self._pace
+    def _seconds_until_done(self, *more: Demand) -> float:
+        """How long the admitted requests will take, and more after them, by the pace of late."""
+        running = cost_of(work.demand for work in self._running) * self._pace
         done = time.monotonic() - self._running_since
-        waiting = sum(work.cost for work in self._waiting) + sum(ticket.cost for ticket in self._tickets)
-        return max(0.0, running - done) + waiting * self._pace
+        waiting = [one.demand for one in (*self._waiting, *self._tickets)]
+        return max(0.0, running - done) + cost_of([*waiting, *more]) * self._pace
 
     def _loop(self) -> None:
         while batch := self._next_batch():
@@ -165,7 +163,7 @@ class ForecastQueue:
             took = time.monotonic() - started
             self._metrics.forecast_seconds.observe(took)
             with self._changed:
-                pace = took / sum(work.cost for work in batch)
+                pace = took / cost_of(work.demand for work in batch)
                 self._usual_pace = (1 - MEMORY) * (self._usual_pace or pace) + MEMORY * pace
                 self._pace = max(self._usual_pace, pace)  # one that slows down is believed at once
                 self._running = ()
@@ -188,7 +186,7 @@ class ForecastQueue:
         """Give others the time of the window to join, unless the batch is full or the queue is closing."""
 
         def is_full() -> bool:
-            return self._is_closed or sum(work.rows for work in self._waiting) >= self._batch_rows
+            return self._is_closed or sum(work.demand.rows for work in self._waiting) >= self._batch_rows
 
         if self._window:
             self._changed.wait_for(is_full, timeout=self._window)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from kronos_service.inference.work import Work
+from kronos_service.inference.work import Costs, Work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,26 +23,31 @@ def choose_batch(waiting: Iterable[Work], *, most_rows: int, pace: float, now: f
     time without it, would be late with it; who is late anyway holds nobody up.
 
     Args:
-        pace: seconds per unit of cost.
+        pace: seconds per unit of cost (see `Demand`).
         now: on the monotonic clock.
     """
     choice = Choice(batch=[], rest=[], expired=[])
     rows, slack = 0, math.inf  # slack: seconds that nobody so far would miss
-    chosen = passed = 0.0  # seconds of work
+    chosen, passed = Costs(), Costs()
     for work in waiting:
-        seconds = pace * work.cost
         if work.expires_at <= now:
             choice.expired.append(work)
             continue
+        demand = work.demand
         is_lead = not choice.batch
-        if is_lead or (choice.batch[0].joins(work) and rows + work.rows <= most_rows and seconds <= slack):
+        seconds = pace * demand.cost
+        if is_lead or (
+            choice.batch[0].demand.joins(demand) and rows + demand.rows <= most_rows and seconds <= slack
+        ):
             choice.batch.append(work)
-            rows, chosen, slack = rows + work.rows, chosen + seconds, slack - seconds
-            left = work.expires_at - now - chosen
+            chosen.add(demand)
+            rows, slack = rows + demand.rows, slack - seconds
+            ahead = chosen.total
         else:
             choice.rest.append(work)
-            passed += seconds
-            left = work.expires_at - now - chosen - passed
+            passed.add(demand)
+            ahead = chosen.total + passed.total
+        left = work.expires_at - now - pace * ahead
         if left >= 0:
             slack = min(slack, left)
     return choice

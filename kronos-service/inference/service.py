@@ -22,7 +22,8 @@ from kronos_service.inference.schemas import ForecastRequest
 from kronos_service.inference.serving import Serving
 from kronos_service.inference.settings import Settings
 from kronos_service.inference.warm_up import warm_up
-from kronos_service.inference.work import Ask, Work, context_of, cost_of
+from kronos_service.inference.work import Ask, Demand, Work, context_of
+from kronos_service.model.generation import ROWS_PER_PASS
 from kronos_service.model.sampling import Sampling
 
 Result = TypeVar("Result")
@@ -50,7 +51,7 @@ class Service:
         self.feed = MarketFeed(settings, clock=clock)
         self.queue = ForecastQueue(
             size=settings.queue_size,
-            batch_rows=settings.max_rows,
+            batch_rows=ROWS_PER_PASS,
             window_seconds=settings.batch_window_ms / 1000,
             metrics=self.metrics,
         )
@@ -100,9 +101,10 @@ class Service:
         serving, market = self._ready()
         check_limits(request, self.settings)
         ask = _ask_of(request)
-        cost = cost_of(context_of(serving) * len(request.series), series=len(request.series), ask=ask)
+        series = len(request.series)
+        demand = Demand(serving=serving, ask=ask, bars=context_of(serving) * series, series=series)
         seconds = (request.deadline_ms or self.settings.default_deadline_ms) / 1000
-        ticket = self.queue.admit(cost, arrived + seconds)
+        ticket = self.queue.admit(demand, arrived + seconds)
         try:
             planned = await self._aside(
                 partial(plan, request, serving, market, now=self.clock(), max_bars=self.settings.max_bars)

@@ -7,7 +7,7 @@ import torch
 
 from kronos_service.events.taxonomy import CHANNELS
 from kronos_service.inference.serving import Serving
-from kronos_service.inference.work import Ask, Work, context_of, run_batch
+from kronos_service.inference.work import Ask, Work, context_of, cost_of, run_batch
 from kronos_service.model.generation import History
 from kronos_service.model.sampling import Sampling
 
@@ -39,4 +39,4 @@ def warm_up(serving: Serving) -> float:
     took = time.monotonic() - started
     if not generated.bars.isfinite().all():
         raise ValueError("the model's first forecast is not finite: its weights are broken")
-    return took / work.cost
+    return took / cost_of([work.demand])

@@ -1,12 +1,19 @@
 """One admitted request on its way to the model: what to generate, with which model, and until when."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Final
 
 from kronos_service.inference.serving import Serving
 from kronos_service.model.generation import Generated, History, generate
+from kronos_service.model.packed_linear import whole_groups
 from kronos_service.model.sampling import Sampling
+
+STEP: Final = 32.0
+"""A decoding step, however many rows it has, in bars of history read."""
+ROW: Final = 1.75
+"""A row of a decoding step, likewise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +23,60 @@ class Ask:
     horizon: int
     paths: int
     sampling: Sampling
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demand:
+    """What a request asks of the model: the time that it will take is estimated from it.
+
+    Costs are in bars of history read: `tests/benchmarks/test_benchmark_costs.py` holds them against time.
+    """
+
+    serving: Serving
+    ask: Ask
+    bars: int
+    series: int
+
+    @property
+    def rows(self) -> int:
+        """Sample paths, with those that fill up the groups in which they are drawn."""
+        return self.series * whole_groups(self.ask.paths)
+
+    @property
+    def cost(self) -> float:
+        """What it adds to a batch: its bars read, and its rows in every step."""
+        return self.bars + ROW * self.ask.horizon * self.rows
+
+    @property
+    def opening(self) -> float:
+        """What a batch of its kind costs besides, however many are in it: each step reads all weights."""
+        return STEP * self.ask.horizon
+
+    def joins(self, other: "Demand") -> bool:
+        """Whether both can be one batch: the very same model, and equal settings."""
+        return self.serving is other.serving and self.ask == other.ask
+
+
+class Costs:
+    """What demands cost, counted one by one, where those of a kind run together."""
+
+    def __init__(self) -> None:
+        self.total = 0.0
+        self._kinds: set[tuple[int, Ask]] = set()
+
+    def add(self, demand: Demand) -> None:
+        """Count one more."""
+        kind = (id(demand.serving), demand.ask)
+        self.total += demand.cost if kind in self._kinds else demand.opening + demand.cost
+        self._kinds.add(kind)
+
+
+def cost_of(demands: Iterable[Demand]) -> float:
+    """What demands cost, where those of a kind run together."""
+    costs = Costs()
+    for demand in demands:
+        costs.add(demand)
+    return costs.total
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,24 +91,10 @@ class Work:
     future: "Future[Generated]" = field(default_factory=Future)
 
     @property
-    def rows(self) -> int:
-        """Sample paths."""
-        return len(self.histories) * self.ask.paths
-
-    @property
-    def cost(self) -> float:
-        """Roughly proportional to the time it takes; see `cost_of`."""
+    def demand(self) -> Demand:
+        """What it asks of the model."""
         bars = sum(len(history.x) for history in self.histories)
-        return cost_of(bars, series=len(self.histories), ask=self.ask)
-
-    def joins(self, other: "Work") -> bool:
-        """Whether both can be one batch: the very same model, and equal settings."""
-        return self.serving is other.serving and self.ask == other.ask
-
-
-def cost_of(bars: int, *, series: int, ask: Ask) -> float:
-    """Tokens read, with eight paths' next token as dear as eight: a decoding step streams all weights."""
-    return bars + 8.0 * ask.horizon * series * -(-ask.paths // 8)
+        return Demand(serving=self.serving, ask=self.ask, bars=bars, series=len(self.histories))
 
 
 def context_of(serving: Serving) -> int:

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from kronos_service.inference.batching import ForecastQueue
+from kronos_service.inference.batching import MARGIN, ForecastQueue
 from kronos_service.inference.metrics import Metrics
 from kronos_service.inference.problems import DeadlineExceeded, NotReady, Overloaded
 from kronos_service.inference.serving import Serving
-from kronos_service.inference.work import Ask, Work, run_batch
+from kronos_service.inference.work import Ask, Work, cost_of, run_batch
 from kronos_service.model.factory import Bundle
 from kronos_service.model.generation import Generated, History
 from kronos_service.model.sampling import Sampling
@@ -105,7 +105,7 @@ def work(serving: Serving, *, seed: int = 0, seconds: float = 60.0, **changes: A
 
 
 def put(queue: ForecastQueue, one: Work) -> Work:
-    queue.submit(queue.admit(one.cost, one.expires_at), one)
+    queue.submit(queue.admit(one.demand, one.expires_at), one)
     return one
 
 
@@ -114,6 +114,11 @@ def occupy(queue: ForecastQueue, gate: Gate, serving: Serving) -> Work:
     first = put(queue, work(serving))
     assert gate.entered.acquire(timeout=20)
     return first
+
+
+def kinds(count: int) -> list[Ask]:
+    """Equally dear, and none joins another."""
+    return [replace(ASK, sampling=Sampling(temperature=0.5 + i / 10)) for i in range(count)]
 
 
 def test_what_waited_together_runs_together_and_each_gets_its_own_part(
@@ -150,7 +155,7 @@ def test_only_the_same_model_and_settings_join(
 def test_a_batch_holds_no_more_rows_than_allowed(
     queue_of: Callable[..., ForecastQueue], gate: Gate, serving: Serving
 ) -> None:
-    queue = queue_of(size=10, batch_rows=7)
+    queue = queue_of(size=10, batch_rows=16)
     occupy(queue, gate, serving)
     others = [put(queue, work(serving, seed=seed)) for seed in range(5)]
     gate.open(4)
@@ -161,7 +166,7 @@ def test_a_batch_holds_no_more_rows_than_allowed(
 def test_an_idle_queue_waits_for_company_only_as_long_as_its_window(
     queue_of: Callable[..., ForecastQueue], gate: Gate, serving: Serving
 ) -> None:
-    queue = queue_of(window_seconds=5.0, batch_rows=6)
+    queue = queue_of(window_seconds=5.0, batch_rows=16)
     gate.open(1)
     both = [put(queue, work(serving, seed=seed)) for seed in (1, 2)]
     started = time.monotonic()
@@ -177,10 +182,12 @@ def test_beyond_its_size_the_queue_turns_away_at_once(
     occupy(queue, gate, serving)
     for seed in range(3):
         put(queue, work(serving, seed=seed))
-    ticket = queue.admit(1.0, time.monotonic() + 60)  # a request that is being prepared takes a place too
+    ticket = queue.admit(
+        work(serving).demand, time.monotonic() + 60
+    )  # a request that is being prepared takes a place too
     started = time.monotonic()
     with pytest.raises(Overloaded, match="4 requests are waiting already") as caught:
-        queue.admit(1.0, time.monotonic() + 60)
+        queue.admit(work(serving).demand, time.monotonic() + 60)
     assert time.monotonic() - started < 0.05
     assert caught.value.retry_after == 1
     assert caught.value.status == 429
@@ -192,11 +199,11 @@ def test_a_place_that_is_given_up_is_free_again(
 ) -> None:
     queue = queue_of(size=1)
     occupy(queue, gate, serving)
-    ticket = queue.admit(1.0, time.monotonic() + 60)
+    ticket = queue.admit(work(serving).demand, time.monotonic() + 60)
     with pytest.raises(Overloaded):
-        queue.admit(1.0, time.monotonic() + 60)
+        queue.admit(work(serving).demand, time.monotonic() + 60)
     queue.give_up(ticket)
-    queue.give_up(queue.admit(1.0, time.monotonic() + 60))
+    queue.give_up(queue.admit(work(serving).demand, time.monotonic() + 60))
 
 
 def test_a_deadline_that_the_measured_pace_cannot_meet_is_refused_with_the_wait(
@@ -208,13 +215,30 @@ def test_a_deadline_that_the_measured_pace_cannot_meet_is_refused_with_the_wait(
     gate.open()
     paced.future.result(20)
     busy = occupy(queue, gate, serving)
-    queued = [put(queue, work(serving, seed=seed)) for seed in range(8)]
-    # nine works of 0.3 s each are ahead
+    queued = [put(queue, work(serving, ask=one)) for one in kinds(8)]
+    # nine works of 0.3 s each are ahead, no two of a kind
     with pytest.raises(Overloaded, match="longer than the deadline") as caught:
-        queue.admit(busy.cost, time.monotonic() + 1.5)
+        queue.admit(busy.demand, time.monotonic() + 1.5)
     assert caught.value.retry_after in (3, 4)
-    queue.give_up(queue.admit(busy.cost, time.monotonic() + 30))
+    queue.give_up(queue.admit(busy.demand, time.monotonic() + 30))
     assert queue.depth == len(queued)
+
+
+def test_those_who_wait_to_run_together_are_not_estimated_as_if_alone(
+    queue_of: Callable[..., ForecastQueue], gate: Gate, serving: Serving
+) -> None:
+    queue = queue_of(size=20)
+    one = work(serving)
+    queue.expect(1.0 / cost_of([one.demand]))
+    occupy(queue, gate, serving)
+    for _ in range(5):
+        put(queue, work(serving))
+    demands = [one.demand] * 6
+    needed = MARGIN * (1.0 + cost_of(demands) / cost_of(demands[:1]))
+    assert needed < 0.8 * MARGIN * 7
+    with pytest.raises(Overloaded, match="longer than the deadline"):
+        queue.admit(one.demand, time.monotonic() + 0.8 * needed)
+    queue.give_up(queue.admit(one.demand, time.monotonic() + needed))
 
 
 def test_before_any_batch_the_pace_that_was_expected_counts(
@@ -223,12 +247,12 @@ def test_before_any_batch_the_pace_that_was_expected_counts(
     queue = queue_of()
     known = [queue.knows_its_pace]
     one = work(serving)
-    queue.expect(1.0 / one.cost)
+    queue.expect(1.0 / cost_of([one.demand]))
     assert [*known, queue.knows_its_pace] == [False, True]
     occupy(queue, gate, serving)
     with pytest.raises(Overloaded, match="longer than the deadline"):
-        queue.admit(one.cost, time.monotonic() + 2.0)
-    queue.give_up(queue.admit(one.cost, time.monotonic() + 3.0))
+        queue.admit(one.demand, time.monotonic() + 2.0)
+    queue.give_up(queue.admit(one.demand, time.monotonic() + 3.0))
 
 
 def test_an_idle_queue_tries_whatever_it_measured(
@@ -283,10 +307,10 @@ def test_after_close_nothing_is_admitted_and_everything_admitted_is_answered(
     occupy(queue, gate, serving)
     others = [put(queue, work(serving, seed=seed, ask=replace(ASK, paths=seed))) for seed in (1, 2, 3)]
     prepared = work(serving, seed=4)
-    ticket = queue.admit(prepared.cost, prepared.expires_at)
+    ticket = queue.admit(prepared.demand, prepared.expires_at)
     queue.close()
     with pytest.raises(NotReady, match="shutting down"):
-        queue.admit(1.0, time.monotonic() + 60)
+        queue.admit(work(serving).demand, time.monotonic() + 60)
     gate.open(10)
     assert not queue.join(0.2)  # one that was admitted is still being prepared
     queue.submit(ticket, prepared)

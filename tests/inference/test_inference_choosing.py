@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kronos_service.inference.choosing import choose_batch
 from kronos_service.inference.serving import Serving
-from kronos_service.inference.work import Ask, Work
+from kronos_service.inference.work import ROW, STEP, Ask, Work, cost_of
 from kronos_service.model.factory import Bundle
 from kronos_service.model.generation import History
 from kronos_service.model.sampling import Sampling
@@ -25,7 +25,7 @@ def serving(bundle: Bundle) -> Serving:
 
 
 def work(serving: Serving, seconds: float, *, horizon: int = 2, paths: int = 8) -> Work:
-    """A work of one series of 10 bars: its cost is 10 + 8 x horizon for up to eight paths."""
+    """A work of one series of 10 bars, 8 rows at the usual paths."""
     stamps = torch.zeros(12, 5, dtype=torch.int64)
     history = History(
         x=torch.zeros(10, 6), stamps=stamps[:10], future_stamps=stamps[:horizon], events=None, seed=0
@@ -34,58 +34,75 @@ def work(serving: Serving, seconds: float, *, horizon: int = 2, paths: int = 8) 
     return Work(serving=serving, ask=ask, histories=[history], expires_at=NOW + seconds)
 
 
-def choose(works: list[Work], seconds_each: float = 1.0, most_rows: int = 64) -> tuple[list[int], ...]:
-    """Numbers of the works in the batch, the rest and the expired, if one with two bars takes so long."""
-    choice = choose_batch(works, most_rows=most_rows, pace=seconds_each / 26, now=NOW)
+LEAD, JOINER = 2 * STEP + 10 + 2 * 8 * ROW, 10 + 2 * 8 * ROW
+"""Costs of the usual work, alone and in company; at a pace of 1 they are seconds."""
+OTHER, OTHER_JOINER = STEP + 10 + 8 * ROW, 10 + 8 * ROW
+"""The same at a horizon of one bar."""
+
+
+def choose(works: list[Work], most_rows: int = 64) -> tuple[list[int], ...]:
+    """Numbers of the works in the batch, the rest and the expired, at a pace of 1."""
+    choice = choose_batch(works, most_rows=most_rows, pace=1.0, now=NOW)
     return tuple([works.index(one) for one in part] for part in (choice.batch, choice.rest, choice.expired))
 
 
 def test_all_of_one_kind_join_while_there_is_time_and_room(serving: Serving) -> None:
-    assert choose([work(serving, 10) for _ in range(4)]) == ([0, 1, 2, 3], [], [])
-    assert choose([work(serving, 10) for _ in range(4)], most_rows=24) == ([0, 1, 2], [3], [])
+    assert choose([work(serving, 1000) for _ in range(4)]) == ([0, 1, 2, 3], [], [])
+    assert choose([work(serving, 1000) for _ in range(4)], most_rows=24) == ([0, 1, 2], [3], [])
     assert choose([work(serving, 0), work(serving, -1), work(serving, 5)]) == ([2], [], [0, 1])
 
 
 def test_a_joiner_does_not_make_the_lead_late(serving: Serving) -> None:
-    assert choose([work(serving, 2.5), *(work(serving, 10) for _ in range(3))]) == ([0, 1], [2, 3], [])
+    lead = work(serving, LEAD + 1.5 * JOINER)
+    assert choose([lead, *(work(serving, 1000) for _ in range(3))]) == ([0, 1], [2, 3], [])
 
 
 def test_a_joiner_does_not_make_late_whom_it_would_overtake(serving: Serving) -> None:
-    passed = work(serving, 3.9, horizon=1)
-    same = [work(serving, 10) for _ in range(4)]
-    # one second for the lead, 18/26 of one for the other kind: two more fit before its deadline
+    passed = work(serving, LEAD + OTHER + 2.5 * JOINER, horizon=1)
+    same = [work(serving, 1000) for _ in range(4)]
     assert choose([same[0], passed, *same[1:]]) == ([0, 2, 3], [1, 4], [])
 
 
+def test_those_overtaken_are_taken_to_run_together(serving: Serving) -> None:
+    passed = [
+        work(serving, 1000, horizon=1),
+        work(serving, LEAD + OTHER + OTHER_JOINER + 1.5 * JOINER, horizon=1),
+    ]
+    same = [work(serving, 1000) for _ in range(3)]
+    assert choose([same[0], *passed, *same[1:]]) == ([0, 3], [1, 2, 4], [])
+
+
 def test_who_is_late_anyway_holds_nobody_up(serving: Serving) -> None:
-    assert choose([work(serving, 0.5), *(work(serving, 10) for _ in range(3))]) == ([0, 1, 2, 3], [], [])
+    late = work(serving, 0.5 * LEAD)
+    assert choose([late, *(work(serving, 1000) for _ in range(3))]) == ([0, 1, 2, 3], [], [])
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.tuples(st.floats(-1, 20), st.sampled_from([1, 2, 3])), max_size=12),
     st.integers(8, 64),
-    st.floats(0, 2),
+    st.floats(0, 0.05),
 )
 def test_every_work_is_in_one_place_and_nobody_is_made_late(
     serving: Serving, kinds: list[tuple[float, int]], most_rows: int, pace: float
 ) -> None:
     works = [work(serving, seconds, horizon=horizon) for seconds, horizon in kinds]
-    choice = choose_batch(works, most_rows=most_rows, pace=pace / 26, now=NOW)
+    choice = choose_batch(works, most_rows=most_rows, pace=pace, now=NOW)
     everyone = [*choice.batch, *choice.rest, *choice.expired]
     assert sorted(map(id, everyone)) == sorted(map(id, works))
     assert all(one.expires_at <= NOW for one in choice.expired)
     alive = [one for one in works if one.expires_at > NOW]
     assert choice.batch[:1] == alive[:1]
-    assert all(choice.batch[0].joins(one) for one in choice.batch)
-    assert sum(one.rows for one in choice.batch) <= most_rows
-    # in the order in which they came, one alone after the other, against the batch and then the others
-    took, alone = pace / 26 * sum(one.cost for one in choice.batch), 0.0
-    behind = took
-    for one in alive:
-        alone += pace / 26 * one.cost
-        if one in choice.rest:
-            behind += pace / 26 * one.cost
-        ends = took if one in choice.batch else behind
-        was_in_time = NOW + alone <= one.expires_at - 1e-6
-        assert not was_in_time or NOW + ends <= one.expires_at + 1e-6
+    assert all(choice.batch[0].demand.joins(one.demand) for one in choice.batch)
+    assert sum(one.demand.rows for one in choice.batch) <= most_rows
+    # whoever would be in time behind a lead that runs alone is in time behind the batch
+    for number, one in enumerate(alive):
+        passed = [other for other in alive[: number + 1] if other in choice.rest]
+        behind_lead = costs(alive[:1]) + costs(alive[1 : number + 1])
+        behind_batch = costs(choice.batch) + (costs(passed) if one in choice.rest else 0.0)
+        was_in_time = NOW + pace * behind_lead <= one.expires_at - 1e-6
+        assert not was_in_time or NOW + pace * behind_batch <= one.expires_at + 1e-6
+
+
+def costs(works: list[Work]) -> float:
+    return cost_of(one.demand for one in works)

@@ -18,6 +18,9 @@ from kronos_service.inference.app import create_app
 from kronos_service.inference.logs import configure_logs
 from kronos_service.inference.schemas import ForecastRequest, ForecastResponse
 from kronos_service.inference.settings import Settings
+from kronos_service.inference.work import Ask as WorkAsk
+from kronos_service.inference.work import Demand
+from kronos_service.model.sampling import Sampling
 
 Ask = Callable[..., dict[str, Any]]
 Serve = Callable[..., AbstractContextManager[TestClient]]
@@ -168,8 +171,11 @@ def unread() -> Iterator[bytes]:
 
 def test_a_full_queue_answers_429_at_once_with_the_time_to_wait(serve: Serve, ask: Ask) -> None:
     with serve(queue_size=1) as client, ThreadPoolExecutor(2) as pool:
-        queue = client.app.state.service.queue  # type: ignore[attr-defined]
-        ticket = queue.admit(1.0, time.monotonic() + 60)
+        service = client.app.state.service  # type: ignore[attr-defined]
+        queue, serving = service.queue, service.loader.current()
+        ask_of_one = WorkAsk(horizon=1, paths=1, sampling=Sampling())
+        demand = Demand(serving=serving, ask=ask_of_one, bars=10, series=1)
+        ticket = queue.admit(demand, time.monotonic() + 60)
         started = time.monotonic()
         answer = client.post("/v1/forecast", content=unread())
         took = time.monotonic() - started
