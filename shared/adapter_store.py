@@ -9,7 +9,7 @@ A version whose number exceeds LATEST's generation was left by a publisher that 
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -176,11 +176,13 @@ def _locked(adapters: Path) -> Iterator[None]:
 
 
 def _sweep(adapters: Path) -> None:
-    """Remove what killed publishers left and what has been retired: names that begin with a dot."""
-    for path in (adapters / VERSIONS).glob(".*"):
-        remove(path)
-    for path in adapters.glob(f".{LATEST}-*"):
-        path.unlink()
+    """Remove what killed publishers left and what has been retired: names that begin with a dot.
+
+    What belongs to another user of the store stays until that one publishes; nothing reads it.
+    """
+    for path in (*(adapters / VERSIONS).glob(".*"), *adapters.glob(f".{LATEST}-*")):
+        with suppress(PermissionError):
+            remove(path)
 
 
 def _read_whole(directory: Path) -> dict[str, bytes]:

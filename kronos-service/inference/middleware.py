@@ -79,7 +79,7 @@ class BodyLimit:
             await self.app(scope, receive, send)
             return
         declared = Headers(scope=scope).get("Content-Length", "")
-        if declared.isdigit() and int(declared) > self.most_bytes:
+        if declared.isdecimal() and int(declared) > self.most_bytes:
             await self._refuse(scope, receive, send)
             return
         received = 0

@@ -51,6 +51,11 @@ def test_a_body_over_the_limit_is_refused_by_its_declared_length(client: TestCli
     assert answer.headers["Connection"] == "close"
 
 
+def test_a_length_that_is_no_number_is_none(client: TestClient) -> None:
+    answer = client.post("/v1/forecast", content=b"{", headers={"Content-Length": b"\xb2"})
+    assert answer.status_code in (415, 422)
+
+
 def test_a_body_over_the_limit_is_refused_as_it_comes(client: TestClient) -> None:
     sent = 0
 

@@ -149,6 +149,24 @@ def test_a_rollback_is_a_new_generation_of_an_older_version(variant: Variant, st
     assert publish(variant(4), store, keep=10).version.startswith("000007-")
 
 
+def test_what_another_user_left_half_done_stops_nobody(
+    variant: Variant, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = publish(variant(1), store, keep=10), publish(variant(2), store, keep=10)
+    theirs = store / "versions" / ".000003-of-a-killed-publisher"
+    theirs.mkdir()
+
+    def not_ours(path: Path) -> None:
+        raise PermissionError(1, "Operation not permitted", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", not_ours)
+        assert rollback(store).version == first.version
+    assert left_over(store) == [theirs.name]
+    publish(variant(3), store, keep=10)
+    assert left_over(store) == []
+
+
 def test_a_rollback_to_what_is_not_there_or_not_whole_is_refused(variant: Variant, store: Path) -> None:
     with pytest.raises(StoreError, match="holds no version older"):
         rollback(store)
