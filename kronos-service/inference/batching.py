@@ -152,7 +152,7 @@ class ForecastQueue:
         """How long the admitted requests will take, and more after them, by the pace of late."""
         running = cost_of(work.demand for work in self._running) * self._pace
         done = time.monotonic() - self._running_since
-        waiting = [one.demand for one in (*self._waiting, *self._tickets)]
+        waiting = [work.demand for work in self._waiting] + [ticket.demand for ticket in self._tickets]
         return max(0.0, running - done) + cost_of([*waiting, *more]) * self._pace
 
     def _loop(self) -> None:

@@ -58,7 +58,7 @@ def test_a_declared_length_that_is_no_number_is_none(client: TestClient) -> None
 
     async def post() -> httpx.Response:
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as sender:
-            return await sender.post("/nowhere", content=b"{}", headers={"Content-Length": b"\xb2"})
+            return await sender.post("/nowhere", content=b"{}", headers={b"Content-Length": b"\xb2"})
 
     assert asyncio.run(post()).status_code == 404
 
