@@ -9,9 +9,9 @@ import torch
 from hypothesis import settings
 
 from kronos_service.data.sample import write_sample
-from kronos_service.data.snapshot import Snapshot, load_snapshot
-from kronos_service.finetune.event_conditioned.checkpoint import save_adapter
-from kronos_service.finetune.event_conditioned.lora import adapt, trainable
+from kronos_service.data.snapshot.read import Snapshot, load_snapshot
+from kronos_service.finetune.event_conditioned.training.lora import adapt, trainable
+from kronos_service.model.adapter.write import save_adapter
 from kronos_service.model.factory import Bundle, load_bundle, save_base
 from kronos_service.model.kronos import Kronos
 from kronos_service.model.presets import PRESETS

@@ -12,14 +12,14 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from kronos_service.data.manifest import read_manifest
+from kronos_service.data.snapshot.manifest import read_manifest
 from kronos_service.data.tables import TABLES, some
 from kronos_service.events.calendar import read_calendar
 from kronos_service.events.encoder import REACH_DAYS
 from kronos_service.events.sessions import Times, sessions
 from kronos_service.events.surprises import MIN_EARLIER, find_surprises
 from kronos_service.events.taxonomy import CURRENCY, EVENT_TYPES
-from kronos_shared.candles import LEADERS
+from kronos_shared.columns import LEADERS
 
 LONG_AFTER: Final = pd.Timedelta(days=7)
 """A row first seen so much later than its release was loaded afterwards: the model will not have known it."""

@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos_service.data.snapshot import write_snapshot
+from kronos_service.data.snapshot.read import write_snapshot
 from kronos_service.events.sessions import Sessions, sessions
-from kronos_shared.candles import BAR_COLUMNS, CALENDAR_COLUMNS, LEADER_ASSET_CLASS, SYMBOL_COLUMNS
+from kronos_shared.columns import BAR_COLUMNS, CALENDAR_COLUMNS, LEADER_ASSET_CLASS, SYMBOL_COLUMNS
 from kronos_shared.errors import KronosError
 
 Floats = npt.NDArray[np.float64]

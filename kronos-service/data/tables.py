@@ -13,7 +13,7 @@ from typing import Final
 import pandas as pd
 
 from kronos_service.events.taxonomy import CURRENCY
-from kronos_shared.candles import BAR_COLUMNS, CALENDAR_COLUMNS, FEATURES, SYMBOL_COLUMNS
+from kronos_shared.columns import BAR_COLUMNS, CALENDAR_COLUMNS, FEATURES, SYMBOL_COLUMNS
 from kronos_shared.errors import KronosError
 
 TABLES: Final = ("ohlcv_1d", "symbols", "economic_calendar")

@@ -10,7 +10,7 @@ import pandas as pd
 from kronos_service.data.tables import ReleaseTimeError, TableError, some
 from kronos_service.events.sessions import FIRST_DAY, sessions
 from kronos_service.events.taxonomy import CURRENCY, check_event_types
-from kronos_shared.candles import ASSET_CLASSES, IMPACTS
+from kronos_shared.columns import ASSET_CLASSES, IMPACTS
 
 UNFINISHED: Final = "its session has not closed"
 NO_SESSION: Final = "no session on this date"

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from kronos_service.events.scores import Floats, scores
+from kronos_service.events.scaling import Floats, standardize
 from kronos_service.events.sessions import (
     LONGEST_CLOSURE,
     Indices,
@@ -17,7 +17,7 @@ from kronos_service.events.sessions import (
     session_dates,
     sessions,
 )
-from kronos_shared.candles import LEADER_ASSET_CLASS, LEADERS
+from kronos_shared.columns import LEADER_ASSET_CLASS, LEADERS
 from kronos_shared.errors import KronosError
 
 RETURNS: Final = 60
@@ -64,7 +64,7 @@ def leader_channel(leader: Leader, as_of: Times, previous: Times) -> Floats:
     now, then = usable_bars(leader, as_of), usable_bars(leader, previous)
     # Before its first bar a leader's close does not matter: there is no sigma either, and the channel is 0.
     log_close = np.concatenate([[0.0], leader.log_close])
-    return scores(log_close[now] - log_close[then], leader.sigma[then])
+    return standardize(log_close[now] - log_close[then], leader.sigma[then])
 
 
 def usable_bars(leader: Leader, as_of: Times) -> Indices:

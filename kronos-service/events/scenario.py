@@ -7,10 +7,10 @@ from datetime import date
 import numpy as np
 import numpy.typing as npt
 
-from kronos_service.events.scores import CLIP
+from kronos_service.events.scaling import CLIP
 from kronos_service.events.sessions import Times
 from kronos_service.events.taxonomy import CHANNELS, FIRST_LEADER, SURPRISE
-from kronos_shared.candles import LEADERS
+from kronos_shared.columns import LEADERS
 from kronos_shared.errors import KronosError
 
 

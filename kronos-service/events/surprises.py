@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 
 from kronos_service.events.calendar import CalendarRows
-from kronos_service.events.scores import Floats, scores
+from kronos_service.events.scaling import Floats, standardize
 from kronos_service.events.sessions import Times
 
 MIN_EARLIER: Final = 8
@@ -40,7 +40,7 @@ def find_surprises(rows: CalendarRows) -> Surprises:
     for event_type in np.unique(rows.event_type[found]):
         of_type = rows.event_type[found] == event_type
         sigma[of_type] = _sigma(usable_at[of_type], value[of_type])
-    return Surprises(usable_at=usable_at, z=scores(value, sigma))
+    return Surprises(usable_at=usable_at, z=standardize(value, sigma))
 
 
 def surprise_channel(surprises: Surprises, as_of: Times, before: np.datetime64) -> Floats:

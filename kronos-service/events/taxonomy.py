@@ -8,7 +8,7 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import Any, Final
 
-from kronos_shared.candles import LEADERS
+from kronos_shared.columns import LEADERS
 from kronos_shared.errors import KronosError
 
 

@@ -17,8 +17,8 @@ from kronos_shared.options import option, parse, parse_given, require
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from kronos_service.data.judge import OnBadRow
-    from kronos_service.data.source import Source
+    from kronos_service.data.bar_filter import OnBadRow
+    from kronos_service.data.sources.base import Source
 
 PROGRAM = "python -m kronos_service.finetune"
 
@@ -32,15 +32,15 @@ def event_lora(argv: Sequence[str]) -> int:
     resume = given.pop("resume", False)
     config = None if resume else EventLoraConfig(**given)
 
-    from kronos_service.finetune.event_conditioned import job
+    from kronos_service.finetune.event_conditioned import event_lora as job
 
     return _unless_stopped(lambda: job.event_lora(config) if config else job.resume_event_lora(given))
 
 
 def _unless_stopped(work: Callable[[], object]) -> int:
     """Do the work; where a signal ended it with a checkpoint written, say so and give the exit code."""
-    from kronos_service.finetune.event_conditioned.processes import process_number
-    from kronos_service.finetune.event_conditioned.stopping import Stopped
+    from kronos_service.finetune.event_conditioned.training.distributed import process_number
+    from kronos_service.finetune.event_conditioned.training.signals import Stopped
 
     try:
         work()
@@ -53,8 +53,8 @@ def _unless_stopped(work: Callable[[], object]) -> int:
 
 def evaluate(argv: Sequence[str]) -> None:
     """Score an adapter against its base on a split."""
-    from kronos_service.finetune.event_conditioned.evaluation.job import EvaluateConfig
-    from kronos_service.finetune.event_conditioned.evaluation.job import evaluate as run
+    from kronos_service.finetune.event_conditioned.evaluate import EvaluateConfig
+    from kronos_service.finetune.event_conditioned.evaluate import evaluate as run
 
     run(parse(EvaluateConfig, argv, prog=f"{PROGRAM} evaluate", description=_help(evaluate)))
 
@@ -66,25 +66,25 @@ def ablate(argv: Sequence[str]) -> int:
     about = _help(ablate, ABLATE_EXAMPLES)
     config = parse(AblateConfig, argv, prog=f"{PROGRAM} ablate", description=about)
 
-    from kronos_service.finetune.event_conditioned.ablation.job import ablate as run
+    from kronos_service.finetune.event_conditioned.ablate import ablate as run
 
     return _unless_stopped(lambda: run(config))
 
 
 def report(argv: Sequence[str]) -> None:
     """Write the report of a run, or of an evaluation, as one HTML file."""
-    from kronos_service.finetune.event_conditioned import present
+    from kronos_service.finetune.event_conditioned.report import terminal
     from kronos_service.finetune.event_conditioned.report.document import ReportConfig
     from kronos_service.finetune.event_conditioned.report.document import report as run
 
-    present.reported(
+    terminal.reported(
         run(parse(ReportConfig, _named(argv, "--run"), prog=f"{PROGRAM} report", description=_help(report)))
     )
 
 
 def audit(argv: Sequence[str]) -> int:
     """Recompute independently what was known when, and show every input that knows the future."""
-    from kronos_service.finetune.event_conditioned.audit.job import AuditConfig, audit_snapshot
+    from kronos_service.finetune.event_conditioned.audit.audit import AuditConfig, audit_snapshot
 
     config = parse(AuditConfig, argv, prog=f"{PROGRAM} audit", description=_help(audit, AUDIT_CODES))
     return 0 if audit_snapshot(config).passed else 1
@@ -92,8 +92,8 @@ def audit(argv: Sequence[str]) -> int:
 
 def pretrain(argv: Sequence[str]) -> None:
     """Train a small tokenizer and predictor from a snapshot's bars, without events."""
-    from kronos_service.finetune.pretrain import PretrainConfig
-    from kronos_service.finetune.pretrain import pretrain as run
+    from kronos_service.finetune.pretrain.pretrain import PretrainConfig
+    from kronos_service.finetune.pretrain.pretrain import pretrain as run
 
     run(parse(PretrainConfig, argv, prog=f"{PROGRAM} pretrain", description=_help(pretrain)))
 
@@ -154,14 +154,14 @@ def export(argv: Sequence[str]) -> None:
 
 def _source(config: ExportConfig) -> "AbstractContextManager[Source]":
     if config.tables is not None:
-        from kronos_service.data.source import SnapshotSource
+        from kronos_service.data.sources.base import SnapshotSource
 
         return nullcontext(SnapshotSource(directory=config.tables))
     if config.source == "postgres":
-        from kronos_service.data.postgres import postgres_source
+        from kronos_service.data.sources.postgres import postgres_source
 
         return postgres_source()
-    from kronos_service.data.supabase import supabase_source
+    from kronos_service.data.sources.supabase import supabase_source
 
     return nullcontext(supabase_source())
 

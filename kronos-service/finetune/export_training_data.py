@@ -21,12 +21,17 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from kronos_service.data.increment import calendar_read_at, earlier_snapshot, first_day, grown
-from kronos_service.data.judge import Judge, OnBadRow
-from kronos_service.data.partial import begin
-from kronos_service.data.revisions import Revised, revise
-from kronos_service.data.snapshot_writer import PARTIAL, Origin, commit, exclusive
-from kronos_service.data.source import Source
+from kronos_service.data.bar_filter import BarFilter, OnBadRow
+from kronos_service.data.snapshot.incremental import (
+    calendar_read_at,
+    earlier_snapshot,
+    extend_bars,
+    first_day,
+)
+from kronos_service.data.snapshot.revisions import Revised, revise
+from kronos_service.data.snapshot.staging import begin
+from kronos_service.data.snapshot.write import PARTIAL, Origin, commit, exclusive
+from kronos_service.data.sources.base import Source
 from kronos_service.data.tables import TableError, calendar_table, symbol_table
 from kronos_service.data.validation import check_calendar
 
@@ -115,7 +120,7 @@ def export(
         if earlier:
             revised = revise(earlier.calendar, calendar, read_at=calendar_read_at(earlier), now=now)
             calendar = revised.calendar
-            bars = grown(earlier, source, symbols, now)
+            bars = extend_bars(earlier, source, symbols, now)
             notes += _changes(revised, is_past_same=bars is not None)
         check_calendar(calendar)
         request = {"source": source.name, "since": since and since.isoformat()}
@@ -131,7 +136,7 @@ def export(
                 )
             if not set(partial.names()) <= set(symbols["symbol"]):  # a writer added one meanwhile
                 symbols = symbol_table(source.symbols())
-            judge = Judge(symbols=symbols, on_bad_row=on_bad_row, now=partial.read_at)
+            judge = BarFilter(symbols=symbols, on_bad_row=on_bad_row, now=partial.read_at)
             window = (since or partial.first_day(), now.date())
             origin = Origin(source=source.name, window=window, read_at=partial.read_at, calendar_read_at=now)
             manifest = commit(

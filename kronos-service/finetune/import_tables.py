@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Literal, cast
 
 from kronos_service.data.coverage import print_coverage, read_coverage
-from kronos_service.data.files import read_files
-from kronos_service.data.table_map import TableMaps, read_maps
+from kronos_service.data.sources.column_map import TableMaps, read_maps
+from kronos_service.data.sources.files import read_files
 from kronos_service.finetune.export_training_data import ExportSummary, export
 from kronos_shared.options import option, require
 

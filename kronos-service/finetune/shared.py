@@ -1,44 +1,13 @@
-"""One normaliser and one set of time features, for training and serving (numpy and pandas only)."""
+"""The normaliser of training and serving, under the name that the request gives it."""
 
-from typing import Final
+from kronos_shared.normalization import (
+    CLIP,
+    EPSILON,
+    denormalize,
+    feature_matrix,
+    normalize,
+    statistics,
+    time_features,
+)
 
-import numpy as np
-import numpy.typing as npt
-import pandas as pd
-
-from kronos_shared.candles import FEATURES
-
-EPSILON: Final = 1e-5
-CLIP: Final = 5.0
-
-Floats = npt.NDArray[np.float64]
-
-
-def feature_matrix(bars: pd.DataFrame) -> Floats:
-    """The (T, 6) float64 matrix of `FEATURES`; a null amount becomes volume x mean(OHLC), as upstream
-    Kronos does.
-    """
-    x = bars.loc[:, list(FEATURES)].to_numpy(dtype=np.float64, copy=True)
-    missing = np.isnan(x[:, 5])
-    x[missing, 5] = x[missing, 4] * x[missing, :4].mean(axis=1)
-    return x
-
-
-def statistics(x: Floats) -> tuple[Floats, Floats]:
-    """Mean and standard deviation (ddof 0) per column of the (T, 6) bars that may be looked at."""
-    return x.mean(axis=0), x.std(axis=0)
-
-
-def normalize(x: Floats, mean: Floats, std: Floats) -> npt.NDArray[np.float32]:
-    """Z-scores clipped to +-5, in float32; a constant column becomes zero (epsilon 1e-5, as upstream)."""
-    return np.clip((x - mean) / (std + EPSILON), -CLIP, CLIP).astype(np.float32)
-
-
-def denormalize(z: npt.NDArray[np.floating], mean: Floats, std: Floats) -> Floats:
-    """The inverse of `normalize` for values that were not clipped; z is (..., 6)."""
-    return z.astype(np.float64) * (std + EPSILON) + mean
-
-
-def time_features(ts: pd.DatetimeIndex) -> npt.NDArray[np.int64]:
-    """The (T, 5) calendar stamps [minute, hour, weekday, day, month] of each bar, in UTC."""
-    return np.stack([ts.minute, ts.hour, ts.day_of_week, ts.day, ts.month], axis=1).astype(np.int64)
+__all__ = ["CLIP", "EPSILON", "denormalize", "feature_matrix", "normalize", "statistics", "time_features"]

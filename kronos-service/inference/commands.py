@@ -11,7 +11,7 @@ PROGRAM = "python -m kronos_service.inference"
 
 def serve(argv: Sequence[str]) -> None:
     """Answer POST /v1/forecast over HTTP; settings come from the environment (KRONOS_...)."""
-    from kronos_service.inference.serve import serve as run
+    from kronos_service.inference.http.server import serve as run
     from kronos_service.inference.settings import load_settings
 
     argparse.ArgumentParser(prog=f"{PROGRAM} serve", description=serve.__doc__).parse_args(argv)
@@ -20,8 +20,8 @@ def serve(argv: Sequence[str]) -> None:
 
 def forecast(argv: Sequence[str]) -> None:
     """Forecast a symbol with the base and its adapter: a table, and a fan chart with the events."""
-    from kronos_service.inference.forecast import ForecastConfig
-    from kronos_service.inference.forecast import forecast as run
+    from kronos_service.inference.forecast.command import ForecastConfig
+    from kronos_service.inference.forecast.command import forecast as run
 
     run(
         parse(ForecastConfig, argv, prog=f"{PROGRAM} forecast", description=f"{forecast.__doc__}\n{EXAMPLES}")

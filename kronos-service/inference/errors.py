@@ -1,52 +1,90 @@
-"""Every error as one JSON form, without a word of what was sent beyond the message."""
+"""What the service answers instead of a forecast: one error per status, each saying what to do about it."""
 
-from typing import Final
+from dataclasses import dataclass
+from typing import ClassVar
 
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
-from pydantic_core import ErrorDetails
-from starlette.exceptions import HTTPException
-
-from kronos_service.inference.problems import FieldFault, Problem, Unprocessable, unprocessable
-from kronos_service.inference.schemas import ErrorOut, ErrorResponse, FaultOut
-
-MOST_FAULTS: Final = 20
-_CODES: Final = {404: "not_found", 405: "method_not_allowed"}
+from kronos_shared.errors import KronosError
 
 
-def install(app: FastAPI) -> None:
-    """Make the app answer every error in this form."""
-    app.add_exception_handler(Problem, _on_error)
-    app.add_exception_handler(HTTPException, _on_error)
+@dataclass(frozen=True, kw_only=True)
+class FieldFault:
+    """One field of a request that cannot be used; `field` is its path, such as series.0.candles.17.close."""
+
+    field: str
+    message: str
 
 
-def error_response(request_id: str, error: Exception) -> JSONResponse:
-    """The answer to an error; one that nobody foresaw is a 500 that tells nothing."""
-    status, body, headers = 500, ErrorOut(code="internal", message="an error on our side: see the log"), {}
-    if isinstance(error, Problem):
-        status = error.status
-        fields = [FaultOut(field=fault.field, message=fault.message) for fault in error.fields]
-        body = ErrorOut(code=error.code, message=str(error), fields=fields)
-        if error.retry_after is not None:
-            headers["Retry-After"] = str(error.retry_after)
-        if status == 401:
-            headers["WWW-Authenticate"] = "Bearer"
-    elif isinstance(error, HTTPException):
-        status = error.status_code
-        body = ErrorOut(code=_CODES.get(status, "bad_request"), message=str(error.detail))
-        headers = dict(error.headers or {})
-    content = ErrorResponse(error=body, request_id=request_id)
-    return JSONResponse(content.model_dump(), status_code=status, headers=headers)
+class ServiceError(KronosError):
+    """A request that is answered with `status`; `code` is what a program tells the cause by."""
+
+    status: ClassVar[int] = 400
+    code: ClassVar[str] = "bad_request"
+
+    def __init__(
+        self, message: str, *, fields: tuple[FieldFault, ...] = (), retry_after: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.fields = fields
+        self.retry_after = retry_after
+        """Seconds after which another try makes sense."""
 
 
-def faults_of(errors: "list[ErrorDetails]") -> Unprocessable:
-    """Pydantic's errors as a 422, by field."""
-    faults = [
-        FieldFault(field=".".join(map(str, error["loc"])) or "body", message=error["msg"])
-        for error in errors[:MOST_FAULTS]
-    ]
-    return unprocessable(*faults)
+class Unauthorized(ServiceError):
+    """No key, or one that is not known."""
+
+    status, code = 401, "unauthorized"
 
 
-async def _on_error(request: Request, error: Exception) -> JSONResponse:
-    return error_response(request.state.request_id, error)
+class Forbidden(ServiceError):
+    """A known key of the wrong role."""
+
+    status, code = 403, "forbidden"
+
+
+class AdapterRefused(ServiceError):
+    """A version that is not there or must not serve; what served goes on serving."""
+
+    status, code = 409, "adapter_refused"
+
+
+class BodyTooLarge(ServiceError):
+    """A body beyond the limit; it was not read to its end."""
+
+    status, code = 413, "body_too_large"
+
+
+class NotJson(ServiceError):
+    """A body that is declared as something else than JSON."""
+
+    status, code = 415, "not_json"
+
+
+class Unprocessable(ServiceError):
+    """A request whose fields cannot be used."""
+
+    status, code = 422, "unprocessable"
+
+
+class Overloaded(ServiceError):
+    """The queue is full, or too long for the request's deadline."""
+
+    status, code = 429, "overloaded"
+
+
+class NotReady(ServiceError):
+    """Nothing can be forecast yet, or not any more; the message says why."""
+
+    status, code = 503, "not_ready"
+
+
+class DeadlineExceeded(ServiceError):
+    """The deadline passed before the forecast began; nothing was computed."""
+
+    status, code = 504, "deadline_exceeded"
+
+
+def unprocessable(*faults: FieldFault) -> Unprocessable:
+    """A 422 that names every field at fault."""
+    first = "; ".join(f"{fault.field}: {fault.message}" for fault in faults[:3])
+    more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+    return Unprocessable(first + more, fields=faults)

@@ -7,8 +7,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from kronos_service.inference.adapters import LoaderStatus
-from kronos_service.inference.feed import FeedStatus
+from kronos_service.inference.market.refresher import RefresherStatus
+from kronos_service.inference.models.loader import LoaderStatus
 
 LATENCIES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -54,7 +54,7 @@ class StateCollector(Collector):
     def __init__(
         self,
         loader: Callable[[], LoaderStatus],
-        feed: Callable[[], FeedStatus],
+        feed: Callable[[], RefresherStatus],
         now: Callable[[], float],
     ) -> None:
         self._loader, self._feed, self._now = loader, feed, now
@@ -88,7 +88,7 @@ def _adapter_families(status: LoaderStatus) -> Iterator[Metric]:
         "kronos_adapter_stale", "1: not what LATEST or the pin names.", float(status.reason is not None)
     )
     yield _gauge(
-        "kronos_adapter_forgetful", "1: a restart would not find it.", float(status.forgetful is not None)
+        "kronos_adapter_forgetful", "1: a restart would not find it.", float(status.state_unsaved is not None)
     )
     outcomes = CounterMetricFamily("kronos_adapter_outcomes", "What became of adapters.", labels=["outcome"])
     counters = status.counters

@@ -8,9 +8,9 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from kronos_service.inference.examples import REQUESTS, RESPONSES
+from kronos_service.inference.http.examples import REQUESTS, RESPONSES
 from kronos_shared.adapter_manifest import VERSION_PATTERN
-from kronos_shared.candles import ASSET_CLASSES
+from kronos_shared.columns import ASSET_CLASSES
 
 Symbol = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Price = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]

@@ -8,23 +8,23 @@ from typing import Final, TypeVar
 
 import anyio
 
-from kronos_service.inference.adapters import AdapterLoader
-from kronos_service.inference.answers import answer
-from kronos_service.inference.base import BaseChoice
-from kronos_service.inference.batching import SHUTTING_DOWN, ForecastQueue
-from kronos_service.inference.feed import MarketFeed
-from kronos_service.inference.limits import check_limits
-from kronos_service.inference.market import Market
+from kronos_service.inference.errors import NotReady
+from kronos_service.inference.market.market import Market
+from kronos_service.inference.market.refresher import MarketRefresher
 from kronos_service.inference.metrics import Metrics, StateCollector
-from kronos_service.inference.predictor import plan
-from kronos_service.inference.problems import NotReady
+from kronos_service.inference.models.base_model import BaseChoice
+from kronos_service.inference.models.loader import AdapterLoader
+from kronos_service.inference.models.served_model import ServedModel
+from kronos_service.inference.requests.limits import check_limits
+from kronos_service.inference.requests.prepare import plan
+from kronos_service.inference.requests.response import answer
+from kronos_service.inference.scheduler.queue import SHUTTING_DOWN, ForecastQueue
+from kronos_service.inference.scheduler.warm_up import warm_up
+from kronos_service.inference.scheduler.work import BatchKey, Cost, ForecastJob, context_of
 from kronos_service.inference.schemas import ForecastRequest
-from kronos_service.inference.serving import Serving
 from kronos_service.inference.settings import Settings
-from kronos_service.inference.warm_up import warm_up
-from kronos_service.inference.work import Ask, Demand, Work, context_of
-from kronos_service.model.generation import ROWS_PER_PASS
-from kronos_service.model.sampling import Sampling
+from kronos_service.model.generation.generate import ROWS_PER_PASS
+from kronos_service.model.generation.sampling import Sampling
 
 Result = TypeVar("Result")
 
@@ -48,7 +48,7 @@ class Service:
             poll_seconds=settings.poll_seconds,
             warm_up=self._warm_up,
         )
-        self.feed = MarketFeed(settings, clock=clock)
+        self.feed = MarketRefresher(settings, clock=clock)
         self.queue = ForecastQueue(
             size=settings.queue_size,
             batch_rows=ROWS_PER_PASS,
@@ -96,20 +96,20 @@ class Service:
             arrived: on the monotonic clock; the deadline counts from it.
 
         Raises:
-            Problem: the request cannot be answered (see its subclasses).
+            ServiceError: the request cannot be answered (see its subclasses).
         """
         serving, market = self._ready()
         check_limits(request, self.settings)
         ask = _ask_of(request)
         series = len(request.series)
-        demand = Demand(serving=serving, ask=ask, bars=context_of(serving) * series, series=series)
+        demand = Cost(serving=serving, ask=ask, bars=context_of(serving) * series, series=series)
         seconds = (request.deadline_ms or self.settings.default_deadline_ms) / 1000
         ticket = self.queue.admit(demand, arrived + seconds)
         try:
             planned = await self._aside(
                 partial(plan, request, serving, market, now=self.clock(), max_bars=self.settings.max_bars)
             )
-            work = Work(
+            work = ForecastJob(
                 serving=serving,
                 ask=ask,
                 histories=[one.prepared.history for one in planned],
@@ -135,12 +135,12 @@ class Service:
             )
         )
 
-    def _warm_up(self, serving: Serving) -> None:
+    def _warm_up(self, serving: ServedModel) -> None:
         warm_up(serving)
         if not self.queue.knows_its_pace:
             self.queue.expect(warm_up(serving))  # the first one included what is done only once
 
-    def _ready(self) -> tuple[Serving, Market]:
+    def _ready(self) -> tuple[ServedModel, Market]:
         serving, market = self.loader.current(), self.feed.current()
         reason = self.not_ready_because()
         if reason is not None or serving is None or market is None:
@@ -153,9 +153,9 @@ class Service:
         return await anyio.to_thread.run_sync(work, limiter=self._planners)
 
 
-def _ask_of(request: ForecastRequest) -> Ask:
+def _ask_of(request: ForecastRequest) -> BatchKey:
     sampling = Sampling(temperature=request.temperature, top_k=request.top_k, top_p=request.top_p)
-    return Ask(horizon=request.horizon, paths=request.paths, sampling=sampling)
+    return BatchKey(horizon=request.horizon, paths=request.paths, sampling=sampling)
 
 
 def _base_choice(settings: Settings) -> BaseChoice | None:

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from kronos_service.events.encoder import EventEncoder
-from kronos_service.model.checkpoints import BaseModelError, Files, Fingerprint, build, hub_files, read_json
+from kronos_service.model.base_files import BaseModelError, Files, Fingerprint, build, hub_files, read_json
 from kronos_service.model.kronos import Kronos
 from kronos_service.model.presets import PRESETS, Preset
 from kronos_service.model.tokenizer import KronosTokenizer

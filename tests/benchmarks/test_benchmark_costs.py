@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 import torch
 
-from kronos_service.inference.batching import MARGIN
-from kronos_service.inference.serving import Serving, base_alone
-from kronos_service.inference.work import Ask, Work, cost_of, run_batch
+from kronos_service.inference.models.served_model import ServedModel, base_alone
+from kronos_service.inference.scheduler.queue import MARGIN
+from kronos_service.inference.scheduler.work import BatchKey, ForecastJob, cost_of, run_batch
 from kronos_service.model.factory import load_bundle, save_base
-from kronos_service.model.generation import ROWS_PER_PASS, History
+from kronos_service.model.generation.generate import ROWS_PER_PASS, History
+from kronos_service.model.generation.packed_linear import whole_groups
+from kronos_service.model.generation.sampling import Sampling
 from kronos_service.model.kronos import Kronos
-from kronos_service.model.packed_linear import whole_groups
 from kronos_service.model.presets import PRESETS
-from kronos_service.model.sampling import Sampling
 from kronos_service.model.tokenizer import KronosTokenizer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -43,7 +43,7 @@ def test_costs_are_proportional_to_time_within_the_margin_of_admission(preset: s
     assert share.max() <= MARGIN
 
 
-def serving_of(preset: str, directory: Path) -> Serving:
+def serving_of(preset: str, directory: Path) -> ServedModel:
     torch.manual_seed(0)
     shape = PRESETS[preset]
     tokenizer, model = KronosTokenizer(**shape.tokenizer), Kronos(**shape.predictor)
@@ -51,7 +51,7 @@ def serving_of(preset: str, directory: Path) -> Serving:
     return base_alone(load_bundle(str(directory)))
 
 
-def batch_of(serving: Serving, bars: int, horizon: int, paths: int, series: int) -> list[Work]:
+def batch_of(serving: ServedModel, bars: int, horizon: int, paths: int, series: int) -> list[ForecastJob]:
     history = History(
         x=torch.randn(bars, 6),
         stamps=torch.randint(1, 7, (bars, 5)),
@@ -59,11 +59,11 @@ def batch_of(serving: Serving, bars: int, horizon: int, paths: int, series: int)
         events=None,
         seed=0,
     )
-    ask = Ask(horizon=horizon, paths=paths, sampling=Sampling())
-    return [Work(serving=serving, ask=ask, histories=[history], expires_at=0.0) for _ in range(series)]
+    ask = BatchKey(horizon=horizon, paths=paths, sampling=Sampling())
+    return [ForecastJob(serving=serving, ask=ask, histories=[history], expires_at=0.0) for _ in range(series)]
 
 
-def seconds(batch: list[Work]) -> float:
+def seconds(batch: list[ForecastJob]) -> float:
     begun = time.process_time()
     run_batch(batch)
     return time.process_time() - begun

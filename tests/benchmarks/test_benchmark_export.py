@@ -21,8 +21,8 @@ from pydantic import SecretStr
 from rich.console import Console
 from supabase import create_client
 
-from kronos_service.data.postgres import PostgresSettings, postgres_source
-from kronos_service.data.supabase import SupabaseSettings, supabase_source
+from kronos_service.data.sources.postgres import PostgresSettings, postgres_source
+from kronos_service.data.sources.supabase import SupabaseSettings, supabase_source
 from kronos_service.finetune.export_training_data import export
 
 pytestmark = [

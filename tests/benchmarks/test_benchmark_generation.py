@@ -15,13 +15,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kronos_service.model.decoding import PathDecoder
-from kronos_service.model.generation import History, generate
+from kronos_service.model.generation.decoder import PathDecoder
+from kronos_service.model.generation.generate import History, generate
+from kronos_service.model.generation.packed_linear import whole_groups
+from kronos_service.model.generation.rollout import PathSampler, TokenHistory
+from kronos_service.model.generation.sampling import Sampling, noise, sample
 from kronos_service.model.kronos import Kronos
-from kronos_service.model.packed_linear import whole_groups
 from kronos_service.model.presets import PRESETS
-from kronos_service.model.rollout import Drawing, TokenHistory
-from kronos_service.model.sampling import Sampling, noise, sample
 from kronos_service.model.tokenizer import KronosTokenizer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -146,7 +146,7 @@ def test_a_forecast_costs_a_fraction_of_recomputing_it(
 
 @torch.inference_mode()
 def test_a_decoding_step_costs_little_more_than_reading_the_weights_once(bench: Bench) -> None:
-    drawing = Drawing(model=bench.model, sampling=Sampling())
+    drawing = PathSampler(model=bench.model, sampling=Sampling())
     stamps = torch.cat((bench.history.stamps, bench.history.future_stamps[:-1]))
     known = TokenHistory(tokens=torch.zeros(BARS, 2, dtype=torch.int64), stamps=stamps, events=None)
     read = [drawing.read(known)]

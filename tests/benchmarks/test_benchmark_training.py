@@ -18,12 +18,17 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
-from kronos_service.finetune.event_conditioned.dataset import Batch
-from kronos_service.finetune.event_conditioned.lora import adapt, parameter_groups, training_mode
-from kronos_service.finetune.event_conditioned.micro_batch import GB, cuda_peak, largest_fit, powers_of_two
-from kronos_service.finetune.event_conditioned.train import weighted_loss
+from kronos_service.finetune.event_conditioned.samples.dataset import Batch
+from kronos_service.finetune.event_conditioned.training.loop import weighted_loss
+from kronos_service.finetune.event_conditioned.training.lora import adapt, parameter_groups, training_mode
+from kronos_service.finetune.event_conditioned.training.memory_budget import (
+    GB,
+    cuda_peak,
+    largest_fit,
+    powers_of_two,
+)
 from kronos_service.finetune.precision import storage
-from kronos_service.model.adapter import kronos_of
+from kronos_service.model.adapter.read import kronos_of
 from kronos_service.model.kronos import Kronos
 from kronos_service.model.presets import PRESETS
 from kronos_service.model.tokenizer import KronosTokenizer

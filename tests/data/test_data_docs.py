@@ -19,9 +19,9 @@ import pytest
 from fake_postgrest import FakePostgrest
 from small_tables import small_tables
 
-from kronos_service.data.snapshot import load_snapshot
-from kronos_service.data.table_map import TableMaps
-from kronos_shared.candles import BAR_COLUMNS, CALENDAR_COLUMNS, SYMBOL_COLUMNS
+from kronos_service.data.snapshot.read import load_snapshot
+from kronos_service.data.sources.column_map import TableMaps
+from kronos_shared.columns import BAR_COLUMNS, CALENDAR_COLUMNS, SYMBOL_COLUMNS
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")

@@ -22,11 +22,11 @@ from kronos_service.data.sample import (
     sample_snapshot_path,
     write_sample,
 )
-from kronos_service.data.snapshot import load_snapshot
+from kronos_service.data.snapshot.read import load_snapshot
 from kronos_service.events.labels import label_targets
 from kronos_service.events.sessions import locate, sessions
 from kronos_service.events.taxonomy import EVENT_TYPES
-from kronos_shared.candles import LEADER_ASSET_CLASS
+from kronos_shared.columns import LEADER_ASSET_CLASS
 
 START, END = date(2020, 1, 1), date(2026, 3, 31)
 DOCUMENT = Path(__file__).parents[2] / "docs" / "sample-market.md"

@@ -17,7 +17,7 @@ from kronos_service.data.tables import (
     calendar_table,
     symbol_table,
 )
-from kronos_shared.candles import BAR_COLUMNS, CALENDAR_COLUMNS, SYMBOL_COLUMNS
+from kronos_shared.columns import BAR_COLUMNS, CALENDAR_COLUMNS, SYMBOL_COLUMNS
 
 READERS = {
     "symbols": (symbol_table, SYMBOL_COLUMNS),

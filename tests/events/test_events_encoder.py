@@ -29,7 +29,7 @@ from kronos_service.events.taxonomy import (
     SURPRISE,
     UnknownEventType,
 )
-from kronos_shared.candles import ASSET_CLASSES
+from kronos_shared.columns import ASSET_CLASSES
 from kronos_shared.errors import KronosError
 
 

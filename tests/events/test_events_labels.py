@@ -8,7 +8,7 @@ from kronos_service.events.encoder import encode_rows
 from kronos_service.events.labels import label_targets
 from kronos_service.events.sessions import SessionError
 from kronos_service.events.taxonomy import FAMILIES
-from kronos_shared.candles import ASSET_CLASSES
+from kronos_shared.columns import ASSET_CLASSES
 
 
 def test_only_high_impact_events_of_the_currency_label_a_target() -> None:

@@ -9,7 +9,7 @@ from kronos_service.events.encoder import encode_rows, prepare
 from kronos_service.events.leaders import LeaderError, read_leader
 from kronos_service.events.sessions import session_dates
 from kronos_service.events.taxonomy import CHANNELS
-from kronos_shared.candles import LEADERS
+from kronos_shared.columns import LEADERS
 
 
 def channel(leader: str, bars: pd.DataFrame, asset_class: str, *days: str) -> list[float]:

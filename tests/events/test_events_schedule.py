@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kronos_service.events.encoder import encode_rows, prepare
 from kronos_service.events.sessions import sessions
 from kronos_service.events.taxonomy import DAYS_UNTIL, FAMILIES
-from kronos_shared.candles import ASSET_CLASSES
+from kronos_shared.columns import ASSET_CLASSES
 
 
 def encode(asset_class: str, days: npt.ArrayLike, *rows: dict[str, object]) -> npt.NDArray[np.float32]:

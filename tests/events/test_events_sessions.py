@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kronos_service.events.sessions import SessionError, Sessions, locate, sessions, target_index, utc
-from kronos_shared.candles import ASSET_CLASSES
+from kronos_shared.columns import ASSET_CLASSES
 
 
 def one_session(asset_class: str, day: str) -> Sessions:

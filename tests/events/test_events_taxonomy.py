@@ -7,11 +7,11 @@ from kronos_service.events.taxonomy import (
     CHANNELS,
     EVENT_TYPES,
     FAMILIES,
+    UnknownEventType,
     channel_hash,
     check_event_types,
     family_index,
 )
-from kronos_service.events.taxonomy import UnknownEventType as Unknown
 
 
 def test_eighteen_types_fill_fourteen_families() -> None:
@@ -43,5 +43,5 @@ def test_the_hash_is_the_one_adapters_were_made_with() -> None:
 
 
 def test_every_unknown_type_is_named_at_once() -> None:
-    with pytest.raises(Unknown, match="got bank_holiday, tankan"):
+    with pytest.raises(UnknownEventType, match="got bank_holiday, tankan"):
         check_event_types(["tankan", "cpi", "bank_holiday", "tankan"])

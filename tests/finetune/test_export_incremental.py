@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from kronos_service.data.snapshot import SnapshotError, load_snapshot
+from kronos_service.data.snapshot.read import SnapshotError, load_snapshot
 from kronos_service.events.sessions import sessions
 from kronos_service.finetune.__main__ import main
 from kronos_service.finetune.export_training_data import ExportSummary, export
@@ -154,7 +154,7 @@ def test_another_source_or_another_beginning_is_refused(market: Market, tmp_path
 def test_ctrl_c_leaves_the_old_snapshot_and_what_was_read(
     market: Market, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kronos_service.data.partial.PART_ROWS", 1)
+    monkeypatch.setattr("kronos_service.data.snapshot.staging.PART_ROWS", 1)
     before = run(market, tmp_path / "s", MARCH).sha256
     grow(market)
     market.breaks_after = 2
@@ -172,7 +172,7 @@ def test_ctrl_c_leaves_the_old_snapshot_and_what_was_read(
 def test_a_bar_read_before_its_close_is_left_out_however_late_the_export_is_resumed(
     market: Market, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kronos_service.data.partial.PART_ROWS", 1)
+    monkeypatch.setattr("kronos_service.data.snapshot.staging.PART_ROWS", 1)
     market.add("AAA", date(2024, 3, 15), date(2024, 3, 15))  # still trading at noon of that day
     market.breaks_after = 2
     with pytest.raises(KeyboardInterrupt):
@@ -189,7 +189,7 @@ def test_an_actual_still_missing_when_an_export_was_resumed_is_first_seen_when_i
     market: Market, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Released between the first run and the resumed one, which read the calendar anew and found none."""
-    monkeypatch.setattr("kronos_service.data.partial.PART_ROWS", 1)
+    monkeypatch.setattr("kronos_service.data.snapshot.staging.PART_ROWS", 1)
     market.event |= {"release_at": "2024-03-20T12:30:00Z", "actual": None}
     market.breaks_after = 2
     with pytest.raises(KeyboardInterrupt):

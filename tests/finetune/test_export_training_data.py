@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from kronos_service.data.judge import OnBadRow
-from kronos_service.data.snapshot import load_snapshot, read_tables
+from kronos_service.data.bar_filter import OnBadRow
+from kronos_service.data.snapshot.read import load_snapshot, read_tables
 from kronos_service.data.tables import ReleaseTimeError, TableError
 from kronos_service.data.validation import BadBarsError
 from kronos_service.events.sessions import sessions

@@ -11,10 +11,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from kronos_service.data.snapshot import load_snapshot
+from kronos_service.data.snapshot.read import load_snapshot
 from kronos_service.finetune.__main__ import main
-from kronos_service.model.adapter import attach, merge, read_adapter
-from kronos_service.model.canary import check_canary
+from kronos_service.model.adapter.canary import check_canary
+from kronos_service.model.adapter.read import attach, merge, read_adapter
 from kronos_service.model.factory import Bundle
 from kronos_shared.adapter_manifest import FILES, MANIFEST
 from kronos_shared.adapter_store import latest_version

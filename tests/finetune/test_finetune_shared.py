@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from kronos_service.finetune.shared import denormalize, feature_matrix, normalize, statistics, time_features
+from kronos_shared.normalization import denormalize, feature_matrix, normalize, statistics, time_features
 
 bars = hnp.arrays(np.float64, (20, 6), elements=st.floats(1, 1e6, allow_nan=False))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from kronos_service.data.snapshot import Snapshot, load_snapshot
+from kronos_service.data.snapshot.read import Snapshot, load_snapshot
 from kronos_service.finetune.__main__ import main
 
 MAP = """

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kronos_service.finetune.event_conditioned.lora import adapt, trainable, training_mode
+from kronos_service.finetune.event_conditioned.training.lora import adapt, trainable, training_mode
 from kronos_service.finetune.precision import BF16_WIDTH, fast_precision, storage
 from kronos_service.model.factory import Bundle
 

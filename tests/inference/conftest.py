@@ -11,9 +11,9 @@ import pytest
 import structlog
 from fastapi.testclient import TestClient
 
-from kronos_service.inference.adapters import AdapterLoader
-from kronos_service.inference.app import create_app
-from kronos_service.inference.base import BaseChoice
+from kronos_service.inference.http.app import create_app
+from kronos_service.inference.models.base_model import BaseChoice
+from kronos_service.inference.models.loader import AdapterLoader
 from kronos_service.inference.settings import Settings, load_settings
 from kronos_shared.adapter_store import publish
 

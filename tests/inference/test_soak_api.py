@@ -24,7 +24,7 @@ from schemathesis.generation import GenerationMode
 from kronos_service.events.sessions import sessions
 from kronos_service.events.taxonomy import EVENT_TYPES
 from kronos_shared.adapter_store import publish
-from kronos_shared.candles import ASSET_CLASSES, LEADERS
+from kronos_shared.columns import ASSET_CLASSES, LEADERS
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 

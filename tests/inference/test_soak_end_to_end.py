@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from replica import Replica, running
 
-from kronos_service.data import snapshot as snapshots
 from kronos_service.data.sample import sample_snapshot_path
-from kronos_service.data.snapshot import load_snapshot
+from kronos_service.data.snapshot import read as snapshots
+from kronos_service.data.snapshot.read import load_snapshot
 from kronos_service.events.labels import label_targets
 from kronos_service.events.sessions import session_dates
 from kronos_service.finetune.__main__ import main

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from load import Sent, clients
 from replica import Replica, running
 
-from kronos_service.inference.app import create_app
+from kronos_service.inference.http.app import create_app
 from kronos_service.inference.settings import Settings
 from kronos_shared.adapter_store import publish
 

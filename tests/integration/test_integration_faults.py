@@ -26,9 +26,14 @@ from market_rows import MarketRows
 from pydantic import SecretStr
 from rich.console import Console
 
-from kronos_service.data.postgres import PostgresSettings, postgres_source
-from kronos_service.data.snapshot import load_snapshot
-from kronos_service.data.supabase import SupabaseError, SupabaseSettings, SupabaseSource, supabase_source
+from kronos_service.data.snapshot.read import load_snapshot
+from kronos_service.data.sources.postgres import PostgresSettings, postgres_source
+from kronos_service.data.sources.supabase import (
+    SupabaseError,
+    SupabaseSettings,
+    SupabaseSource,
+    supabase_source,
+)
 from kronos_service.finetune.export_training_data import export
 
 pytestmark = pytest.mark.integration

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 from backend import HOSTED_GRANTS, Backend
 
-from kronos_service.data.snapshot import load_snapshot
+from kronos_service.data.snapshot.read import load_snapshot
 
 pytestmark = pytest.mark.integration
 

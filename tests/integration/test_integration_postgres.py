@@ -11,8 +11,13 @@ from backend import PASSWORDS, Backend
 from market_rows import MarketRows
 from pydantic import SecretStr
 
-from kronos_service.data.postgres import PostgresError, PostgresSettings, PostgresSource, postgres_source
-from kronos_service.data.snapshot import load_snapshot
+from kronos_service.data.snapshot.read import load_snapshot
+from kronos_service.data.sources.postgres import (
+    PostgresError,
+    PostgresSettings,
+    PostgresSource,
+    postgres_source,
+)
 from kronos_service.data.tables import TableError, bar_table, calendar_table, symbol_table
 from kronos_service.finetune.__main__ import main
 from kronos_service.finetune.export_training_data import export

@@ -12,11 +12,11 @@ from gateway import Gateway
 from market_rows import MarketRows
 from pydantic import SecretStr
 
-from kronos_service.data.postgres import PostgresSettings, postgres_source
-from kronos_service.data.source import Source
-from kronos_service.data.supabase import SupabaseSettings, supabase_source
-from kronos_service.inference.market import build_market
-from kronos_service.inference.market_readers import DatabaseReader
+from kronos_service.data.sources.base import Source
+from kronos_service.data.sources.postgres import PostgresSettings, postgres_source
+from kronos_service.data.sources.supabase import SupabaseSettings, supabase_source
+from kronos_service.inference.market.market import build_market
+from kronos_service.inference.market.readers import DatabaseReader
 
 pytestmark = pytest.mark.integration
 

@@ -30,7 +30,7 @@ from manifest_damage import (
 )
 from safetensors.torch import load, save
 
-from kronos_service.model.adapter import tensor_records
+from kronos_service.model.adapter.read import tensor_records
 from kronos_shared.adapter_manifest import (
     ADAPTER_WEIGHTS,
     EVENT_WEIGHTS,

@@ -5,9 +5,9 @@ import torch.nn.functional as F
 from tiny_models import Golden
 from torch import Tensor
 
-from kronos_service.model.generation import History, generate
-from kronos_service.model.rollout import Drawing, TokenHistory
-from kronos_service.model.sampling import Sampling, noise
+from kronos_service.model.generation.generate import History, generate
+from kronos_service.model.generation.rollout import PathSampler, TokenHistory
+from kronos_service.model.generation.sampling import Sampling, noise
 
 GREEDY = Sampling(temperature=0)
 
@@ -63,7 +63,7 @@ def test_greedy_rollouts_are_equal_token_for_token(golden: Golden) -> None:
     cases, horizon = golden.cases, golden.settings["pred_len"]
     history = torch.stack((cases["s1_ids"], cases["s2_ids"]), dim=-1)
     stamps = torch.cat((cases["x_stamp"], cases["y_stamp"]), dim=1)
-    drawing = Drawing(model=golden.model, sampling=GREEDY, upstream_decode=True)
+    drawing = PathSampler(model=golden.model, sampling=GREEDY, upstream_decode=True)
     for i, tokens in enumerate(history):
         known = TokenHistory(tokens=tokens, stamps=stamps[i, :-1], events=None)
         draws = noise([0], 2, horizon)

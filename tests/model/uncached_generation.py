@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kronos_service.model.generation.rollout import TokenHistory
+from kronos_service.model.generation.sampling import Sampling, sample
 from kronos_service.model.kronos import Kronos
-from kronos_service.model.rollout import TokenHistory
-from kronos_service.model.sampling import Sampling, sample
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,9 +17,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
-from kronos_service.finetune.event_conditioned.processes import on_main, process_number
-from kronos_service.finetune.event_conditioned.stopping import Stopped
-from kronos_service.finetune.event_conditioned.training_state import CheckpointError
+from kronos_service.finetune.event_conditioned.training.checkpoints import CheckpointError
+from kronos_service.finetune.event_conditioned.training.distributed import on_main, process_number
+from kronos_service.finetune.event_conditioned.training.signals import Stopped
 from kronos_shared.atomic import replace_file
 from kronos_shared.errors import KronosError
 from kronos_shared.options import flag, restore
@@ -36,7 +36,7 @@ class RunError(KronosError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settled:
+class RunFingerprint:
     """What a run's numbers depend on besides its settings."""
 
     snapshot: str
@@ -77,19 +77,19 @@ def unfinished_run(given: Mapping[str, Any]) -> Iterator[tuple[Path, EventLoraCo
         yield directory, on_main(lambda: _settings(directory, given))
 
 
-def read_settled(directory: Path) -> Settled | None:
+def read_fingerprint(directory: Path) -> RunFingerprint | None:
     """What the run in this directory settled when it began, or None if it did not come that far."""
     path = directory / SETTLED
-    return Settled(**json.loads(path.read_bytes())) if path.exists() else None
+    return RunFingerprint(**json.loads(path.read_bytes())) if path.exists() else None
 
 
-def settle(directory: Path, settled: Settled) -> None:
+def record_fingerprint(directory: Path, settled: RunFingerprint) -> None:
     """Write down what the numbers depend on, or check that a resumed run still has the same.
 
     Raises:
         RunError: something has changed since the run began; it is named.
     """
-    before = read_settled(directory)
+    before = read_fingerprint(directory)
     if before is None:
         write_json(directory / SETTLED, asdict(settled))
         return

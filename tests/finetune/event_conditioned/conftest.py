@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kronos_service.data.snapshot import Snapshot
-from kronos_service.finetune.event_conditioned.splits import Span, Splits, build_splits
+from kronos_service.data.snapshot.read import Snapshot
+from kronos_service.finetune.event_conditioned.samples.splits import Span, Splits, build_splits
 from kronos_service.model.factory import Bundle
 
 SPANS: dict[str, Span] = {

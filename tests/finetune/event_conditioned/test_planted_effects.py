@@ -12,18 +12,18 @@ import pytest
 import torch
 
 from kronos_service.data.sample import Effects, sample_snapshot_path
-from kronos_service.data.snapshot import load_snapshot
+from kronos_service.data.snapshot.read import load_snapshot
 from kronos_service.events.taxonomy import CHANNELS
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
-from kronos_service.finetune.event_conditioned.gain import Gain
-from kronos_service.finetune.event_conditioned.job import event_lora
-from kronos_service.finetune.event_conditioned.series import Series, build_series
-from kronos_service.finetune.shared import denormalize, normalize, statistics
-from kronos_service.model.adapter import attach, kronos_of, read_adapter
+from kronos_service.finetune.event_conditioned.evaluation.bootstrap import Gain
+from kronos_service.finetune.event_conditioned.event_lora import event_lora
+from kronos_service.finetune.event_conditioned.samples.series import Series, build_series
+from kronos_service.model.adapter.read import attach, kronos_of, read_adapter
 from kronos_service.model.factory import Bundle, load_bundle
-from kronos_service.model.generation import History, generate
+from kronos_service.model.generation.generate import History, generate
+from kronos_service.model.generation.sampling import Sampling
 from kronos_service.model.kronos import Kronos
-from kronos_service.model.sampling import Sampling
+from kronos_shared.normalization import denormalize, normalize, statistics
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 

@@ -16,9 +16,14 @@ from filelock import FileLock
 from safetensors.torch import load_file
 
 from kronos_service.finetune.__main__ import main
-from kronos_service.finetune.event_conditioned import job, train
+from kronos_service.finetune.event_conditioned import event_lora as job
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
-from kronos_service.finetune.event_conditioned.run_directory import RunError, Settled, settle
+from kronos_service.finetune.event_conditioned.run_directory import (
+    RunError,
+    RunFingerprint,
+    record_fingerprint,
+)
+from kronos_service.finetune.event_conditioned.training import loop
 from kronos_shared import adapter_store
 from kronos_shared.options import restore
 
@@ -54,14 +59,14 @@ def steps(run: Path) -> list[int]:
 
 def stop_after(step: int, number: signal.Signals, patch: pytest.MonkeyPatch) -> None:
     """The signal comes in the middle of a step."""
-    whole = train.Loop.step
+    whole = loop.Loop.step
 
-    def stopped(self: train.Loop, at: int, windows: Sequence[int]) -> dict[str, float]:
+    def stopped(self: loop.Loop, at: int, windows: Sequence[int]) -> dict[str, float]:
         if at == step:
             os.kill(os.getpid(), number)
         return whole(self, at, windows)
 
-    patch.setattr(train.Loop, "step", stopped)
+    patch.setattr(loop.Loop, "step", stopped)
 
 
 def test_a_stopped_run_resumes_by_itself_to_the_same_bits(
@@ -178,10 +183,10 @@ def test_settings_survive_their_file() -> None:
 
 
 def test_what_numbers_depend_on_may_not_change_between_starts(tmp_path: Path) -> None:
-    began = Settled(
+    began = RunFingerprint(
         snapshot="s", base="b", tokenizer="t", processes=1, device="cpu", precision="no", micro_batch=8
     )
-    settle(tmp_path, began)
-    settle(tmp_path, began)
+    record_fingerprint(tmp_path, began)
+    record_fingerprint(tmp_path, began)
     with pytest.raises(RunError, match="began with processes 1, but now it is 2"):
-        settle(tmp_path, replace(began, processes=2))
+        record_fingerprint(tmp_path, replace(began, processes=2))

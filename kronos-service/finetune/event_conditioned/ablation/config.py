@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from datetime import date
 from pathlib import Path
 
-from kronos_service.finetune.event_conditioned.ablation.arms import ARMS, chosen
+from kronos_service.finetune.event_conditioned.ablation.variants import VARIANTS, chosen
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_shared.options import option, require, same
 
@@ -16,7 +16,7 @@ class AblateConfig:
     out: Path = option(Path("runs/ablation"), help="where tables, picture and records go; finished arms stay")
     arms: tuple[str, ...] = option(
         (),
-        choices=tuple(ARMS),
+        choices=tuple(VARIANTS),
         help="arms beside adapter and control; all, if neither --arms nor --vary is given",
     )
     vary: tuple[str, ...] = option(

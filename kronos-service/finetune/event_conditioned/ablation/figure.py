@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kronos_service.finetune.event_conditioned.ablation.table import Row
-from kronos_service.finetune.event_conditioned.gain import Gain
+from kronos_service.finetune.event_conditioned.evaluation.bootstrap import Gain
 
 COLUMNS = {"over_control": "gain over the control", "over_adapter": "gain over the adapter"}
 

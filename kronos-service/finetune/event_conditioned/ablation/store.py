@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from kronos_service.events.taxonomy import channel_hash
-from kronos_service.finetune.event_conditioned.ablation.arms import VARIABLE, AblationArm
+from kronos_service.finetune.event_conditioned.ablation.variants import VARIABLE, AblationVariant
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_service.model.factory import Bundle
 from kronos_shared.atomic import replace_file
@@ -34,7 +34,7 @@ class Finished:
 
 
 def what_matters(
-    arm: AblationArm | None,
+    arm: AblationVariant | None,
     config: EventLoraConfig,
     *,
     snapshot_sha256: str,

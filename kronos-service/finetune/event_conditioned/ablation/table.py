@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from kronos_service.finetune.event_conditioned.ablation.store import Finished
-from kronos_service.finetune.event_conditioned.gain import Gain, paired_gain
+from kronos_service.finetune.event_conditioned.evaluation.bootstrap import Gain, paired_gain
 
 GROUPS = ("event", "quiet")
 KEYS = ["symbol", "date"]

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import torch
 
-from kronos_service.data.snapshot import Snapshot
+from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.events.taxonomy import CHANNELS
 from kronos_service.finetune.event_conditioned.audit.findings import Check, Finding
-from kronos_service.finetune.event_conditioned.audit.places import Place
-from kronos_service.finetune.event_conditioned.audit.rebuild import (
+from kronos_service.finetune.event_conditioned.audit.positions import Place
+from kronos_service.finetune.event_conditioned.audit.recompute import (
     Moment,
     Value,
     leader_move,
@@ -19,11 +19,11 @@ from kronos_service.finetune.event_conditioned.audit.rebuild import (
     rebuild_row,
     rebuild_window,
 )
-from kronos_service.finetune.event_conditioned.audit.records import Bar, Records, closed_bars
+from kronos_service.finetune.event_conditioned.audit.rows import Bar, Records, closed_bars
 from kronos_service.finetune.event_conditioned.audit.scramble import changed_inputs
-from kronos_service.finetune.event_conditioned.dataset import EventConditionedDataset, Sample
+from kronos_service.finetune.event_conditioned.samples.dataset import EventConditionedDataset, Sample
 from kronos_service.model.factory import Bundle
-from kronos_shared.candles import FEATURES, LEADERS
+from kronos_shared.columns import FEATURES, LEADERS
 
 FIRST_LEADER = len(CHANNELS) - len(LEADERS)
 STAMPS = ("minute", "hour", "weekday", "day", "month")

@@ -10,15 +10,15 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from kronos_service.data.snapshot import Snapshot
-from kronos_service.finetune.event_conditioned.audit.places import Place
-from kronos_service.finetune.event_conditioned.audit.rebuild import moment
-from kronos_service.finetune.event_conditioned.audit.records import Records
-from kronos_service.finetune.event_conditioned.dataset import EventConditionedDataset, Sample
-from kronos_service.finetune.event_conditioned.series import build_series
-from kronos_service.finetune.event_conditioned.tokens import tokenize
+from kronos_service.data.snapshot.read import Snapshot
+from kronos_service.finetune.event_conditioned.audit.positions import Place
+from kronos_service.finetune.event_conditioned.audit.recompute import moment
+from kronos_service.finetune.event_conditioned.audit.rows import Records
+from kronos_service.finetune.event_conditioned.samples.dataset import EventConditionedDataset, Sample
+from kronos_service.finetune.event_conditioned.samples.series import build_series
+from kronos_service.finetune.event_conditioned.samples.tokens import tokenize
 from kronos_service.model.factory import Bundle
-from kronos_shared.candles import FEATURES, LEADERS
+from kronos_shared.columns import FEATURES, LEADERS
 
 INPUTS = ("ohlcv", "stamps", "events", "s1_ids", "s2_ids")
 INSERTED = 24

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from itertools import pairwise
 
-from kronos_service.data.snapshot import Snapshot
+from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.events.sessions import Times, sessions
 from kronos_service.events.taxonomy import CHANNELS
 from kronos_service.finetune.event_conditioned.audit.findings import Check, Finding
-from kronos_service.finetune.event_conditioned.audit.records import Records
-from kronos_service.finetune.event_conditioned.splits import Splits, dead_channels
+from kronos_service.finetune.event_conditioned.audit.rows import Records
+from kronos_service.finetune.event_conditioned.samples.splits import Splits, dead_channels
 
 
 def check_sessions(records: Records, first: date, last: date) -> Check:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from kronos_service.events.taxonomy import FAMILIES
-from kronos_service.finetune.event_conditioned.series import Series
+from kronos_service.finetune.event_conditioned.samples.series import Series
 
 OFFSETS: Final = range(-3, 4)
 """Bars from the event's bar: -1 is the bar before it."""

@@ -7,19 +7,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kronos_service.data.snapshot import Snapshot
+from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.finetune.event_conditioned.evaluation.event_study import event_study
 from kronos_service.finetune.event_conditioned.evaluation.origins import draw_origins, possible_origins
-from kronos_service.finetune.event_conditioned.evaluation.paths import (
+from kronos_service.finetune.event_conditioned.evaluation.sample_paths import (
     Events,
     PathSettings,
     prepare_origins,
     sample_closes,
 )
-from kronos_service.finetune.event_conditioned.evaluation.records import find_targets, score_forecasts
+from kronos_service.finetune.event_conditioned.evaluation.scored_forecasts import (
+    find_targets,
+    score_forecasts,
+)
 from kronos_service.finetune.event_conditioned.evaluation.summary import summarize_forecasts
-from kronos_service.finetune.event_conditioned.series import calendar_covers
-from kronos_service.finetune.event_conditioned.splits import Splits
+from kronos_service.finetune.event_conditioned.samples.series import calendar_covers
+from kronos_service.finetune.event_conditioned.samples.splits import Splits
 from kronos_service.model.factory import Bundle
 from kronos_service.model.kronos import Kronos
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from kronos_service.finetune.event_conditioned.series import Series
-from kronos_service.finetune.event_conditioned.splits import SplitError
-from kronos_service.finetune.event_conditioned.windows import MIN_HISTORY
+from kronos_service.finetune.event_conditioned.samples.series import Series
+from kronos_service.finetune.event_conditioned.samples.splits import SplitError
+from kronos_service.finetune.event_conditioned.samples.windows import MIN_HISTORY
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kronos_service.finetune.event_conditioned import grids
 from kronos_service.finetune.event_conditioned.evaluation.summary import FEWEST_DATES
-from kronos_service.finetune.event_conditioned.report import figures, forecasts
-from kronos_service.finetune.event_conditioned.report import page as html
+from kronos_service.finetune.event_conditioned.report import figures, forecasts, html, tables
 from kronos_service.finetune.event_conditioned.report.forecasts import forecasts_of
-from kronos_service.finetune.event_conditioned.run_record import RunRecord, read_run
+from kronos_service.finetune.event_conditioned.report.run_record import RunRecord, read_run
 from kronos_shared.atomic import replace_file
 from kronos_shared.options import option
 
@@ -88,20 +86,20 @@ def _verdict(run: RunRecord) -> str:
     text = f"Promoted as {promoted}." if promoted else "Not promoted."
     text += f" Failed: {', '.join(failed)}." if failed else " No criterion failed."
     text += f" Unknown: {', '.join(unknown)}." if unknown else ""
-    return html.paragraph(text, "verdict") + _tiles(run) + html.table(grids.criteria(run.criteria))
+    return html.paragraph(text, "verdict") + _tiles(run) + html.table(tables.criteria(run.criteria))
 
 
 def _tiles(run: RunRecord) -> str:
     found = []
     gain = (run.results or {}).get("gains", {}).get("adapter_event")
     if gain:
-        limits = f"nats over the control, 95 % {grids.interval(gain['low'], gain['high'])}"
+        limits = f"nats over the control, 95 % {tables.interval(gain['low'], gain['high'])}"
         found.append((f"{gain['nats']:+.4f}", "conditioning gain, event days", limits))
     if run.results:
         base, adapted = (run.results["val"][name] for name in ("base", "adapter"))
         for group in ("event", "quiet"):
             change = 100 * (adapted[group]["total"] / base[group]["total"] - 1)
-            counted = f"{grids.count(adapted[group]['targets'])} targets"
+            counted = f"{tables.count(adapted[group]['targets'])} targets"
             found.append((f"{change:+.2f} %", f"val loss against base, {group} days", counted))
     forecasts = forecasts_of(run, "val")
     if forecasts:
@@ -116,7 +114,7 @@ def _crps_tile(forecasts: dict[str, Any], group: str) -> list[tuple[str, str, st
         (
             f"{-one['gain']['base']['percent']:+.1f} %",
             f"CRPS against base, {group} days, next bar",
-            f"{grids.count(one['targets'])} forecasts",
+            f"{tables.count(one['targets'])} forecasts",
         )
         for one in chosen
     ]
@@ -136,7 +134,7 @@ def _learning(run: RunRecord) -> str:
 def _days(run: RunRecord) -> str:
     if run.results is None:
         return html.missing("No validation losses: there is no results.json here.")
-    text = html.table(grids.losses(run.results["val"], "Validation loss (nats per target)"))
+    text = html.table(tables.losses(run.results["val"], "Validation loss (nats per target)"))
     if not run.results["gains"]:
         return text + html.missing(
             "The conditioning gain is unknown: no control was trained. Any adapter beats its base a little "
@@ -145,7 +143,7 @@ def _days(run: RunRecord) -> str:
         )
     return (
         text
-        + html.table(grids.gains(run.results["gains"]))
+        + html.table(tables.gains(run.results["gains"]))
         + html.paragraph(
             "The control is the same training with all event channels zeroed. Differences are paired by "
             "target; intervals come from a block bootstrap over dates.",
@@ -170,7 +168,7 @@ def _families(run: RunRecord) -> str:
     )
     text = html.drawing(figures.dots(rows, f"gain over the {reference}, nats per target"), caption)
     return text + "".join(
-        html.table(grids.family_gains(gains, f"Gain over the {name} per event family"))
+        html.table(tables.family_gains(gains, f"Gain over the {name} per event family"))
         for name, gains in found.items()
     )
 
@@ -190,14 +188,14 @@ def _ablation(run: RunRecord) -> str:
         (one["name"], one["event"]["over_control"]["nats"], *_limits(one["event"]["over_control"]))
         for one in arms
     ]
-    text = html.table(grids.ablation(run.ablation), title=False)
+    text = html.table(tables.ablation(run.ablation), title=False)
     if rows:
         caption = "Event days: gain over the control per arm, with 95 % intervals over dates."
         text += html.drawing(figures.dots(rows, "gain over the control, nats per event target"), caption)
     if run.ablation["unfinished"]:
         left = ", ".join(f"{arm} (seed {seed})" for arm, seed in run.ablation["unfinished"])
         text += html.missing(f"Not trained yet: {left}.")
-    return text + html.table(grids.criteria(run.ablation["criteria"]))
+    return text + html.table(tables.criteria(run.ablation["criteria"]))
 
 
 def _audit(run: RunRecord) -> str:
@@ -216,14 +214,14 @@ def _audit(run: RunRecord) -> str:
 def _made(run: RunRecord) -> str:
     text = ""
     if run.manifest:
-        text += html.table(grids.facts(_facts(run.manifest), "Adapter"))
+        text += html.table(tables.facts(_facts(run.manifest), "Adapter"))
     if run.config:
-        text += html.table(grids.facts(run.config, "Configuration"))
+        text += html.table(tables.facts(run.config, "Configuration"))
     else:
         text += html.missing("No configuration: this is an evaluation without its run.")
     found = run.versions or next((one["versions"] for one in run.evaluations.values()), None)
     if found:
-        return text + html.table(grids.facts(found, "Versions"))
+        return text + html.table(tables.facts(found, "Versions"))
     return text + html.missing("Versions were not written down when this run was made.")
 
 

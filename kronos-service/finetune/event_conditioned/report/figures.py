@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from kronos_service.finetune.event_conditioned.grids import MODEL_NAMES
+from kronos_service.finetune.event_conditioned.report.tables import MODEL_NAMES
 
 INK: Final = "#000001"
 MUTED: Final = "#000002"

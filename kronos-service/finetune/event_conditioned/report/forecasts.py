@@ -3,10 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from kronos_service.finetune.event_conditioned import grids
-from kronos_service.finetune.event_conditioned.report import figures
-from kronos_service.finetune.event_conditioned.report import page as html
-from kronos_service.finetune.event_conditioned.run_record import RunRecord
+from kronos_service.finetune.event_conditioned.report import figures, html, tables
+from kronos_service.finetune.event_conditioned.report.run_record import RunRecord
 from kronos_shared.options import flag
 
 GROUPS = ("day", "all", "family", "asset_class", "month")
@@ -51,7 +49,7 @@ def event_study(run: RunRecord) -> str:
         "forecast bars on the event itself."
     )
     text = html.drawing(figures.event_study(forecasts["event_study"]), caption)
-    return text + html.folded("The figures", html.table(grids.event_study(forecasts["event_study"])))
+    return text + html.folded("The figures", html.table(tables.event_study(forecasts["event_study"])))
 
 
 def test_split(run: RunRecord) -> str:
@@ -69,8 +67,8 @@ def test_split(run: RunRecord) -> str:
         if before
         else "These figures are the first look at it."
     )
-    text += html.table(grids.losses(evaluation["losses"], "Test loss (nats per target)"))
-    text += html.table(grids.family_losses(evaluation["family_losses"], "Test loss per event family"))
+    text += html.table(tables.losses(evaluation["losses"], "Test loss (nats per target)"))
+    text += html.table(tables.family_losses(evaluation["family_losses"], "Test loss per event family"))
     if evaluation["forecasts"] is None:
         return text + html.missing("No forecasts were made on the test split (--origins 0).")
     return text + _forecast_tables(evaluation)
@@ -87,14 +85,14 @@ def _forecast_tables(evaluation: Mapping[str, Any]) -> str:
         "log return of the close from the origin's close, in percent: one scale for every symbol."
     )
     text += html.paragraph(evaluation["out_of_sample"], "note")
-    text += html.table(grids.forecast_scores(forecasts, steps="1"))
+    text += html.table(tables.forecast_scores(forecasts, steps="1"))
     if forecasts["horizon"] > 1:
-        text += html.table(grids.forecast_scores(forecasts, steps="all"))
+        text += html.table(tables.forecast_scores(forecasts, steps="all"))
         text += html.drawing(
             figures.crps_by_step(forecasts["steps"]),
             "Mean CRPS by bars ahead, as a share of a random walk's with 20-day volatility; lower is better.",
         )
-    text += html.table(grids.forecast_gains(forecasts, steps="1", by=GROUPS))
+    text += html.table(tables.forecast_gains(forecasts, steps="1", by=GROUPS))
     text += html.paragraph(
         "Zeroed is the adapter with all event channels at 0. CRPS, pinball loss and spread are in percent of "
         "price, and so are gains, with 95 % intervals from a block bootstrap over origin dates. Direction: "
@@ -103,7 +101,7 @@ def _forecast_tables(evaluation: Mapping[str, Any]) -> str:
         "note",
     )
     if forecasts["horizon"] > 1:
-        more = grids.forecast_gains(forecasts, steps="all", by=GROUPS)
+        more = tables.forecast_gains(forecasts, steps="all", by=GROUPS)
         text += html.folded(f"The same over all {forecasts['horizon']} bars", html.table(more, title=False))
     return text
 

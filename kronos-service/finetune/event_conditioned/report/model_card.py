@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from kronos_service.finetune.event_conditioned import grids
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
-from kronos_service.finetune.event_conditioned.grids import markdown
 from kronos_service.finetune.event_conditioned.pretraining import out_of_sample
+from kronos_service.finetune.event_conditioned.report import tables
+from kronos_service.finetune.event_conditioned.report.tables import markdown
 from kronos_shared.adapter_manifest import DataRecord
 
 
@@ -27,13 +27,13 @@ LoRA rank {config.rank} (alpha {2 * config.rank}) on q_proj and v_proj, plus an 
 
 Loss in nats per target:
 
-{markdown(grids.losses(results["val"], ""))}
+{markdown(tables.losses(results["val"], ""))}
 
 {_gains(results)}
 
 Loss on the bars of each event family:
 
-{markdown(grids.family_losses(results["val_families"], ""))}
+{markdown(tables.family_losses(results["val_families"], ""))}
 
 ## What it can be trusted with
 
@@ -48,7 +48,7 @@ Loss on the bars of each event family:
 def _gains(results: Mapping[str, Any]) -> str:
     if not results["gains"]:
         return "Conditioning gain over a control trained without events: unknown (no control was trained)."
-    return f"Gain over a control trained without events:\n\n{markdown(grids.gains(results['gains']))}"
+    return f"Gain over a control trained without events:\n\n{markdown(tables.gains(results['gains']))}"
 
 
 def _audit(data: DataRecord) -> str:

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from kronos_service.finetune.__main__ import main
+from kronos_service.finetune.event_conditioned.ablate import ablate
 from kronos_service.finetune.event_conditioned.ablation.config import AblateConfig
-from kronos_service.finetune.event_conditioned.ablation.job import ablate
-from kronos_service.finetune.event_conditioned.arms import train_arm
+from kronos_service.finetune.event_conditioned.training.variants import train_variant
 
-TRAIN_ARM = "kronos_service.finetune.event_conditioned.ablation.job.train_arm"
+TRAIN_ARM = "kronos_service.finetune.event_conditioned.ablate.train_variant"
 
 
 class Killed(BaseException):
@@ -105,7 +105,7 @@ def test_a_killed_run_goes_on_to_the_same_table(
         calls.append(args)
         if len(calls) == 3:
             raise Killed
-        return train_arm(*args, **keywords)
+        return train_variant(*args, **keywords)
 
     monkeypatch.setattr(TRAIN_ARM, killed)
     with pytest.raises(Killed):

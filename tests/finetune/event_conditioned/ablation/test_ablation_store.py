@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from kronos_service.finetune.event_conditioned.ablation.arms import ARMS, AblationArm
 from kronos_service.finetune.event_conditioned.ablation.store import (
     Finished,
     key_of,
@@ -15,6 +14,7 @@ from kronos_service.finetune.event_conditioned.ablation.store import (
     save,
     what_matters,
 )
+from kronos_service.finetune.event_conditioned.ablation.variants import VARIANTS, AblationVariant
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_service.model.factory import Bundle
 
@@ -31,7 +31,7 @@ FINISHED = Finished(
 
 def key(
     bundle: Bundle,
-    arm: AblationArm | None = ARMS["adapter"],
+    arm: AblationVariant | None = VARIANTS["adapter"],
     config: EventLoraConfig = CONFIG,
     snapshot: str = "a",
     context: int = 72,
@@ -80,15 +80,17 @@ def test_other_data_context_base_or_conditioning_is_another_training(bundle: Bun
         key(bundle, micro_batch=16),
         key(bundle, precision="bf16"),
         key(other_base),
-        *(key(bundle, ARMS[name]) for name in ("control", "placebo", "calendar-only", "events-only")),
+        *(key(bundle, VARIANTS[name]) for name in ("control", "placebo", "calendar-only", "events-only")),
         key(bundle, None),
     ]
     assert len(set(keys)) == len(keys)
 
 
 def test_arms_that_come_to_the_same_settings_are_one_training(bundle: Bundle) -> None:
-    assert key(bundle, ARMS["taps-both"]) == key(bundle, ARMS["adapter"], replace(CONFIG, taps="both"))
-    assert key(bundle, ARMS["rank-4"]) == key(bundle, ARMS["adapter"], replace(CONFIG, rank=4))
+    assert key(bundle, VARIANTS["taps-both"]) == key(
+        bundle, VARIANTS["adapter"], replace(CONFIG, taps="both")
+    )
+    assert key(bundle, VARIANTS["rank-4"]) == key(bundle, VARIANTS["adapter"], replace(CONFIG, rank=4))
 
 
 def test_what_does_not_touch_the_losses_is_the_same_training(bundle: Bundle) -> None:

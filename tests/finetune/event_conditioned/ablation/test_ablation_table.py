@@ -6,7 +6,7 @@ import pytest
 
 from kronos_service.finetune.event_conditioned.ablation.store import Finished
 from kronos_service.finetune.event_conditioned.ablation.table import gain_between, table
-from kronos_service.finetune.event_conditioned.gain import paired_gain
+from kronos_service.finetune.event_conditioned.evaluation.bootstrap import paired_gain
 
 DATES = np.datetime64("2025-01-01") + np.arange(6)
 

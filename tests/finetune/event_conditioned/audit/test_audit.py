@@ -10,19 +10,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kronos_service.data.snapshot import Snapshot
+from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.data.tables import calendar_table
 from kronos_service.events import encoder, leaders, schedule, sessions, surprises
 from kronos_service.events.calendar import CalendarRows
 from kronos_service.events.leaders import Leader
-from kronos_service.finetune.event_conditioned import dataset, splits, tokens
+from kronos_service.finetune.event_conditioned.audit.audit import AuditSize, run_checks
 from kronos_service.finetune.event_conditioned.audit.findings import Audit
-from kronos_service.finetune.event_conditioned.audit.job import Effort, run_checks
-from kronos_service.finetune.event_conditioned.series import Series
-from kronos_service.finetune.event_conditioned.splits import Span, Splits, build_splits
-from kronos_service.finetune.event_conditioned.windows import Window
-from kronos_service.finetune.shared import normalize, statistics
+from kronos_service.finetune.event_conditioned.samples import dataset, splits, tokens
+from kronos_service.finetune.event_conditioned.samples.series import Series
+from kronos_service.finetune.event_conditioned.samples.splits import Span, Splits, build_splits
+from kronos_service.finetune.event_conditioned.samples.windows import Window
 from kronos_service.model.factory import Bundle
+from kronos_shared.normalization import normalize, statistics
 
 # Around both changes of the clock, Independence Day, Thanksgiving and its half day, and Christmas.
 SPANS: dict[str, Span] = {
@@ -30,7 +30,7 @@ SPANS: dict[str, Span] = {
     "val": (np.datetime64("2022-03-07"), np.datetime64("2022-04-01")),
     "test": (np.datetime64("2022-06-27"), np.datetime64("2022-07-20")),
 }
-EFFORT = Effort(symbols=5, rows=160, windows=4, futures=3)
+EFFORT = AuditSize(symbols=5, rows=160, windows=4, futures=3)
 ONE_DAY = np.timedelta64(1, "D")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from kronos_service.events import leaders
 from kronos_service.finetune.__main__ import main
-from kronos_service.model.adapter import read_adapter
+from kronos_service.model.adapter.read import read_adapter
 
 TINY = ["--epochs", "1", "--scored", "8", "--context", "72", "--warmup-steps", "2", "--rank", "2"]
 SPLITS = ["--val-start", "2022-06-01", "--test-start", "2022-10-01", "--test-end", "2023-03-31"]

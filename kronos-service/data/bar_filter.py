@@ -1,0 +1,97 @@
+"""Bars judged as they pass by, some symbols at a time, for tables that are not held in memory."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Literal
+
+import pandas as pd
+
+from kronos_service.data.validation import (
+    UNFINISHED,
+    check_symbols,
+    find_bad_bars,
+    find_split_ratios,
+    refuse_bad_bars,
+    session_faults,
+)
+
+OnBadRow = Literal["fail", "drop"]
+KEY = ["symbol", "ts"]
+AT_ONCE = 50_000
+"""Bars judged together: pandas takes as long for one symbol as for thirty."""
+
+
+@dataclass(kw_only=True)
+class BarFilter:
+    """Lets good bars pass and keeps account of the others."""
+
+    symbols: pd.DataFrame
+    on_bad_row: OnBadRow
+    """Whether bars that cannot be true are an error, once all bars have passed, or are left out."""
+    now: datetime
+    """The time up to which sessions have closed."""
+    unfinished: int = 0
+    """Bars left out because their session is still open."""
+    _bad: list[pd.DataFrame] = field(default_factory=list)
+    _splits: list[pd.DataFrame] = field(default_factory=list)
+
+    @property
+    def bad(self) -> pd.DataFrame:
+        """Bars that cannot be true: symbol, ts, reason."""
+        return _table(self._bad, [*KEY, "reason"])
+
+    @property
+    def splits(self) -> pd.DataFrame:
+        """Overnight moves near a split ratio: symbol, ts, ratio."""
+        return _table(self._splits, [*KEY, "ratio"])
+
+    def kept(self, frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        """The good ones of typed bars, symbol by symbol.
+
+        Raises:
+            TableError: table symbols is not in order, or lacks a symbol.
+            BadBarsError: there were bad bars, and they are not to be dropped.
+        """
+        seen = set[str]()
+        check_symbols(self.symbols, pd.DataFrame({"symbol": []}))
+        for frame in _batches(frames):
+            seen.update(frame["symbol"].unique())
+            bars = frame[~still_open(frame, self.symbols, self.now)]
+            self.unfinished += len(frame) - len(bars)
+            bad = find_bad_bars(bars, self.symbols, now=self.now)
+            if not bad.empty:
+                self._bad.append(bad)
+                is_bad = pd.MultiIndex.from_frame(bars[KEY]).isin(pd.MultiIndex.from_frame(bad[KEY]))
+                bars = bars[~is_bad]
+            splits = find_split_ratios(bars, self.symbols)
+            if not splits.empty:
+                self._splits.append(splits)
+            for _, kept in bars.groupby("symbol", sort=True):
+                yield kept
+        check_symbols(self.symbols, pd.DataFrame({"symbol": sorted(seen)}))
+        if self.on_bad_row == "fail":
+            refuse_bad_bars(self.bad)
+
+
+def still_open(bars: pd.DataFrame, symbols: pd.DataFrame, now: datetime) -> pd.Series:
+    """Bars of the session under way; a bar dated further ahead is a mistake, not an unfinished bar."""
+    faults = session_faults(bars, symbols, now=now)
+    return (faults == UNFINISHED) & (bars["ts"] <= pd.Timestamp(now + timedelta(days=1)))
+
+
+def _batches(frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    held: list[pd.DataFrame] = []
+    for frame in frames:
+        held.append(frame)
+        if sum(map(len, held)) >= AT_ONCE:
+            yield pd.concat(held, ignore_index=True)
+            held = []
+    if held:
+        yield pd.concat(held, ignore_index=True)
+
+
+def _table(frames: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
+    if not frames:
+        return pd.DataFrame(columns=columns)
+    return pd.concat(frames).sort_values(KEY, ignore_index=True)

@@ -1,0 +1,1 @@
+"""A snapshot on disk: parquet tables under a manifest, written atomically, extended incrementally."""

@@ -1,0 +1,162 @@
+"""The embedded source: a directory of parquet files plus `manifest.json`; training reads nothing else.
+
+    2026-11/
+      manifest.json                       what was asked for, row counts, each file's name and sha256
+      ohlcv_1d-<sha12>.parquet
+      symbols-<sha12>.parquet
+      economic_calendar-<sha12>.parquet
+
+Files are named by their content, so a new version never touches an old one's. Replacing manifest.json is the
+one step that makes the new version the snapshot: a kill at any moment leaves the old or the new one, whole.
+
+A directory of tables without a manifest (ohlcv_1d, symbols, economic_calendar as .parquet or .csv) is read
+too: it is hashed on the spot, and flagged.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from kronos_service.data.snapshot.manifest import (
+    MANIFEST,
+    SnapshotError,
+    check_hashes,
+    check_rows,
+    content_hash,
+    read_manifest,
+)
+from kronos_service.data.snapshot.write import TYPED, write_snapshot
+from kronos_service.data.tables import TABLES, read_csv
+from kronos_service.data.validation import check_tables
+from kronos_shared.columns import LEADERS
+
+__all__ = [
+    "Snapshot",
+    "SnapshotError",
+    "leader_data",
+    "load_snapshot",
+    "read_tables",
+    "series",
+    "write_snapshot",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """Validated tables in memory, with the hash of the bytes they came from."""
+
+    name: str
+    """Last component of the directory."""
+    symbols: pd.DataFrame
+    """`SYMBOL_COLUMNS`, sorted by symbol."""
+    bars: pd.DataFrame
+    """`BAR_COLUMNS`, sorted by (symbol, ts); `ts` is the session date at 00:00 UTC, null `amount` allowed."""
+    calendar: pd.DataFrame
+    """`CALENDAR_COLUMNS`, sorted by release time; several rows of one event_id are its revisions."""
+    sha256: str
+    """Hash over the files' hashes: the same content has the same hash wherever it lies."""
+    manifest: Mapping[str, Any] | None
+    """manifest.json, or None for a plain directory of tables."""
+
+    @property
+    def flagged(self) -> bool:
+        """True where nothing vouches for the files: there is no manifest."""
+        return self.manifest is None
+
+
+def series(snapshot: Snapshot, symbol: str) -> pd.DataFrame:
+    """The bars of one symbol, ascending in `ts`, with a fresh index.
+
+    Raises:
+        SnapshotError: the snapshot has no such bars.
+    """
+    bars = snapshot.bars[snapshot.bars["symbol"] == symbol].reset_index(drop=True)
+    if bars.empty:
+        raise SnapshotError(f"snapshot {snapshot.name} has no bars of {symbol!r}; see its table symbols")
+    return bars
+
+
+def leader_data(snapshot: Snapshot) -> dict[str, pd.DataFrame]:
+    """Leader -> frame of (ts, close), for the leaders present; the event encoder refuses a missing one."""
+    bars = snapshot.bars[snapshot.bars["symbol"].isin(LEADERS)]
+    return {str(name): rows[["ts", "close"]].reset_index(drop=True) for name, rows in bars.groupby("symbol")}
+
+
+def load_snapshot(path: str | Path, *, now: datetime | None = None) -> Snapshot:
+    """Read a snapshot, or a plain directory of tables, and check everything about it.
+
+    Args:
+        path: the directory.
+        now: the time up to which sessions have closed (default: the present); a later bar is refused.
+
+    Raises:
+        SnapshotError: no such snapshot, a missing or damaged file, a file that fails its hash.
+        TableError: a missing column, an empty table, a bad key (and its subclasses: bad bars, release times).
+        UnknownEventType: the calendar has a type outside the taxonomy.
+    """
+    snapshot = read_tables(path)
+    check_tables(snapshot.symbols, snapshot.bars, snapshot.calendar, now=now or datetime.now(UTC))
+    return snapshot
+
+
+def read_tables(path: str | Path) -> Snapshot:
+    """As `load_snapshot`, without judging the values: for whoever means to mend or drop bad rows."""
+    directory = Path(path)
+    if not directory.is_dir():
+        raise SnapshotError(f"no such snapshot: {path} is not a directory; make one with export or sample")
+    manifest = read_manifest(directory) if (directory / MANIFEST).exists() else None
+    if manifest is None:
+        files = _plain_files(directory)
+    else:
+        files = {name: directory / manifest["tables"][name]["file"] for name in TABLES}
+    content = {name: _read_bytes(file) for name, file in files.items()}
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
+    if manifest is not None:
+        check_hashes(directory, manifest, hashes)
+    tables = {name: TYPED[name](_parse(files[name], data)) for name, data in content.items()}
+    if manifest is not None:
+        check_rows(directory, manifest, {name: len(table) for name, table in tables.items()})
+    return Snapshot(
+        name=directory.resolve().name,
+        symbols=tables["symbols"],
+        bars=tables["ohlcv_1d"],
+        calendar=tables["economic_calendar"],
+        sha256=content_hash(hashes),
+        manifest=manifest,
+    )
+
+
+def _plain_files(directory: Path) -> dict[str, Path]:
+    files = {}
+    for name in TABLES:
+        found = [file for suffix in (".parquet", ".csv") if (file := directory / f"{name}{suffix}").is_file()]
+        if not found:
+            raise SnapshotError(
+                f"{directory} has no {MANIFEST} and no table {name}: expected {name}.parquet or {name}.csv"
+            )
+        if len(found) > 1:
+            raise SnapshotError(f"{directory} has both {found[0].name} and {found[1].name}; keep one")
+        files[name] = found[0]
+    return files
+
+
+def _read_bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise SnapshotError(f"cannot read {file} ({error.strerror}); export the snapshot again") from None
+
+
+def _parse(file: Path, data: bytes) -> pd.DataFrame:
+    try:
+        return read_csv(BytesIO(data)) if file.suffix == ".csv" else pd.read_parquet(BytesIO(data))
+    except (ValueError, OSError) as error:
+        raise SnapshotError(
+            f"{file} does not parse as {file.suffix[1:]}: {str(error).splitlines()[0]}"
+        ) from None

@@ -1,0 +1,232 @@
+"""How a snapshot comes to lie on disk: each file durably, and manifest.json last, in one step.
+
+Bars are written one row group per symbol as they come, in the order of the symbols' code points, so memory
+does not grow with the table, and the same content has the same bytes whoever wrote it.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
+
+from kronos_service.data.snapshot.manifest import MANIFEST, SnapshotError, make_manifest
+from kronos_service.data.tables import TABLES, bar_table, calendar_table, symbol_table
+from kronos_service.data.validation import check_tables
+from kronos_shared.atomic import fsync
+
+LOCK: Final = ".lock"
+PARTIAL: Final = ".partial"
+"""What an export that was cut off had read, for the next one to go on from."""
+
+TYPED: Final[dict[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {
+    "ohlcv_1d": bar_table,
+    "symbols": symbol_table,
+    "economic_calendar": calendar_table,
+}
+_TABLE: Final = f"({'|'.join(TABLES)})"
+_OURS: Final = re.compile(
+    rf"\{LOCK}|\{PARTIAL}|\.?{MANIFEST}(\.tmp)?|{_TABLE}-[0-9a-f]{{12}}\.parquet|\.{_TABLE}[-.0-9a-z]*\.tmp"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where the rows of a snapshot came from, for its manifest."""
+
+    source: str
+    """Never a secret."""
+    window: tuple[date, date]
+    """First and last date that the source was asked for."""
+    read_at: datetime | None = None
+    """When the reading of the bars began: those of sessions still open then are not in the snapshot."""
+    calendar_read_at: datetime | None = None
+    """A moment just before the calendar was read; later than `read_at` if the export was resumed."""
+
+
+def write_snapshot(
+    directory: str | Path,
+    *,
+    symbols: pd.DataFrame,
+    bars: pd.DataFrame,
+    calendar: pd.DataFrame,
+    window: tuple[date, date],
+    source: str,
+    now: datetime | None = None,
+) -> dict[str, Any]:
+    """Validate the tables and make them the snapshot in `directory`, in one step; returns the manifest.
+
+    Args:
+        directory: new, empty, or an older snapshot, which stays the snapshot until the last moment.
+        symbols: as in the table of that name; likewise `bars` and `calendar`.
+        window: first and last date that the source was asked for.
+        source: where the rows came from, for the manifest; never a secret.
+        now: the time up to which sessions have closed (default: the present).
+
+    Raises:
+        SnapshotError: the directory holds something else, or another export is writing into it.
+        TableError: as `load_snapshot`; nothing has been written then.
+    """
+    raw = {"ohlcv_1d": bars, "symbols": symbols, "economic_calendar": calendar}
+    tables = {name: TYPED[name](raw[name]) for name in TABLES}
+    check_tables(
+        tables["symbols"], tables["ohlcv_1d"], tables["economic_calendar"], now=now or datetime.now(UTC)
+    )
+    groups = (rows for _, rows in tables["ohlcv_1d"].groupby("symbol", sort=True))
+    with exclusive(Path(directory)):
+        return commit(
+            Path(directory),
+            symbols=tables["symbols"],
+            bars=groups,
+            calendar=tables["economic_calendar"],
+            origin=Origin(source=source, window=window),
+        )
+
+
+@contextmanager
+def exclusive(directory: Path) -> Iterator[None]:
+    """Keep other writers out of the directory, which is made if need be, and removed if it stays empty.
+
+    Raises:
+        SnapshotError: it holds something else, cannot be written, or another export is writing into it.
+    """
+    with _explained(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(directory / LOCK, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise SnapshotError(
+                f"another process is writing {directory}; wait for it, or choose another"
+            ) from None
+    try:
+        _refuse_foreign(directory)
+        yield
+    finally:
+        with suppress(OSError):  # Windows keeps an open file
+            (directory / LOCK).unlink()
+        lock.release()
+        with suppress(OSError):  # it holds a snapshot
+            directory.rmdir()
+
+
+def commit(
+    directory: Path,
+    *,
+    symbols: pd.DataFrame,
+    bars: Iterable[pd.DataFrame],
+    calendar: pd.DataFrame,
+    origin: Origin,
+) -> dict[str, Any]:
+    """Make typed tables that were judged the snapshot of a directory held by `exclusive`.
+
+    Args:
+        directory: stays as it is until everything is on disk.
+        symbols: the whole table; likewise `calendar`.
+        bars: one frame per symbol, in the order of the symbols; whatever it raises ends the write.
+        origin: for the manifest.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        SnapshotError: the disk is full, or cannot be written.
+    """
+    contents = {"ohlcv_1d": bars, "symbols": [symbols], "economic_calendar": [calendar]}
+    scratch = {name: directory / f".{name}.tmp" for name in TABLES}
+    with _explained(directory):
+        try:
+            rows = {name: _write_table(scratch[name], contents[name]) for name in TABLES}
+            hashes = {name: _sha256(path) for name, path in scratch.items()}
+            manifest = make_manifest(
+                rows, hashes, origin.window, origin.source, origin.read_at, origin.calendar_read_at
+            )
+            files = {name: str(manifest["tables"][name]["file"]) for name in TABLES}
+            for name, path in scratch.items():
+                os.replace(path, directory / files[name])
+        except BaseException:
+            for path in scratch.values():
+                path.unlink(missing_ok=True)
+            raise
+        fsync(directory)
+        _write_durably(directory / MANIFEST, json.dumps(manifest, indent=2).encode() + b"\n")
+        _remove_leftovers(directory, {MANIFEST, LOCK, *files.values()})
+    return manifest
+
+
+def _write_table(path: Path, frames: Iterable[pd.DataFrame]) -> int:
+    """Write the frames as row groups, to disk and not just to its cache; returns the number of rows.
+
+    The file's own footer must count as many rows as went in.
+    """
+    writer, count = None, 0
+    with path.open("wb") as file, ExitStack() as stack:
+        for frame in frames:
+            table = pa.Table.from_pandas(frame, preserve_index=False)
+            if writer is None:
+                writer = stack.enter_context(pq.ParquetWriter(file, table.schema))
+            writer.write_table(table)
+            count += len(frame)
+        if writer is None:
+            raise SnapshotError(f"no rows to write to {path.parent}; expected at least one bar")
+        writer.close()
+        file.flush()
+        os.fsync(file.fileno())
+    if pq.read_metadata(path).num_rows != count:
+        raise SnapshotError(f"{path} does not hold the {count} rows that were written; is the disk sound?")
+    return count
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _explained(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SnapshotError(
+            f"cannot write {directory} ({error.strerror}); make room or choose another"
+        ) from None
+
+
+def _refuse_foreign(directory: Path) -> None:
+    """What a snapshot does not consist of would be lost or read by mistake later."""
+    foreign = sorted(path.name for path in directory.iterdir() if not _OURS.fullmatch(path.name))
+    if foreign:
+        raise SnapshotError(
+            f"{directory} holds {foreign[0]}, no part of a snapshot; choose an empty directory or a snapshot"
+        )
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    """Write beside, fsync, rename: `path` has its old content or all of the new, whatever happens."""
+    beside = path.with_name(f".{path.name}.tmp")
+    with beside.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+    fsync(path.parent)  # the rename itself is only durable once the directory is
+
+
+def _remove_leftovers(directory: Path, keep: set[str]) -> None:
+    """Drop the files of older versions and of writers that were killed; the new one is in place."""
+    for path in directory.iterdir():
+        if path.name == PARTIAL:
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name not in keep:
+            path.unlink()

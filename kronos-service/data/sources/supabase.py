@@ -1,0 +1,151 @@
+"""Supabase over HTTP, through the official client; `rest_pages` says how a table is read.
+
+Bars are read in ranges of symbols, several at once: at 40 ms a round trip, one page after the other would
+take minutes. The ranges follow the server's own order of symbols and together leave nothing out, so a symbol
+that a writer adds meanwhile falls into one of them.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Final
+
+import httpx
+import pandas as pd
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from supabase import Client, ClientOptions, SupabaseException, create_client
+
+from kronos_service.data.sources.parallel import ordered_map
+from kronos_service.data.sources.postgrest import RestReader, Span, SupabaseError, refuse_busy
+
+__all__ = ["SupabaseError", "SupabaseSettings", "SupabaseSource", "supabase_source"]
+
+KEYS: Final = {
+    "ohlcv_1d": ("symbol", "ts"),
+    "symbols": ("symbol",),
+    "economic_calendar": ("event_id", "first_seen_at"),
+}
+"""The unique key that each table is read along; in the calendar the row that was always known comes first."""
+RANGE: Final = 3
+"""Symbols read by one thread at a time: 1,500 bars each fill whole pages, and all threads end together."""
+
+
+class SupabaseSettings(BaseSettings):
+    """From the environment: SUPABASE_URL, SUPABASE_KEY and, if wanted, the other fields likewise."""
+
+    model_config = SettingsConfigDict(env_prefix="SUPABASE_", str_strip_whitespace=True)
+
+    url: str
+    """Project address, such as https://abc.supabase.co."""
+    key: SecretStr
+    """A secret key of the project; a PostgREST of one's own also takes a JWT of kronos_training."""
+    timeout_s: float = Field(default=30.0, gt=0)
+    """Seconds to wait for one page."""
+    attempts: int = Field(default=5, ge=1)
+    """Tries per page before giving up."""
+    backoff_s: float = Field(default=0.5, ge=0)
+    """First pause between tries; it doubles up to 30 s, with jitter."""
+    connections: int = Field(default=8, ge=1, le=16)
+    """Pages under way at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupabaseSource:
+    """The tables of one Supabase project; see `Source`."""
+
+    client: Client
+    settings: SupabaseSettings
+
+    @property
+    def name(self) -> str:
+        return f"supabase:{httpx.URL(self.settings.url).host}"
+
+    def symbols(self) -> pd.DataFrame:
+        return self._whole("symbols", Span())
+
+    def bars(self, since: date | None = None, after: str | None = None) -> Iterator[pd.DataFrame]:
+        names = [str(name) for name in self.symbols()["symbol"]]
+        spans = _ranges(names[names.index(after) + 1 :] if after in names else names)
+        if after is not None:
+            spans[0] = replace(spans[0], gt={"symbol": after})
+        if since is not None:
+            spans = [replace(span, gte={**span.gte, "ts": _midnight(since)}) for span in spans]
+        is_empty = True
+        for frames in ordered_map(self._bars_within, spans, at_once=self.settings.connections):
+            is_empty = is_empty and not frames
+            yield from frames
+        if is_empty and since is None and after is None:
+            raise SupabaseError(self._hidden("ohlcv_1d"))
+
+    def count_bars(self, first: date | None, before: date) -> int:
+        at_least = {} if first is None else {"ts": _midnight(first)}
+        return self._reader.count("ohlcv_1d", Span(gte=at_least, lt={"ts": _midnight(before)}))
+
+    def calendar(self, since: date | None = None) -> pd.DataFrame:
+        at_least = {} if since is None else {"release_at": _midnight(since)}
+        return self._whole("economic_calendar", Span(gte=at_least))
+
+    @property
+    def _reader(self) -> RestReader:
+        settings = self.settings
+        return RestReader(
+            client=self.client, url=settings.url, attempts=settings.attempts, backoff_s=settings.backoff_s
+        )
+
+    def _bars_within(self, span: Span) -> list[pd.DataFrame]:
+        return list(self._reader.pages("ohlcv_1d", KEYS["ohlcv_1d"], span))
+
+    def _whole(self, table: str, span: Span) -> pd.DataFrame:
+        frames = list(self._reader.pages(table, KEYS[table], span))
+        if not frames and span == Span():
+            raise SupabaseError(self._hidden(table))
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+    def _hidden(self, table: str) -> str:
+        return (
+            f"table {table} at {self.settings.url} shows no rows: it is empty, or row-level security hides "
+            "it from this key; load it, or use a key of the role kronos_training"
+        )
+
+
+def supabase_source(
+    settings: SupabaseSettings | None = None, *, transport: httpx.BaseTransport | None = None
+) -> SupabaseSource:
+    """A source for the project that the settings, or else the environment, name.
+
+    Args:
+        settings: default: from SUPABASE_URL and SUPABASE_KEY.
+        transport: what carries the requests, for proxies and tests.
+
+    Raises:
+        SupabaseError: a setting is absent or cannot be; nothing has been sent yet.
+    """
+    try:
+        settings = settings or SupabaseSettings.model_validate({})
+    except ValidationError as error:
+        wrong = ", ".join(f"SUPABASE_{'_'.join(map(str, e['loc']))}".upper() for e in error.errors())
+        raise SupabaseError(f"set {wrong} in the environment (absent or not valid)") from None
+    http = httpx.Client(
+        timeout=settings.timeout_s, transport=transport, event_hooks={"response": [refuse_busy]}
+    )
+    options = ClientOptions(httpx_client=http, postgrest_client_retry=False)
+    try:
+        client = create_client(settings.url, settings.key.get_secret_value().strip(), options)
+    except (SupabaseException, ValueError) as error:
+        raise SupabaseError(f"SUPABASE_URL {settings.url!r} or SUPABASE_KEY is not valid: {error}") from None
+    _ = client.postgrest  # made on first use, and several threads are about to use it
+    return SupabaseSource(client=client, settings=settings)
+
+
+def _midnight(day: date) -> str:
+    """00:00 UTC of a date: a bare one would be midnight in the time zone of the server's session."""
+    return f"{day.isoformat()}T00:00:00Z"
+
+
+def _ranges(names: list[str]) -> list[Span]:
+    """Ranges of symbols, in their order, that together hold every symbol there may be."""
+    starts = names[RANGE::RANGE]
+    lower = [{}, *({"symbol": name} for name in starts)]
+    upper = [*({"symbol": name} for name in starts), {}]
+    return [Span(gte=low, lt=high) for low, high in zip(lower, upper, strict=True)]

@@ -1,0 +1,111 @@
+"""The arms of an ablation: what each training shows its model, which part it trains, what else differs."""
+
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from kronos_service.finetune.event_conditioned.config import EventLoraConfig
+from kronos_service.finetune.event_conditioned.training.variants import ADAPTER, CONTROL, PLACEBO, Variant
+from kronos_shared.options import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblationVariant:
+    """One training beside the others; all start from the same seed and see the same targets in the same
+    order.
+    """
+
+    variant: Variant
+    question: str
+    """What the arm is there to answer, in a few words."""
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """Settings that differ from the configured ones."""
+
+    @property
+    def name(self) -> str:
+        """As shown in tables and given to `--arms`."""
+        return self.variant.name
+
+    def config(self, common: EventLoraConfig) -> EventLoraConfig:
+        """The settings this arm is trained with."""
+        return replace(common, **self.changes)
+
+
+def _variation(name: str, question: str, **changes: Any) -> AblationVariant:
+    return AblationVariant(variant=Variant(name=name), question=question, changes=changes)
+
+
+REFERENCE = AblationVariant(variant=ADAPTER, question="the adapter as configured")
+ZEROED = AblationVariant(variant=CONTROL, question="all channels zeroed: what recent bars alone teach")
+
+VARIANTS: Mapping[str, AblationVariant] = {
+    arm.name: arm
+    for arm in (
+        REFERENCE,
+        ZEROED,
+        AblationVariant(variant=PLACEBO, question="channels of other dates: must not gain"),
+        _variation("rank-8", "LoRA rank 8", rank=8),
+        _variation("rank-4", "LoRA rank 4", rank=4),
+        _variation("taps-input", "events enter at the token embedding only", taps="input"),
+        _variation("taps-output", "events enter at the last hidden state only", taps="output"),
+        _variation("taps-both", "events enter at both ends", taps="both"),
+        AblationVariant(
+            variant=Variant(name="calendar-only", conditioning="calendar"),
+            question="schedule, surprise and countdown, no leaders",
+        ),
+        AblationVariant(
+            variant=Variant(name="leaders-only", conditioning="leaders"), question="leaders, no calendar"
+        ),
+        AblationVariant(
+            variant=Variant(name="events-only", without="lora"), question="event embedding without LoRA"
+        ),
+        AblationVariant(
+            variant=Variant(name="lora-only", without="event_emb"), question="LoRA without event embedding"
+        ),
+    )
+}
+
+VARIABLE = (
+    "rank",
+    "taps",
+    "learning_rate",
+    "event_learning_rate",
+    "warmup_steps",
+    "weight_decay",
+    "clip",
+    "lora_dropout",
+    "event_oversample",
+    "blank_probability",
+    "batch_size",
+    "epochs",
+)
+"""Settings that an arm may vary: all leave the targets as they are, so that differences stay paired."""
+
+
+def varied(assignment: str) -> AblationVariant:
+    """The arm of `NAME=VALUE`: the adapter with one setting changed.
+
+    Raises:
+        ConfigError: not of that form, a setting that cannot be varied, or a value of another type.
+    """
+    name, _, text = assignment.partition("=")
+    name = name.replace("-", "_")
+    if name not in VARIABLE:
+        raise ConfigError(
+            f"--vary takes NAME=VALUE with a name among {', '.join(VARIABLE)}; got {assignment!r}"
+        )
+    kind = typing.get_type_hints(EventLoraConfig)[name]
+    try:
+        value = kind(text)
+    except ValueError:
+        raise ConfigError(f"--vary {name} needs a value of type {kind.__name__}, got {text!r}") from None
+    return _variation(f"{name}={value}", f"{name} changed", **{name: value})
+
+
+def chosen(names: Sequence[str], assignments: Sequence[str]) -> list[AblationVariant]:
+    """Reference and control first, then the arms asked for: all of them where nothing is."""
+    wanted = names if names or assignments else tuple(VARIANTS)
+    named = [VARIANTS[name] for name in wanted]
+    arms = {arm.name: arm for arm in (REFERENCE, ZEROED, *named, *map(varied, assignments))}
+    return list(arms.values())

@@ -1,0 +1,164 @@
+"""The audit: was anything known to the model before it was known to the world?
+
+An independent, slow and obvious second computation (`clock`, `records`, `rebuild`) of what
+the dataset gives the model, compared bit for bit at a seeded draw of places (`places`), and the
+scramble test on the user's own data (`scramble`).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+
+from kronos_service.data.sample import sample_snapshot_path
+from kronos_service.data.snapshot.read import Snapshot, load_snapshot
+from kronos_service.finetune.event_conditioned.audit import terminal
+from kronos_service.finetune.event_conditioned.audit.checks import (
+    check_leaders,
+    check_rows,
+    check_scramble,
+    check_tokens,
+    check_windows,
+)
+from kronos_service.finetune.event_conditioned.audit.findings import Audit
+from kronos_service.finetune.event_conditioned.audit.positions import (
+    context_places,
+    draw_places,
+    draw_symbols,
+    scored_places,
+)
+from kronos_service.finetune.event_conditioned.audit.rows import read_records
+from kronos_service.finetune.event_conditioned.audit.scramble import only
+from kronos_service.finetune.event_conditioned.audit.tables import (
+    check_bars,
+    check_channels,
+    check_sessions,
+    check_splits,
+)
+from kronos_service.finetune.event_conditioned.config import LONGEST_CONTEXT, EventLoraConfig
+from kronos_service.finetune.event_conditioned.samples.splits import SplitError, Splits, build_splits
+from kronos_service.model.factory import Bundle, load_bundle
+from kronos_shared.adapter_manifest import AuditRecord
+from kronos_shared.errors import KronosError
+from kronos_shared.options import option
+
+
+class LeakageError(KronosError):
+    """The quick audit before training found inputs that know the future."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditSize:
+    """How much an audit draws."""
+
+    symbols: int
+    """Symbols that everything else is drawn from."""
+    rows: int
+    """Scored positions whose 20 channels are rebuilt, and as many earlier ones of their windows."""
+    windows: int
+    """Windows whose bars are normalised, and tokenised, again."""
+    futures: int
+    """Positions after which the future is scrambled."""
+
+
+QUICK = AuditSize(symbols=4, rows=64, windows=6, futures=4)
+FULL = AuditSize(symbols=16, rows=1_000, windows=100, futures=60)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditConfig:
+    """Recompute what the model is given, independently, and show every row that knows the future."""
+
+    snapshot: Path | None = option(
+        None, help="directory of a snapshot or of tables; the embedded sample if left out"
+    )
+    quick: bool = option(False, help="a few seconds instead of minutes: fewer symbols, rows and futures")
+    base_model: str = option("kronos-nano", help="the base whose tokenizer reads the bars")
+    revision: str | None = option(None, help="hub revision of the base; pinned for the released models")
+    seed: int = option(0, help="seed of the draw of symbols, rows and futures")
+
+
+def audit(snapshot: Snapshot, splits: Splits, bundle: Bundle, *, quick: bool, seed: int = 0) -> Audit:
+    """Audit the datasets of the splits, which must come from this snapshot and this bundle's tokenizer.
+
+    Raises:
+        SplitError: there are no targets to look at.
+    """
+    return run_checks(snapshot, splits, bundle, effort=QUICK if quick else FULL, quick=quick, seed=seed)
+
+
+def run_checks(
+    snapshot: Snapshot, splits: Splits, bundle: Bundle, *, effort: AuditSize, quick: bool, seed: int
+) -> Audit:
+    """As `audit`, with any effort."""
+    rng = Random(seed)
+    names = [one.symbol for one in splits.series]
+    symbols = draw_symbols(names, [one.asset_class for one in splits.series], effort.symbols, rng)
+    records = read_records(snapshot, symbols)
+    places = scored_places(splits, symbols)
+    if not places:
+        raise SplitError("expected targets to audit, got none: export more history or move the split dates")
+    datasets = {name: splits.dataset(name) for name, split in splits.splits.items() if split.windows}
+    rows, windows, futures = (
+        draw_places(places, splits, records, count, rng)
+        for count in (effort.rows, effort.windows, effort.futures)
+    )
+    rows += context_places(rows, rng)
+    stamps = snapshot.bars["ts"]
+    checks = [
+        check_sessions(records, stamps.min().date(), stamps.max().date()),
+        check_bars(snapshot, records),
+        check_splits(splits),
+        check_rows(records, datasets, rows),
+        check_leaders(records, datasets, rows),
+        check_windows(records, datasets, windows),
+        check_tokens(bundle, datasets, windows),
+        check_scramble(snapshot, records, bundle, futures, seed),
+        check_channels(splits),
+    ]
+    return Audit(checks=checks, quick=quick, seed=seed)
+
+
+def require_no_leak(snapshot: Snapshot, splits: Splits, bundle: Bundle, *, seed: int) -> AuditRecord:
+    """The record of a quick audit that found no look-ahead; dead channels are for the caller to report.
+
+    Raises:
+        LeakageError: it found some; the rows have been printed.
+    """
+    audited = audit(snapshot, splits, bundle, quick=True, seed=seed)
+    if audited.leaks:
+        terminal.show_findings(audited)
+        check, first = audited.leaks[0]
+        raise LeakageError(
+            f"the quick audit found {len(audited.leaks):,} rows that may know the future (the first, "
+            f"{check}: {first.where}, {first.what}), so nothing was trained: mend the data, or report a bug; "
+            "the command audit shows all checks"
+        )
+    return audited.record()
+
+
+def audit_snapshot(config: AuditConfig) -> Audit:
+    """Audit a snapshot with the split dates and windows that event-lora takes by default, and print it.
+
+    Raises:
+        KronosError: the snapshot or the base cannot be used at all.
+    """
+    settings, effort = EventLoraConfig(), QUICK if config.quick else FULL
+    snapshot = load_snapshot(config.snapshot or sample_snapshot_path())
+    bundle = load_bundle(config.base_model, revision=config.revision)
+    tradable = snapshot.symbols[snapshot.symbols["tradable"]]
+    symbols = draw_symbols(
+        tradable["symbol"].tolist(), tradable["asset_class"].tolist(), effort.symbols, Random(config.seed)
+    )
+    with terminal.console.status("rebuilding what was known when"), TemporaryDirectory() as cache:
+        splits = build_splits(
+            only(snapshot, symbols),
+            bundle,
+            dates=settings.split_dates(),
+            context=min(bundle.context, LONGEST_CONTEXT),
+            scored=settings.scored,
+            cache=Path(cache),
+        )
+        audited = audit(snapshot, splits, bundle, quick=config.quick, seed=config.seed)
+    terminal.show(audited, snapshot)
+    return audited

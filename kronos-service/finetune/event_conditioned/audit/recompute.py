@@ -1,0 +1,190 @@
+"""One input row at a time, from nothing but what was usable at its as_of: the audit's own arithmetic.
+
+Plain loops over plain rows; of the encoder it uses the names of the taxonomy, and nothing else.
+"""
+
+import math
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import pairwise, zip_longest
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from kronos_service.events.taxonomy import EVENT_TYPES, FAMILIES
+from kronos_service.finetune.event_conditioned.audit.rows import (
+    Bar,
+    Records,
+    Release,
+    closed_bars,
+    known_releases,
+)
+from kronos_service.finetune.event_conditioned.audit.sessions import Clock, Session
+from kronos_shared.columns import FEATURES, LEADERS
+
+WEIGHT: Final = {"high": 1.0, "medium": 0.5, "low": 0.25}
+LIMIT: Final = 5.0
+"""Scores are clipped to +-5."""
+SAME: Final = 1e-9
+"""A standard deviation up to this is the rounding noise of a constant series: no scale."""
+ROUNDING: Final = 1e-14
+"""Relative error that the order of a float64 sum may leave."""
+CLOSE: Final = FEATURES.index("close")
+
+
+class Moment(NamedTuple):
+    """Where a position stands in time: its as_of, that of the bar before it (of the session before the first
+    bar), and the session it is about.
+    """
+
+    as_of: datetime
+    before: datetime
+    target: Session
+
+
+class Surprise(NamedTuple):
+    """How far an event's actual was from its forecast, and from when on that may be used (strictly later)."""
+
+    event_type: str
+    usable_at: datetime
+    value: float
+
+
+class Value(NamedTuple):
+    """A rebuilt float64 value, and by how much the order of summation may move it (0: not at all)."""
+
+    value: float
+    slack: float = 0.0
+
+    def agrees(self, given: float) -> bool:
+        """Whether a float32 is this value rounded: bit for bit, but for what `slack` can turn."""
+        return bool(np.float32(self.value - self.slack) <= given <= np.float32(self.value + self.slack))
+
+
+def rebuild_row(records: Records, symbol: str, number: int) -> list[Value]:
+    """The 20 channels at bar `number` of a symbol, about the session after it."""
+    now, clock = moment(records, symbol, number), records.clock(symbol)
+    known = known_releases(records.releases, now.as_of)
+    families, days_until = _schedule(known, clock, clock.number[now.target.day])
+    return [
+        *map(Value, families),
+        _surprise(known, now.before),
+        Value(days_until),
+        *(leader_move(records, leader, now) for leader in LEADERS),
+    ]
+
+
+def moment(records: Records, symbol: str, number: int) -> Moment:
+    """What position `number` of a symbol's bars is about, and until when it may know things."""
+    clock, bars = records.clock(symbol), records.bars[symbol]
+    session = clock.number[bars[number].day]
+    session_before = clock.number[bars[number - 1].day] if number > 0 else session - 1
+    return Moment(clock.as_of(session), clock.as_of(session_before), clock.sessions[session + 1])
+
+
+def leader_move(records: Records, leader: str, now: Moment, shift: int = 0) -> Value:
+    """A leader's move from its last close known before to its last known now, over its spread.
+
+    `shift` looks so many bars too far ahead: what a leak would give.
+    """
+    bars = records.bars[leader]
+    until, then = (bars[: len(closed_bars(bars, limit)) + shift] for limit in (now.as_of, now.before))
+    if len(until) == len(then) or len(then) < 61:
+        return Value(0.0)
+    logs = [math.log(bar.values[CLOSE]) for bar in then[-61:]]
+    sigma = _spread([later - earlier for earlier, later in pairwise(logs)])
+    move = math.log(until[-1].values[CLOSE]) - logs[-1]
+    return _score(move, sigma, error=ROUNDING * (abs(logs[-1]) + 1))
+
+
+def rebuild_window(bars: Sequence[Bar], history: Sequence[Bar]) -> list[list[Value]]:
+    """The bars of a window as z-scores by mean and spread (ddof 0) of its `history`, clipped."""
+    columns = []
+    for feature in range(6):
+        past = [bar.values[feature] for bar in history]
+        mean = math.fsum(past) / len(past)
+        spread = math.sqrt(math.fsum((value - mean) ** 2 for value in past) / len(past)) + 1e-5
+        columns.append(
+            [
+                Value(
+                    _clip((bar.values[feature] - mean) / spread),
+                    ROUNDING * (abs(bar.values[feature]) + abs(mean)) / spread,
+                )
+                for bar in bars
+            ]
+        )
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _schedule(known: Sequence[Release], clock: Clock, target: int) -> tuple[list[float], float]:
+    """Weights of the 14 families on the target, and how near the next high-impact event is."""
+    standing = {release.event_id: release for release in known}  # of several versions the last one seen
+    families = [0.0] * len(FAMILIES)
+    nearest = 10
+    for release in standing.values():
+        if release.release_at < clock.sessions[target - 1].closes:
+            continue
+        for ahead in range(target, target + 11):
+            opened, closed = clock.sessions[ahead - 1].closes, clock.sessions[ahead].closes
+            if not opened <= release.release_at < closed:
+                continue
+            if ahead == target:
+                family = FAMILIES.index(EVENT_TYPES[release.event_type])
+                families[family] = max(families[family], WEIGHT[release.impact])
+            if release.impact == "high":
+                nearest = min(nearest, (clock.sessions[ahead].day - clock.sessions[target].day).days)
+    return families, 1 - nearest / 10
+
+
+def _surprise(known: Sequence[Release], before: datetime) -> Value:
+    """The largest surprise that had become usable since `before`."""
+    surprises = first_surprises(known)
+    largest = Value(0.0)
+    for one in surprises:
+        if one.usable_at >= before:
+            earlier = [
+                other.value
+                for other in surprises
+                if other.event_type == one.event_type and other.usable_at < one.usable_at
+            ]
+            sigma = _spread(earlier) if len(earlier) >= 8 else 0.0
+            score = _score(one.value, sigma, error=0.0)
+            largest = max(largest, score, key=lambda score: (abs(score.value), score.value))
+    return largest
+
+
+def first_surprises(known: Sequence[Release]) -> list[Surprise]:
+    """Of each event the first version with actual and forecast that stood until its actual was usable.
+
+    The rows of one event follow each other, in the order in which they were seen.
+    """
+    first: dict[str, Surprise] = {}
+    for release, following in zip_longest(known, known[1:]):
+        if release.actual is None or release.forecast is None or release.event_id in first:
+            continue
+        replaced = (
+            following is not None
+            and following.event_id == release.event_id
+            and following.seen_at <= release.usable_at()
+        )
+        if not replaced:
+            value = release.actual - release.forecast
+            first[release.event_id] = Surprise(release.event_type, release.usable_at(), value)
+    return list(first.values())
+
+
+def _spread(values: Sequence[float]) -> float:
+    """Standard deviation, ddof 1."""
+    mean = math.fsum(values) / len(values)
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+
+
+def _score(value: float, sigma: float, *, error: float) -> Value:
+    if sigma <= SAME:
+        return Value(0.0)
+    score = _clip(value / sigma)
+    return Value(score, error / sigma + 100 * ROUNDING * abs(score))
+
+
+def _clip(value: float) -> float:
+    return max(-LIMIT, min(LIMIT, value))

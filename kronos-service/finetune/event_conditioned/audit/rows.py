@@ -1,0 +1,116 @@
+"""A snapshot as plain rows, cut to what was usable at a moment, for the audit."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Final, NamedTuple
+
+import pandas as pd
+
+from kronos_service.data.snapshot.read import Snapshot
+from kronos_service.events.taxonomy import CURRENCY
+from kronos_service.finetune.event_conditioned.audit.sessions import Clock, make_clock
+from kronos_shared.columns import FEATURES, LEADERS
+
+ALWAYS: Final = datetime(1900, 1, 1, tzinfo=UTC)
+"""When a row without `first_seen_at` was first seen."""
+MARGIN: Final = timedelta(days=60)
+"""How far the clocks reach beyond the bars, to hold the targets and the events ahead of them."""
+
+
+class Bar(NamedTuple):
+    """One bar: its session date, when it closed, and open, high, low, close, volume, amount."""
+
+    day: date
+    closes: datetime
+    values: tuple[float, ...]
+
+
+class Release(NamedTuple):
+    """One row of the calendar; a figure that is null, or not usable yet, is None."""
+
+    event_id: str
+    event_type: str
+    impact: str
+    release_at: datetime
+    seen_at: datetime
+    actual: float | None
+    forecast: float | None
+
+    def usable_at(self) -> datetime:
+        """From when on the actual may be used (strictly later)."""
+        return max(self.release_at, self.seen_at)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Records:
+    """What the audit works from: clocks per asset class, bars per symbol in order, and the USD calendar."""
+
+    asset_class: dict[str, str]
+    clocks: dict[str, Clock]
+    bars: dict[str, list[Bar]]
+    releases: list[Release]
+
+    def clock(self, symbol: str) -> Clock:
+        """The sessions of a symbol."""
+        return self.clocks[self.asset_class[symbol]]
+
+
+def read_records(snapshot: Snapshot, symbols: Iterable[str]) -> Records:
+    """The bars of the symbols and of the leaders, and the calendar, as plain rows."""
+    days = snapshot.bars["ts"]
+    first, last = days.min().date() - MARGIN, days.max().date() + MARGIN
+    asset_class = dict(zip(snapshot.symbols["symbol"], snapshot.symbols["asset_class"], strict=True))
+    clocks = {name: make_clock(name, first, last) for name in sorted(set(asset_class.values()))}
+    bars = {}
+    for symbol in sorted({*symbols, *LEADERS}):
+        rows = snapshot.bars[snapshot.bars["symbol"] == symbol]
+        bars[symbol] = _bars(rows, clocks[asset_class[symbol]])
+    usd = snapshot.calendar[snapshot.calendar["currency"] == CURRENCY]
+    return Records(asset_class=asset_class, clocks=clocks, bars=bars, releases=_releases(usd))
+
+
+def closed_bars(bars: Sequence[Bar], as_of: datetime) -> list[Bar]:
+    """The bars that had closed."""
+    return [bar for bar in bars if bar.closes <= as_of]
+
+
+def known_releases(releases: Sequence[Release], as_of: datetime) -> list[Release]:
+    """The rows that had been seen, without the figures that could not be used yet."""
+    known = []
+    for release in releases:
+        if release.seen_at <= as_of:
+            usable = release.usable_at() < as_of
+            known.append(release if usable else release._replace(actual=None))
+    return known
+
+
+def _bars(rows: pd.DataFrame, clock: Clock) -> list[Bar]:
+    bars = []
+    columns = [rows[name].tolist() for name in FEATURES]
+    for stamp, *values in zip(rows["ts"], *columns, strict=True):
+        if math.isnan(values[5]):
+            values[5] = values[4] * (values[0] + values[1] + values[2] + values[3]) / 4
+        if stamp.date() in clock.number:  # the check of all bars lists the others
+            closes = clock.sessions[clock.number[stamp.date()]].closes
+            bars.append(Bar(stamp.date(), closes, tuple(values)))
+    return sorted(bars)
+
+
+def _releases(rows: pd.DataFrame) -> list[Release]:
+    releases = []
+    for row in rows.to_dict("records"):
+        seen_at = ALWAYS if pd.isna(row["first_seen_at"]) else row["first_seen_at"].to_pydatetime()
+        releases.append(
+            Release(
+                event_id=row["event_id"],
+                event_type=row["event_type"],
+                impact=row["impact"],
+                release_at=row["release_at"].to_pydatetime(),
+                seen_at=seen_at,
+                actual=None if pd.isna(row["actual"]) else row["actual"],
+                forecast=None if pd.isna(row["forecast"]) else row["forecast"],
+            )
+        )
+    return sorted(releases, key=lambda release: (release.event_id, release.seen_at))

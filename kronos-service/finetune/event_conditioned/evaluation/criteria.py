@@ -1,0 +1,155 @@
+"""The success criteria of a run: each with its figure and a verdict, none hidden."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from kronos_service.finetune.event_conditioned.evaluation.bootstrap import Gain
+from kronos_shared.adapter_manifest import AuditRecord
+
+MAX_TRAINABLE = 1_100_000
+MAX_HOURS = 4
+MAX_ADAPTER_BYTES = 50_000_000
+MAX_PEAK_BYTES = 6_000_000_000
+MAX_QUIET_RISE = 5.0
+MIN_RANK_GAIN = 1.0
+
+Verdict = Literal["pass", "fail", "unknown"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Criterion:
+    """One line of the verdict; a figure that was not measured is None and says why in `detail`."""
+
+    name: str
+    wanted: str
+    figure: float | None
+    detail: str
+    verdict: Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFigures:
+    """What a run measured, as far as the criteria need it."""
+
+    fixed_losses: Sequence[float]
+    """Loss on the fixed train subset: untrained, then after each epoch."""
+    base: Mapping[str, Mapping[str, Any]]
+    adapted: Mapping[str, Mapping[str, Any]]
+    """Validation summaries as `validate.summarize` gives them."""
+    gain: Gain | None
+    trainable: int
+    peak_bytes: int | None
+    seconds: float
+    adapter_bytes: int
+    audit: AuditRecord | None
+
+
+def judge(run: RunFigures) -> list[Criterion]:
+    """Every success criterion of the design, in its order."""
+    rises = sum(
+        later >= earlier for earlier, later in zip(run.fixed_losses, run.fixed_losses[1:], strict=False)
+    )
+    event, quiet = (_change(run, group) for group in ("event", "quiet"))
+    return [
+        _measured(
+            "train loss falls every epoch",
+            "0 rises",
+            rises,
+            f"{rises} of {len(run.fixed_losses) - 1} epochs rose",
+            rises == 0,
+        ),
+        _measured("event-day val loss", "below base", event, f"{event:+.2f} % against base", event < 0),
+        _measured(
+            "quiet-day val loss",
+            f"<= base + {MAX_QUIET_RISE:g} %",
+            quiet,
+            f"{quiet:+.2f} % against base",
+            quiet <= MAX_QUIET_RISE,
+        ),
+        _gain(run.gain),
+        _measured(
+            "trainable parameters",
+            f"< {MAX_TRAINABLE:,}",
+            run.trainable,
+            f"{run.trainable:,}",
+            run.trainable < MAX_TRAINABLE,
+        ),
+        _peak(run.peak_bytes),
+        _measured(
+            "wall time",
+            f"< {MAX_HOURS} h",
+            run.seconds,
+            f"{run.seconds / 60:.1f} min",
+            run.seconds < MAX_HOURS * 3600,
+        ),
+        _measured(
+            "adapter size",
+            f"< {MAX_ADAPTER_BYTES // 10**6} MB",
+            run.adapter_bytes,
+            f"{run.adapter_bytes / 1e6:.2f} MB",
+            run.adapter_bytes < MAX_ADAPTER_BYTES,
+        ),
+        _leakage(run.audit),
+        rank_criterion(None),
+    ]
+
+
+def may_promote(criteria: Sequence[Criterion], *, require_gain: bool) -> bool:
+    """Whether the event and quiet criteria hold, and the gain too where it is required."""
+    needed = {"event-day val loss", "quiet-day val loss"} | ({"conditioning gain"} if require_gain else set())
+    return all(one.verdict == "pass" for one in criteria if one.name in needed)
+
+
+def rank_criterion(gain: Gain | None) -> Criterion:
+    """The verdict on rank 8's gain over rank 4 on event days; None is a gain nobody measured."""
+    name, wanted = "rank 8 beats rank 4", f">= {MIN_RANK_GAIN:g} % on event days"
+    if gain is None:
+        return Criterion(
+            name=name, wanted=wanted, figure=None, detail="needs both ranks (ablate)", verdict="unknown"
+        )
+    return _measured(name, wanted, gain.percent, _interval(gain), gain.percent >= MIN_RANK_GAIN)
+
+
+def _interval(gain: Gain) -> str:
+    return f"{gain.nats:+.4f} nats ({gain.percent:+.2f} %), 95 % [{gain.low:+.4f}, {gain.high:+.4f}]"
+
+
+def _measured(name: str, wanted: str, figure: float, detail: str, holds: bool) -> Criterion:
+    return Criterion(
+        name=name, wanted=wanted, figure=figure, detail=detail, verdict="pass" if holds else "fail"
+    )
+
+
+def _change(run: RunFigures, group: str) -> float:
+    """Adapted against base total loss, in percent."""
+    adapted, base = float(run.adapted[group]["total"]), float(run.base[group]["total"])
+    return 100 * (adapted / base - 1)
+
+
+def _gain(gain: Gain | None) -> Criterion:
+    name, wanted = "conditioning gain", "interval above 0"
+    if gain is None:
+        return Criterion(
+            name=name,
+            wanted=wanted,
+            figure=None,
+            detail="no control was trained (--control)",
+            verdict="unknown",
+        )
+    return _measured(name, wanted, gain.nats, _interval(gain), gain.low > 0)
+
+
+def _leakage(audit: AuditRecord | None) -> Criterion:
+    name, wanted = "no leakage", "audit passes"
+    if audit is None:
+        return Criterion(name=name, wanted=wanted, figure=None, detail="not audited", verdict="unknown")
+    detail = f"quick audit: {audit.findings} findings in {len(audit.checked)} checks"
+    return _measured(name, wanted, audit.findings, detail, audit.verdict == "pass")
+
+
+def _peak(peak: int | None) -> Criterion:
+    name, wanted = "peak GPU memory", f"< {MAX_PEAK_BYTES / 1e9:g} GB"
+    if peak is None:
+        return Criterion(name=name, wanted=wanted, figure=None, detail="trained on a CPU", verdict="unknown")
+    return _measured(name, wanted, peak, f"{peak / 1e9:.2f} GB", peak < MAX_PEAK_BYTES)

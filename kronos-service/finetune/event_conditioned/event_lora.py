@@ -1,0 +1,285 @@
+"""The event-lora job: snapshot and base in, a judged and perhaps promoted adapter out."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from kronos_service.finetune.event_conditioned.audit.audit import require_no_leak
+from kronos_service.finetune.event_conditioned.config import EventLoraConfig
+from kronos_service.finetune.event_conditioned.evaluation.bootstrap import Gain, family_gains
+from kronos_service.finetune.event_conditioned.evaluation.criteria import (
+    Criterion,
+    RunFigures,
+    judge,
+    may_promote,
+)
+from kronos_service.finetune.event_conditioned.evaluation.run_evaluation import evaluate_run
+from kronos_service.finetune.event_conditioned.provenance import versions
+from kronos_service.finetune.event_conditioned.report import terminal
+from kronos_service.finetune.event_conditioned.report.document import write_report
+from kronos_service.finetune.event_conditioned.report.model_card import model_card
+from kronos_service.finetune.event_conditioned.run_directory import (
+    RunFingerprint,
+    finish,
+    new_run,
+    read_fingerprint,
+    record_fingerprint,
+    unfinished_run,
+    write_json,
+    writing,
+)
+from kronos_service.finetune.event_conditioned.samples.splits import dead_channels
+from kronos_service.finetune.event_conditioned.training import memory_budget
+from kronos_service.finetune.event_conditioned.training.distributed import group, on_main, require_same
+from kronos_service.finetune.event_conditioned.training.lora import trainable
+from kronos_service.finetune.event_conditioned.training.setup import TrainingSetup, prepare_training
+from kronos_service.finetune.event_conditioned.training.signals import stop_on_signals
+from kronos_service.finetune.event_conditioned.training.validation import score, summarize, summarize_families
+from kronos_service.finetune.event_conditioned.training.variants import (
+    TrainedVariant,
+    gains_over_control,
+    train_variants,
+)
+from kronos_service.model.adapter.write import save_adapter
+from kronos_shared.adapter_manifest import FILES, MANIFEST, AuditRecord, DataRecord
+from kronos_shared.adapter_store import publish, published_as
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Everything that is settled before the first step."""
+
+    config: EventLoraConfig
+    directory: Path
+    material: TrainingSetup
+    audit: AuditRecord
+    micro_batch: int
+    """Windows in memory at once; a resumed run keeps it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a run leaves behind."""
+
+    run_dir: Path
+    criteria: list[Criterion]
+    gains: dict[str, Gain]
+    """Event-day and quiet-day gains over the control, of the adapter and of the placebo."""
+    promoted: str | None
+    """The version made LATEST, or None."""
+
+
+def event_lora(config: EventLoraConfig) -> Result:
+    """Train an adapter (and its control and placebo, where asked), judge it, and promote it if it may be.
+
+    Raises:
+        Stopped: SIGTERM or SIGINT came; a checkpoint is written.
+        KronosError: anything the user can mend, named by its subclass.
+    """
+    with new_run(config) as directory:
+        return _carry_out(config, directory)
+
+
+def resume_event_lora(given: Mapping[str, Any]) -> Result:
+    """Go on with the unfinished run that `given["run_dir"]` names, or with the newest one under runs/, to
+    the result it would have had; `given` holds only the settings that the user names again.
+
+    Raises:
+        RunError: there is no such run, or a setting contradicts it.
+        Stopped, KronosError: as `event_lora` does.
+    """
+    with unfinished_run(given) as (directory, config):
+        return _carry_out(config, directory)
+
+
+def _carry_out(config: EventLoraConfig, directory: Path) -> Result:
+    started = time.monotonic()
+    run = prepare(config, directory)
+    splits, bundle, accelerator = run.material.splits, run.material.bundle, run.material.accelerator
+    validation = splits.dataset("val")
+    base = score(bundle.model, validation, accelerator, micro_batch=run.micro_batch, events=False)
+    with writing(directory):
+        with stop_on_signals() as stop:
+            arms = train_variants(
+                config,
+                splits,
+                bundle,
+                accelerator,
+                directory,
+                micro_batch=run.micro_batch,
+                stop=stop,
+            )
+        return on_main(lambda: _conclude(run, base, arms, started))
+
+
+def prepare(config: EventLoraConfig, directory: Path) -> Run:
+    """Read the snapshot and the base, build the splits, show them, and audit them for leaks."""
+    terminal.console.quiet = not group().is_main_process
+    material = prepare_training(config, config.split_dates(), directory.parent)
+    train = material.splits.dataset("train")
+    terminal.data_table(material.snapshot, material.bundle, material.splits, dead_channels(train))
+    windows = _settle(config, directory, material)
+    terminal.machine(material.accelerator, windows)
+    with terminal.status("auditing: was anything known before its time?"):
+        audit = on_main(
+            lambda: require_no_leak(material.snapshot, material.splits, material.bundle, seed=config.seed)
+        )
+    return Run(config=config, directory=directory, material=material, audit=audit, micro_batch=windows)
+
+
+def _settle(config: EventLoraConfig, directory: Path, material: TrainingSetup) -> int:
+    """Hold on to what the numbers depend on, and choose the micro-batch unless this run has chosen."""
+    before = on_main(lambda: read_fingerprint(directory))
+    bundle, accelerator = material.bundle, material.accelerator
+    settled = RunFingerprint(
+        snapshot=material.snapshot.sha256,
+        base=bundle.base.content_sha256,
+        tokenizer=bundle.tokenizer_print.content_sha256,
+        processes=accelerator.num_processes,
+        device=accelerator.device.type,
+        precision=accelerator.mixed_precision,
+        micro_batch=_micro_batch(config, before, material),
+    )
+    require_same(asdict(settled))
+    on_main(lambda: record_fingerprint(directory, settled))
+    return settled.micro_batch
+
+
+def _micro_batch(config: EventLoraConfig, before: RunFingerprint | None, material: TrainingSetup) -> int:
+    """What this run has chosen, or else the main process chooses; then each process fits itself to it."""
+    train, model = material.splits.dataset("train"), material.bundle.model
+
+    def fit(windows: int | None) -> int:
+        asked = replace(config, micro_batch=windows)
+        return memory_budget.fit(asked, train, model, material.accelerator).windows
+
+    return fit(before.micro_batch if before else on_main(lambda: fit(config.micro_batch)))
+
+
+def _conclude(run: Run, base: pd.DataFrame, arms: dict[str, TrainedVariant], started: float) -> Result:
+    """BarFilter what was trained, publish it if it may be, and write everything down.
+
+    A run that is resumed here finds the adapter it had saved, and does not publish it twice.
+    """
+    config, adapter = run.config, arms["adapter"]
+    gains = gains_over_control(arms, config.seed)
+    records = {"base": base} | {name: arm.records for name, arm in arms.items()}
+    figures = val_figures(records, gains, config.seed)
+    if not (run.directory / "adapter").exists():
+        _save(run, adapter, figures, gains)
+    criteria = judge(_run_figures(run, adapter, figures, gains))
+    promoted = None
+    if config.force or may_promote(criteria, require_gain=config.require_gain):
+        promoted = _promote(run.directory / "adapter", config)
+    _write_results(run.directory, criteria, figures, base, arms)
+    result = Result(run_dir=run.directory, criteria=criteria, gains=gains, promoted=promoted)
+    _show(config, result, figures, time.monotonic() - started)
+    finish(run.directory, {"promoted": promoted})
+    _report(run, figures)
+    return result
+
+
+def _promote(adapter: Path, config: EventLoraConfig) -> str:
+    """Make the adapter LATEST, unless this run had done so before it was killed."""
+    before = published_as(adapter, config.adapters)
+    return before or publish(adapter, config.adapters, keep=config.keep_versions).version
+
+
+def val_figures(records: dict[str, pd.DataFrame], gains: dict[str, Gain], seed: int) -> dict[str, Any]:
+    """Validation means per model, over event, quiet and all targets and per family, and the gains: over the
+    control, and of the adapter per family over base and control.
+    """
+    references = [name for name in ("base", "control") if name in records]
+    return {
+        "val": {name: summarize(one) for name, one in records.items()},
+        "val_families": {name: summarize_families(one) for name, one in records.items()},
+        "gains": {name: asdict(one) for name, one in gains.items()},
+        "family_gains": {
+            name: {
+                family: asdict(gain)
+                for family, gain in family_gains(records[name], records["adapter"], seed=seed).items()
+            }
+            for name in references
+        },
+    }
+
+
+def _save(run: Run, arm: TrainedVariant, figures: dict[str, Any], gains: dict[str, Gain]) -> None:
+    gain = gains.get("adapter_event")
+    snapshot, splits = run.material.snapshot, run.material.splits.splits
+    data = DataRecord(
+        snapshot=snapshot.name,
+        sha256=snapshot.sha256,
+        has_manifest=not snapshot.flagged,
+        splits={name: (str(split.first), str(split.last)) for name, split in splits.items()},
+        audit=run.audit,
+    )
+    save_adapter(
+        arm.model,
+        run.material.bundle,
+        run.directory / "adapter",
+        context=run.material.context,
+        data=data,
+        metrics=figures,
+        gain=asdict(gain) if gain else "unknown",
+        card=model_card(run.config, run.material.bundle.base.repo, data, figures),
+    )
+
+
+def _run_figures(
+    run: Run, arm: TrainedVariant, figures: dict[str, Any], gains: dict[str, Gain]
+) -> RunFigures:
+    return RunFigures(
+        fixed_losses=arm.fixed_losses,
+        base=figures["val"]["base"],
+        adapted=figures["val"]["adapter"],
+        gain=gains.get("adapter_event"),
+        trainable=sum(parameter.numel() for _, parameter in trainable(arm.model)),
+        peak_bytes=arm.peak_bytes,
+        seconds=arm.seconds,
+        adapter_bytes=sum((run.directory / "adapter" / name).stat().st_size for name in (*FILES, MANIFEST)),
+        audit=run.audit,
+    )
+
+
+def _write_results(
+    directory: Path,
+    criteria: list[Criterion],
+    figures: dict[str, Any],
+    base: pd.DataFrame,
+    arms: dict[str, TrainedVariant],
+) -> None:
+    write_json(directory / "criteria.json", [asdict(one) for one in criteria])
+    write_json(directory / "results.json", figures)
+    records = {"base": base} | {name: arm.records for name, arm in arms.items()}
+    losses = pd.concat([one.assign(model=name) for name, one in records.items()], ignore_index=True)
+    losses.to_parquet(directory / "val_losses.parquet", index=False)
+
+
+def _report(run: Run, figures: dict[str, Any]) -> None:
+    """Forecasts from a few validation bars, and the report of everything."""
+    write_json(run.directory / "versions.json", versions())
+    with terminal.forecasting() as advance:
+        evaluate_run(
+            run.directory,
+            run.material.snapshot,
+            run.material.splits,
+            run.material.bundle,
+            figures,
+            origins=run.config.forecast_origins,
+            seed=run.config.seed,
+            advance=advance,
+        )
+    terminal.reported(write_report(run.directory))
+
+
+def _show(config: EventLoraConfig, result: Result, figures: dict[str, Any], seconds: float) -> None:
+    terminal.loss_table(figures["val"])
+    terminal.family_table(figures["val_families"])
+    terminal.gain_table(result.gains)
+    terminal.criteria_table(result.criteria)
+    terminal.closing(config, result, seconds)

@@ -1,0 +1,133 @@
+"""One symbol's bars as arrays, with the event rows and the labels that belong to them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from kronos_service.data.snapshot import read as snapshots
+from kronos_service.events.calendar import calendar_reach
+from kronos_service.events.encoder import REACH_DAYS, EventTables, encode_rows, prepare
+from kronos_service.events.labels import label_targets
+from kronos_service.events.sessions import locate, session_dates, sessions
+from kronos_service.events.taxonomy import CHANNELS, FIRST_LEADER
+from kronos_shared.normalization import feature_matrix, time_features
+
+Conditioning = Literal["real", "zeroed", "permuted", "calendar", "leaders"]
+"""What a model is shown: the real event rows, none, those of other dates, or one side of them only (the
+calendar with its surprises and countdown, or the leaders).
+"""
+Dates = npt.NDArray[np.datetime64]
+
+
+def calendar_covers(calendar: pd.DataFrame) -> np.datetime64:
+    """The last target date about which the calendar can say everything."""
+    return calendar_reach(calendar) - np.timedelta64(REACH_DAYS, "D")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """A tradable symbol's n bars, ascending. Row i of `events` is about the session after bar i."""
+
+    symbol: str
+    asset_class: str
+    dates: Dates
+    """(n,) session date of each bar."""
+    features: npt.NDArray[np.float64]
+    """(n, 6) raw open, high, low, close, volume, amount."""
+    stamps: npt.NDArray[np.int64]
+    """(n, 5) minute, hour, weekday, day, month."""
+    events: npt.NDArray[np.float32]
+    """(n, 20) what was known at as_of(i) about the next session; zero (and never scored) past what the
+    calendar covers.
+    """
+    is_event: npt.NDArray[np.bool_]
+    """(n,) whether a high-impact event falls on the bar itself."""
+    families: npt.NDArray[np.bool_]
+    """(n, 14) which families have a high-impact event on the bar itself."""
+    follows: npt.NDArray[np.bool_]
+    """(n,) whether the bar's session comes right after the session of the bar before it (False for the
+    first bar).
+    """
+
+
+def build_series(snapshot: snapshots.Snapshot) -> list[Series]:
+    """Every tradable symbol of the snapshot, in the order of its symbol table."""
+    tables = prepare(snapshot.calendar, snapshots.leader_data(snapshot))
+    tradable = snapshot.symbols[snapshot.symbols["tradable"]]
+    return [
+        _one_series(symbol, asset_class, snapshots.series(snapshot, symbol), snapshot.calendar, tables)
+        for symbol, asset_class in zip(tradable["symbol"], tradable["asset_class"], strict=True)
+    ]
+
+
+def _one_series(
+    symbol: str, asset_class: str, bars: pd.DataFrame, calendar: pd.DataFrame, tables: EventTables
+) -> Series:
+    dates = session_dates(bars["ts"])
+    where = locate(sessions(asset_class, dates[0].item(), dates[-1].item()), dates)
+    labels = label_targets(calendar, asset_class, dates)
+    covered = int((dates[1:] <= calendar_covers(calendar)).sum())
+    events = np.zeros((len(dates), len(CHANNELS)), dtype=np.float32)
+    events[:covered] = encode_rows(tables, dates[:covered], asset_class)
+    return Series(
+        symbol=symbol,
+        asset_class=asset_class,
+        dates=dates,
+        features=feature_matrix(bars),
+        stamps=time_features(pd.DatetimeIndex(bars["ts"])),
+        events=events,
+        is_event=labels.is_event,
+        families=labels.families,
+        follows=np.diff(where, prepend=where[0]) == 1,
+    )
+
+
+def condition(
+    series: Sequence[Series], conditioning: Conditioning, boundaries: Sequence[np.datetime64], seed: int
+) -> list[Series]:
+    """The same series with the event rows kept, zeroed (the control), permuted by date (the placebo), or
+    zeroed on one side.
+
+    The placebo draws one permutation of the bars' dates per asset class and stretch between `boundaries`,
+    so that every symbol of a class sees the same false calendar and no row leaves its split. Labels stay
+    real in all of them.
+    """
+    if conditioning == "real":
+        return list(series)
+    if conditioning != "permuted":
+        kept = _KEPT[conditioning]
+        return [replace(one, events=np.where(kept, one.events, np.float32(0))) for one in series]
+    rows = {
+        name: _rows_by_date([one for one in series if one.asset_class == name])
+        for name in {s.asset_class for s in series}
+    }
+    shuffled = {name: _permute(dates, events, boundaries, seed) for name, (dates, events) in rows.items()}
+    return [
+        replace(one, events=shuffled[one.asset_class][np.searchsorted(rows[one.asset_class][0], one.dates)])
+        for one in series
+    ]
+
+
+_LEADER = np.arange(len(CHANNELS)) >= FIRST_LEADER
+_KEPT = {"zeroed": np.zeros_like(_LEADER), "calendar": ~_LEADER, "leaders": _LEADER}
+
+
+def _rows_by_date(series: Sequence[Series]) -> tuple[Dates, npt.NDArray[np.float32]]:
+    dates, first = np.unique(np.concatenate([one.dates for one in series]), return_index=True)
+    return dates, np.concatenate([one.events for one in series])[first]
+
+
+def _permute(
+    dates: Dates, events: npt.NDArray[np.float32], boundaries: Sequence[np.datetime64], seed: int
+) -> npt.NDArray[np.float32]:
+    rng = np.random.default_rng(seed)
+    stretch = np.searchsorted(np.sort(np.asarray(boundaries)), dates, side="right")
+    shuffled = events.copy()
+    for number in np.unique(stretch):
+        (inside,) = np.nonzero(stretch == number)
+        shuffled[inside] = events[rng.permutation(inside)]
+    return shuffled

@@ -1,0 +1,1 @@
+"""One training: set-up, loop, loss, validation, checkpoints, progress."""

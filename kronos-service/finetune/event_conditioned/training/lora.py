@@ -1,0 +1,87 @@
+"""Freeze the base, then add what is trained: LoRA on attention (peft) and the event embedding."""
+
+import copy
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+
+from kronos_service.finetune.event_conditioned.training.lora_layer import LowRankLinear
+from kronos_service.model.adapter.read import LORA_TARGETS
+from kronos_service.model.event_embedding import EventEmbedding
+from kronos_service.model.kronos import Kronos
+
+TAPS = {"input": ("input",), "output": ("output",), "both": ("input", "output")}
+
+Part = Literal["lora", "event_emb"]
+"""What an adapter consists of."""
+
+
+def adapt(
+    base: Kronos, *, rank: int, dropout: float, taps: str, seed: int, without: Part | None = None
+) -> PeftModel:
+    """Wrap a base with rank-`rank` LoRA (alpha = 2 x rank) on q_proj and v_proj of its blocks, and an
+    event embedding.
+
+    The frozen tensors are shared with `base`, which stays as it was. At step 0 the wrapped model equals
+    the base bit for bit. Each part's initial weights come from its own seed, so adapters that differ in
+    one part start from the same other part. The part that `without` names is not trained, so it keeps
+    changing nothing.
+    """
+    model = copy.deepcopy(base, {id(tensor): tensor for tensor in (*base.parameters(), *base.buffers())})
+    device = next(base.parameters()).device
+    with torch.random.fork_rng():
+        torch.manual_seed(2 * seed)
+        event_emb = EventEmbedding(base.config["d_model"], taps=TAPS[taps]).to(device)
+        settings = LoraConfig(
+            r=rank, lora_alpha=2 * rank, lora_dropout=dropout, target_modules=LORA_TARGETS, bias="none"
+        )
+        settings._register_custom_module({nn.Linear: LowRankLinear})
+        torch.manual_seed(2 * seed + 1)
+        wrapped = get_peft_model(model, settings)
+    model.event_emb = event_emb
+    freeze_base(wrapped, without=without)
+    return wrapped
+
+
+def freeze_base(model: nn.Module, *, without: Part | None = None) -> None:
+    """Leave gradients to LoRA and event embedding alone (or to one of them), and dropout to LoRA alone (the
+    base's own dropout stays off).
+    """
+    model.eval()
+    for name, parameter in model.named_parameters():
+        lora, event = _is_lora(name) and without != "lora", _is_event(name) and without != "event_emb"
+        parameter.requires_grad_(lora or event)
+
+
+def training_mode(model: nn.Module) -> None:
+    """Switch on the dropout of the LoRA layers; everything else stays in eval mode."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Dropout) and ".lora_dropout" in name:
+            module.train()
+
+
+def trainable(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Name and parameter of everything that receives gradients."""
+    return ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
+
+
+def parameter_groups(
+    model: nn.Module, *, learning_rate: float, event_learning_rate: float
+) -> list[dict[str, object]]:
+    """AdamW groups: LoRA weights at `learning_rate`, the event embedding at `event_learning_rate`."""
+    named = list(trainable(model))
+    return [
+        {"params": [parameter for name, parameter in named if _is_lora(name)], "lr": learning_rate},
+        {"params": [parameter for name, parameter in named if _is_event(name)], "lr": event_learning_rate},
+    ]
+
+
+def _is_lora(name: str) -> bool:
+    return ".lora_A." in name or ".lora_B." in name
+
+
+def _is_event(name: str) -> bool:
+    return ".event_emb." in name

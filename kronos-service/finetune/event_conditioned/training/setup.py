@@ -1,0 +1,69 @@
+"""What every training starts from: snapshot, base, device, and the windows of its splits."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from kronos_service.data.sample import sample_snapshot_path
+from kronos_service.data.snapshot.read import Snapshot, load_snapshot
+from kronos_service.finetune.event_conditioned.config import LONGEST_CONTEXT, EventLoraConfig
+from kronos_service.finetune.event_conditioned.report import terminal
+from kronos_service.finetune.event_conditioned.samples.splits import (
+    Span,
+    Splits,
+    build_splits,
+    require_events,
+)
+from kronos_service.finetune.event_conditioned.training.distributed import group, local_main_first
+from kronos_service.finetune.precision import fast_precision
+from kronos_service.model.factory import Bundle, load_bundle
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSetup:
+    """Data and base of a training, on the device and in the precision that it runs with."""
+
+    accelerator: Accelerator
+    snapshot: Snapshot
+    bundle: Bundle
+    context: int
+    """Bars in a window."""
+    splits: Splits
+
+
+def prepare_training(config: EventLoraConfig, dates: Mapping[str, Span], runs: Path) -> TrainingSetup:
+    """Read what `config` names and cut it into windows, one split for each of `dates`.
+
+    Args:
+        runs: the directory of runs, beside which tokens are cached.
+
+    Raises:
+        KronosError: snapshot or base cannot be used, or a split has no event day.
+    """
+    snapshot = load_snapshot(config.snapshot or sample_snapshot_path())
+    bundle = load_bundle(
+        config.base_model,
+        tokenizer=config.tokenizer,
+        revision=config.revision,
+        tokenizer_revision=config.tokenizer_revision,
+        device=str(group().device),
+    )
+    context = config.context or min(bundle.context, LONGEST_CONTEXT)
+    precision = fast_precision(config.precision, width=bundle.model.d_model)
+    accelerator = Accelerator(mixed_precision=precision)
+    with terminal.status("encoding events, tokenising windows"), local_main_first():
+        splits = build_splits(
+            snapshot,
+            bundle,
+            dates=dates,
+            context=context,
+            scored=config.scored,
+            cache=runs / "token-cache",
+        )
+    for name in ("train", "val"):
+        require_events(splits, name)
+    return TrainingSetup(
+        accelerator=accelerator, snapshot=snapshot, bundle=bundle, context=context, splits=splits
+    )

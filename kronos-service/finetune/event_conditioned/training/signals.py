@@ -1,0 +1,66 @@
+"""SIGTERM and SIGINT as a request: the loop finishes its step, writes a checkpoint and ends."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from signal import Signals
+from types import FrameType
+
+from kronos_service.finetune.event_conditioned.training.distributed import group, sum_over_processes
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Stopped(Exception):
+    """A training ended at a signal, with a checkpoint written; `exit_code` is the shell's 128 + signal."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+@dataclass(kw_only=True)
+class Stop:
+    """Whether this process has been asked to stop, and by which signal."""
+
+    signal: Signals | None = None
+
+    def asked_anywhere(self) -> bool:
+        """Whether any process of the run has been asked; all get the same answer."""
+        return sum_over_processes(float(self.signal is not None)) != [0.0]
+
+    def stopped(self, where: str) -> "Stopped":
+        """The exception to end with; `where` is how far the training came."""
+        number = self.signal or signal.SIGTERM
+        return Stopped(f"stopped by {number.name} {where}; a checkpoint holds it", 128 + number)
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[Stop]:
+    """Turn the first SIGTERM or SIGINT into a request; a second one ends the process as ever.
+
+    With several processes there is no second one: their launcher repeats the first to all of them.
+    """
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def request(number: int, _: FrameType | None) -> None:
+        stop.signal = Signals(number)
+        if group().num_processes == 1:
+            restore()
+
+    for number in SIGNALS:
+        signal.signal(number, request)
+    try:
+        yield stop
+    finally:
+        restore()

@@ -1,0 +1,115 @@
+"""Token losses per target, and their means over event days, quiet days and event families."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from accelerate.utils import send_to_device
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, Subset
+
+from kronos_service.events.taxonomy import FAMILIES
+from kronos_service.finetune.event_conditioned.samples.dataset import Batch, EventConditionedDataset, collate
+from kronos_service.finetune.event_conditioned.training.distributed import gathered, share
+
+LOSSES = ("s1", "s2", "total")
+
+
+def token_losses(model: nn.Module, batch: Batch, *, events: bool = True) -> tuple[Tensor, Tensor]:
+    """Cross-entropy in nats of s1 and s2 at the scored positions, each (B, P) float32; training and
+    validation use this alone.
+
+    Without `events` the model is the plain base.
+    """
+    s1_logits, s2_logits = model(
+        batch["s1_ids"],
+        batch["s2_ids"],
+        batch["stamps"],
+        events=batch["events"] if events else None,
+        s1_targets=batch["s1_targets"],
+        positions=batch["positions"],
+    )
+    s1_targets = batch["s1_targets"].gather(1, batch["positions"])
+    return _cross_entropy(s1_logits, s1_targets), _cross_entropy(s2_logits, batch["s2_targets"])
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    return functional.cross_entropy(
+        logits.float().flatten(0, 1), targets.flatten(), reduction="none"
+    ).view_as(targets)
+
+
+@torch.inference_mode()
+def score(
+    model: nn.Module,
+    dataset: EventConditionedDataset,
+    accelerator: Accelerator,
+    *,
+    micro_batch: int,
+    events: bool = True,
+    advance: Callable[[int], object] = lambda _: None,
+) -> pd.DataFrame:
+    """One row per scored target: symbol, date, is_event, the losses s1, s2 and total in nats, and a bool
+    column per family; all processes get all rows.
+    """
+    model.eval()
+    parts = []
+    mine = Subset(dataset, share(range(len(dataset))))
+    for batch in DataLoader(mine, batch_size=micro_batch, collate_fn=collate):
+        moved = send_to_device(batch, accelerator.device)
+        with accelerator.autocast():
+            s1, s2 = token_losses(model, moved, events=events)
+        parts.append(_records(dataset, batch, s1.cpu(), s2.cpu()))
+        advance(len(batch["index"]))
+    every = pd.concat([part for parts in gathered(parts) for part in parts])
+    return every.sort_index(kind="stable").reset_index(drop=True)
+
+
+def _records(dataset: EventConditionedDataset, batch: Batch, s1: Tensor, s2: Tensor) -> pd.DataFrame:
+    windows = [dataset.windows[index] for index in batch["index"].tolist()]
+    starts = torch.tensor([window.start for window in windows])
+    rows, columns = batch["weight"].nonzero(as_tuple=True)
+    bars = (starts[rows] + batch["positions"][rows, columns] + 1).tolist()
+    targets = [
+        (dataset.series[windows[row].series], bar) for row, bar in zip(rows.tolist(), bars, strict=True)
+    ]
+    losses_s1, losses_s2 = s1[rows, columns].double().numpy(), s2[rows, columns].double().numpy()
+    families = np.array([one.families[bar] for one, bar in targets])
+    return pd.DataFrame(
+        {
+            "symbol": [one.symbol for one, _ in targets],
+            "date": [one.dates[bar] for one, bar in targets],
+            "is_event": batch["is_event"][rows, columns].numpy(),
+            "s1": losses_s1,
+            "s2": losses_s2,
+            "total": losses_s1 + losses_s2,
+        }
+        | {name: families[:, number] for number, name in enumerate(FAMILIES)},
+        index=batch["index"][rows].numpy(),
+    )
+
+
+def summarize(records: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Mean s1, s2 and total loss, and the targets counted, on `event`, `quiet` and `all` targets; None
+    where there are none.
+    """
+    groups = {"event": records[records["is_event"]], "quiet": records[~records["is_event"]], "all": records}
+    return {name: _means(group) for name, group in groups.items()}
+
+
+def summarize_families(records: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """The same means over the targets on which each family has a high-impact event, for families that
+    have any.
+    """
+    return {name: _means(records[records[name]]) for name in FAMILIES if records[name].any()}
+
+
+def _means(group: pd.DataFrame) -> dict[str, Any]:
+    means: Mapping[str, float | None] = {
+        name: float(group[name].mean()) if len(group) else None for name in LOSSES
+    }
+    return {**means, "targets": len(group)}

@@ -1,0 +1,240 @@
+"""The trainings of one run: adapter, control (channels zeroed) and placebo (rows permuted by date).
+
+Each has a directory: metrics.jsonl and tensorboard/ as it goes, checkpoints/ while it is under way, and
+`trained/` once it has ended:
+
+    weights.safetensors   model/<name>: what was trained
+    val_losses.parquet    its validation losses per target
+    meters.json           its running figures
+    sha256.json           the hashes of the three
+"""
+
+import io
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from peft import PeftModel
+from safetensors.torch import load, save
+from torch import Tensor
+
+from kronos_service.finetune.event_conditioned.config import EventLoraConfig
+from kronos_service.finetune.event_conditioned.evaluation.bootstrap import Gain, paired_gain
+from kronos_service.finetune.event_conditioned.report import terminal
+from kronos_service.finetune.event_conditioned.samples.series import Conditioning
+from kronos_service.finetune.event_conditioned.samples.splits import Splits
+from kronos_service.finetune.event_conditioned.training.checkpoints import (
+    CheckpointError,
+    Checkpoints,
+    Meters,
+    TrainingState,
+    load_trained,
+    read_verified,
+    write_verified,
+)
+from kronos_service.finetune.event_conditioned.training.distributed import on_main, process_number
+from kronos_service.finetune.event_conditioned.training.loop import Data, Trained, train
+from kronos_service.finetune.event_conditioned.training.lora import Part, adapt, trainable
+from kronos_service.finetune.event_conditioned.training.signals import Stop
+from kronos_service.finetune.event_conditioned.training.tracking import Log, MetricLog, NoLog
+from kronos_service.finetune.precision import storage
+from kronos_service.model.factory import Bundle
+
+FIXED_SUBSET = 64
+"""Train windows whose loss in eval mode is followed from epoch to epoch."""
+
+WEIGHTS, RECORDS, METERS = "weights.safetensors", "val_losses.parquet", "meters.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """What one training shows its model, and what it leaves out of the adapter."""
+
+    name: str
+    conditioning: Conditioning = "real"
+    without: Part | None = None
+
+
+ADAPTER = Variant(name="adapter")
+CONTROL = Variant(name="control", conditioning="zeroed")
+PLACEBO = Variant(name="placebo", conditioning="permuted")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedVariant:
+    """One training and what it came to."""
+
+    model: PeftModel
+    fixed_losses: list[float]
+    """Loss on the fixed train subset: untrained, then after each epoch."""
+    records: pd.DataFrame
+    """Validation losses per target, as `validate.score` gives them."""
+    seconds: float
+    """Time that the training took, over all its starts."""
+    peak_bytes: int | None
+    """Most GPU memory allocated at once; None on a CPU."""
+
+
+def train_variants(
+    config: EventLoraConfig,
+    splits: Splits,
+    bundle: Bundle,
+    accelerator: Accelerator,
+    run_dir: Path,
+    *,
+    micro_batch: int,
+    stop: Stop | None = None,
+) -> dict[str, TrainedVariant]:
+    """Train the adapter, and the control and the placebo where they are asked for; keys are their names."""
+    wanted = {ADAPTER: True, CONTROL: config.control, PLACEBO: config.placebo}
+    return {
+        variant.name: train_variant(
+            variant,
+            config,
+            splits,
+            bundle,
+            accelerator,
+            run_dir if variant == ADAPTER else run_dir / variant.name,
+            micro_batch=micro_batch,
+            stop=stop,
+        )
+        for variant, asked in wanted.items()
+        if asked
+    }
+
+
+def gains_over_control(arms: Mapping[str, TrainedVariant], seed: int) -> dict[str, Gain]:
+    """Gains `adapter_event`, `adapter_quiet` and the placebo's; empty where no control was trained."""
+    if "control" not in arms:
+        return {}
+    return {
+        f"{name}_{group}": paired_gain(
+            arms["control"].records, arm.records, on_event=group == "event", seed=seed
+        )
+        for name, arm in arms.items()
+        if name != "control"
+        for group in ("event", "quiet")
+    }
+
+
+def train_variant(
+    variant: Variant,
+    config: EventLoraConfig,
+    splits: Splits,
+    bundle: Bundle,
+    accelerator: Accelerator,
+    directory: Path,
+    *,
+    micro_batch: int,
+    stop: Stop | None = None,
+) -> TrainedVariant:
+    """Train one variant with the settings of `config`, and score it on the validation split.
+
+    What it needs to go on after a kill is in `directory`: a call with the same settings continues from the
+    newest checkpoint there, and one whose training has ended reads what it came to.
+
+    Raises:
+        Stopped: `stop` was asked for; a checkpoint is written.
+        KronosError: as `train` does.
+    """
+    model = adapt(
+        bundle.model,
+        rank=config.rank,
+        dropout=config.lora_dropout,
+        taps=config.taps,
+        seed=config.seed,
+        without=variant.without,
+    )
+    ended = on_main(lambda: _read_trained(directory / "trained"))
+    if ended:
+        weights, trained = ended
+        load_trained(model, weights)
+        return _arm(model, trained)
+    data = _data(variant, config, splits)
+    checkpoints = Checkpoints(directory / "checkpoints", every=config.checkpoint_every)
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with (
+        storage(model, accelerator.mixed_precision),
+        terminal.training(variant.name, len(data.train), config.epochs) as progress,
+    ):
+        state = on_main(lambda: checkpoints.newest(progress.note))
+        with _log(directory, state) as log:
+            trained = train(
+                model,
+                data,
+                config=config,
+                micro_batch=micro_batch,
+                accelerator=accelerator,
+                log=log,
+                checkpoints=checkpoints,
+                state=state,
+                progress=progress,
+                stop=stop,
+            )
+    on_main(lambda: _write_trained(directory / "trained", model, trained))
+    on_main(checkpoints.clear)
+    return _arm(model, trained)
+
+
+def _data(variant: Variant, config: EventLoraConfig, splits: Splits) -> Data:
+    conditioned = splits.conditioned(variant.conditioning, config.seed)
+    oversample, seed = config.event_oversample, config.seed
+    return Data(
+        train=conditioned.dataset("train", oversample=oversample, blank=config.blank_probability, seed=seed),
+        fixed=conditioned.dataset("train", oversample=oversample, seed=seed, at_most=FIXED_SUBSET),
+        val=conditioned.dataset("val"),
+    )
+
+
+@contextmanager
+def _log(directory: Path, state: TrainingState | None) -> Iterator[Log]:
+    """The arm's figures, from where `state` left them; the main process alone writes them."""
+    meters = state.meters if state else Meters()
+    if process_number() > 0:
+        yield NoLog()
+        return
+    with MetricLog(directory, size=meters.metrics_size, step=meters.step) as log:
+        yield log
+
+
+def _arm(model: PeftModel, trained: Trained) -> TrainedVariant:
+    return TrainedVariant(
+        model=model,
+        fixed_losses=trained.meters.fixed_losses,
+        records=trained.records,
+        seconds=trained.meters.seconds,
+        peak_bytes=trained.meters.peak_bytes or None,
+    )
+
+
+def _write_trained(directory: Path, model: PeftModel, trained: Trained) -> None:
+    weights = {f"model/{name}": one.detach().cpu().contiguous() for name, one in trainable(model)}
+    files = {
+        WEIGHTS: save(weights),
+        RECORDS: trained.records.to_parquet(index=False),
+        METERS: json.dumps(asdict(trained.meters)).encode(),
+    }
+    try:
+        write_verified(directory, files)
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot write what was trained to {directory} ({error.strerror}); the last checkpoint stays; "
+            "make room"
+        ) from None
+
+
+def _read_trained(directory: Path) -> tuple[dict[str, Tensor], Trained] | None:
+    if not directory.exists():
+        return None
+    try:
+        files = read_verified(directory)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{directory} is damaged ({error}): remove it to train this again") from None
+    records = pd.read_parquet(io.BytesIO(files[RECORDS]))
+    return load(files[WEIGHTS]), Trained(meters=Meters(**json.loads(files[METERS])), records=records)

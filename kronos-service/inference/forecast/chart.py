@@ -1,0 +1,137 @@
+"""A fan chart of forecasts side by side, with the scheduled events, as a file for a README or a mail.
+
+Okabe-Ito colours, none of which carries meaning alone: panels are titled, bars hatched, events named.
+Letters: N sample paths, H horizon in bars.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from kronos_service.inference.forecast.bands import BANDS, Bands, Floats
+from kronos_shared.errors import KronosError
+
+Dates = npt.NDArray[np.datetime64]
+
+COLOURS: Final = ("#6b6b6b", "#0072b2", "#d55e00")
+"""Base, adapted, what-if."""
+EVENT_COLOUR: Final = "#b2557f"
+INK: Final = "#222222"
+FEW_BARS: Final = 12
+"""With more forecast bars than these, the names of events stand upright."""
+_LEGEND: Final = {"fontsize": 8, "frameon": False}
+
+
+class ChartError(KronosError):
+    """A chart that cannot be written where it was asked for."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Chart:
+    """What is drawn: P past bars, H future bars, and one panel for each fan."""
+
+    title: str
+    past_dates: Dates
+    """(P,), ending with the origin."""
+    past_closes: Floats
+    """(P,)"""
+    dates: Dates
+    """(H,)"""
+    fans: Sequence[Bands]
+    events: Sequence[tuple[int, str]]
+    """Forecast bar (0 to H - 1), and what is scheduled on it, a line each."""
+    later: Floats
+    """(up to H,) closes that are known today, where the origin lies in the past."""
+
+
+def draw_chart(chart: Chart, path: Path) -> None:
+    """Write the chart; the suffix of the path (.png, .svg, .pdf) is its format.
+
+    Raises:
+        ChartError: an unknown suffix, or a path that cannot be written.
+    """
+    figure = Figure(figsize=(4.6 * max(len(chart.fans), 2), 6.6), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=(1.7, 1))[:, 0]
+    panels = top.subplots(1, len(chart.fans), sharey=True, squeeze=False)[0]
+    for number, (axes, fan) in enumerate(zip(panels, chart.fans, strict=True)):
+        _draw_fan(axes, chart, fan, COLOURS[number])
+    panels[0].set_ylabel("close (quote currency)", fontsize=9)
+    _draw_widths(bottom.subplots(), chart)
+    top.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", **_LEGEND, ncols=6)
+    bottom.legend(*bottom.axes[0].get_legend_handles_labels(), loc="outside lower center", **_LEGEND, ncols=3)
+    figure.suptitle(chart.title, fontsize=12, fontweight="bold", color=INK)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=100)
+    except (OSError, ValueError) as error:
+        raise ChartError(f"cannot write the chart to {path}: {error}; name a .png, .svg or .pdf") from None
+
+
+def _draw_fan(axes: Axes, chart: Chart, fan: Bands, colour: str) -> None:
+    past = np.arange(1 - len(chart.past_closes), 1)
+    steps = np.arange(len(chart.dates) + 1)
+    origin = fan.last_close
+    for name, alpha in zip(BANDS, (0.22, 0.42), strict=True):
+        low, high = (np.concatenate([[origin], end]) for end in fan.band(name))
+        axes.fill_between(
+            steps, low, high, color=colour, alpha=alpha, linewidth=0, label=f"{name} of the paths"
+        )
+    median = np.concatenate([[origin], fan.median()])
+    axes.plot(steps, median, color=colour, linewidth=2, label="median")
+    axes.plot(past, chart.past_closes, color=INK, linewidth=1.2, label="close until the origin")
+    if len(chart.later):
+        came = np.concatenate([[origin], chart.later])
+        axes.plot(steps[: len(came)], came, ":", color=INK, marker=".", linewidth=1.2, label="what came")
+    for number, (bar, _) in enumerate(chart.events):
+        label = "high-impact event" if number == 0 else None
+        axes.axvline(bar + 1, color=EVENT_COLOUR, linestyle=(0, (4, 3)), linewidth=1, zorder=0, label=label)
+    axes.set_title(fan.label, fontsize=10, color=colour, loc="left")
+    _style(axes, np.concatenate([past, steps[1:]]), np.concatenate([chart.past_dates, chart.dates]), 7)
+
+
+def _draw_widths(axes: Axes, chart: Chart) -> None:
+    """Bars of each model's width per forecast bar, and below them what is scheduled."""
+    steps = np.arange(1, len(chart.dates) + 1)
+    share = 0.8 / len(chart.fans)
+    for number, fan in enumerate(chart.fans):
+        offset = (number - (len(chart.fans) - 1) / 2) * share
+        axes.bar(
+            steps + offset,
+            fan.move_widths(),
+            width=0.9 * share,
+            color=COLOURS[number],
+            hatch=("", "//", "..")[number],
+            edgecolor="white",
+            linewidth=0.5,
+            label=fan.label,
+        )
+    axes.set_ylabel("90 % band of each\nbar's move, width (%)", fontsize=9)
+    _style(axes, steps, chart.dates, 12)
+    ceiling = 1.02 * axes.get_ylim()[1]
+    turned = 90 if len(steps) > FEW_BARS else 0
+    for bar, names in chart.events:
+        axes.text(
+            bar + 1, ceiling, names, ha="center", va="bottom", fontsize=8, color=EVENT_COLOUR, rotation=turned
+        )
+
+
+def _style(axes: Axes, positions: npt.NDArray[np.int64], dates: Dates, most_ticks: int) -> None:
+    every = -(-len(positions) // most_ticks)
+    shown = slice(None, None, every)
+    axes.set_xticks(positions[shown], [f"{day.day} {day:%b}" for day in dates[shown].tolist()], fontsize=8)
+    axes.tick_params(axis="y", labelsize=8)
+    axes.set_xlabel(f"session date ({dates[-1].item():%Y})", fontsize=8)
+    axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)

@@ -1,0 +1,73 @@
+"""A forecast as lines on a terminal."""
+
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import numpy.typing as npt
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from kronos_service.events.taxonomy import IMPACT_WEIGHTS
+from kronos_service.inference.forecast.bands import BANDS, Bands
+
+Families = tuple[tuple[str, float], ...]
+"""The event families on one bar, each with the weight of its impact."""
+
+_IMPACTS = {weight: impact for impact, weight in IMPACT_WEIGHTS.items()}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Forecast:
+    """What was forecast, from where, and what was known about the bars to come."""
+
+    symbol: str
+    origin: date
+    """Session date of the last bar used."""
+    as_of: np.datetime64
+    """Nothing that became known later (UTC) was used."""
+    missing_leaders: tuple[str, ...]
+    dates: npt.NDArray[np.datetime64]
+    """(H,) session dates of the forecast bars."""
+    families: tuple[Families, ...]
+    """(H,) what is scheduled on each of them, as of the origin."""
+    fans: tuple[Bands, ...]
+    """The base, then the adapter, then the adapter in the scenario."""
+
+
+def print_forecast(console: Console, forecast: Forecast) -> None:
+    """Print the origin, and a table of bands for every fan; the last one names the events on each bar."""
+    moment = np.datetime_as_string(forecast.as_of, unit="m").replace("T", " ")
+    close = _price(forecast.fans[0].last_close)
+    console.print(f"{forecast.symbol} closed at {close} on {forecast.origin}", highlight=False)
+    console.print(f"forecast with what was known at {moment} UTC", highlight=False)
+    if forecast.missing_leaders:
+        console.print(f"not known by then, so taken as unmoved: {', '.join(forecast.missing_leaders)}")
+    for fan in forecast.fans:
+        console.print(_table(forecast, fan, with_events=fan is forecast.fans[-1]))
+
+
+def _table(forecast: Forecast, fan: Bands, *, with_events: bool) -> Table:
+    table = Table("date", "median", title=f"Close: {fan.label}", title_justify="left", box=SIMPLE)
+    names = list(reversed(BANDS))
+    for name in names:
+        table.add_column(f"{name} band")
+    if with_events:
+        table.add_column("events (impact)")
+    bands = [fan.band(name) for name in names]
+    for bar, median in enumerate(fan.median()):
+        ends = [f"{_price(low[bar])} - {_price(high[bar])}" for low, high in bands]
+        events = [", ".join(_event(*one) for one in forecast.families[bar])] if with_events else []
+        table.add_row(str(forecast.dates[bar]), _price(median), *ends, *events)
+    return table
+
+
+def _event(family: str, weight: float) -> str:
+    return f"{family} ({_IMPACTS[weight]})"
+
+
+def _price(value: float) -> str:
+    """Five significant digits, and no fewer than the whole number has."""
+    digits = max(0, 4 - int(np.floor(np.log10(value))))
+    return f"{value:,.{digits}f}"

@@ -1,0 +1,1 @@
+"""The HTTP side of the service: app, routes, keys, errors, logs."""

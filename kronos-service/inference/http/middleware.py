@@ -1,0 +1,111 @@
+"""Around every request: an id, a time, a log line, a limit on the body, and an answer whatever happens."""
+
+import re
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from kronos_service.inference.errors import BodyTooLarge
+from kronos_service.inference.http.error_responses import error_response
+from kronos_service.inference.metrics import Metrics
+
+REQUEST_ID: Final = "X-Request-Id"
+HUNG_UP: Final = 499
+"""Counted, in nginx's way, where the client left before its body was whole; nobody is there to answer."""
+_SANE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+_log = structlog.get_logger()
+
+
+class Trace:
+    """Gives each request its id (the client's own, if it is sane), and counts and logs its outcome."""
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, is_closing: Callable[[], bool]) -> None:
+        self.app, self.metrics, self.is_closing = app, metrics, is_closing
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        sent = Headers(scope=scope).get(REQUEST_ID, "")
+        request_id = sent if _SANE.fullmatch(sent) else uuid.uuid4().hex
+        arrived = time.monotonic()
+        scope.setdefault("state", {}).update(request_id=request_id, arrived=arrived)
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers[REQUEST_ID] = request_id
+                if self.is_closing():
+                    headers["Connection"] = "close"
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                await self.app(scope, receive, send_with_id)
+            except ClientDisconnect:
+                status = HUNG_UP
+            except Exception as error:
+                _log.exception("request_failed")
+                if status == 0:
+                    await error_response(request_id, error)(scope, receive, send_with_id)
+            self._record(scope, status, time.monotonic() - arrived)
+
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "unmatched")
+        self.metrics.requests.labels(route, status).inc()
+        self.metrics.request_seconds.labels(route).observe(seconds)
+        _log.info("request", method=scope["method"], route=route, status=status, seconds=round(seconds, 4))
+
+
+class BodyLimit:
+    """Refuses a body beyond the limit before it is parsed: by its declared length, or as it comes."""
+
+    def __init__(self, app: ASGIApp, *, most_bytes: int) -> None:
+        self.app, self.most_bytes = app, most_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        declared = Headers(scope=scope).get("Content-Length", "")
+        if declared.isdecimal() and int(declared) > self.most_bytes:
+            await self._refuse(scope, receive, send)
+            return
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self.most_bytes:
+                raise self._problem()
+            return message
+
+        async def unless_refused(message: Message) -> None:
+            if received <= self.most_bytes:
+                await send(message)
+
+        # What reads the body may turn the refusal into an answer of its own, which is held back.
+        with suppress(BodyTooLarge):
+            await self.app(scope, counted, unless_refused)
+        if received > self.most_bytes:
+            await self._refuse(scope, receive, send)
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = error_response(scope["state"]["request_id"], self._problem())
+        response.headers["Connection"] = "close"
+        await response(scope, receive, send)
+
+    def _problem(self) -> BodyTooLarge:
+        return BodyTooLarge(f"expected a body of at most {self.most_bytes} bytes: send fewer bars or series")

@@ -1,0 +1,161 @@
+"""The endpoints; each says what it needs and hands over."""
+
+from collections.abc import Callable
+from typing import Annotated, Any, Final, TypeVar
+
+import anyio
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel, ValidationError
+
+from kronos_service.inference.errors import AdapterRefused, NotJson, NotReady
+from kronos_service.inference.http.auth import requires
+from kronos_service.inference.http.error_responses import faults_of
+from kronos_service.inference.http.status import StatusOut, status_of
+from kronos_service.inference.schemas import ErrorResponse, ForecastRequest, ForecastResponse, VersionBody
+from kronos_service.inference.service import RETRY_SECONDS, Service
+from kronos_shared.errors import KronosError
+
+SMALL_BODY: Final = 16_384
+"""Bytes that are parsed sooner than another thread is woken."""
+
+Body = TypeVar("Body", bound=BaseModel)
+
+_REASONS: Final = {
+    401: "No key, or one that is not known.",
+    403: "A key of the wrong role.",
+    409: "The adapter is refused, or there is none; nothing has changed.",
+    413: "The body is over its limit.",
+    415: "The body is not JSON.",
+    422: "Fields that cannot be used, each by its path.",
+    429: "The queue is full, or too long for the deadline; Retry-After says when to try again.",
+    503: "Not ready, or shutting down; the message says why.",
+    504: "The deadline passed while the request waited.",
+}
+
+
+def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: {"model": ErrorResponse, "description": _REASONS[status]} for status in statuses}
+
+
+async def service_of(request: Request) -> Service:
+    """The app's service."""
+    service: Service = request.app.state.service
+    return service
+
+
+ServiceHere = Annotated[Service, Depends(service_of)]
+
+
+async def read_body(request: Request, model: type[Body]) -> Body:
+    """The body, parsed aside if it is large, and only once the key has been found good; NaN and infinite
+    numbers are faults of their fields.
+
+    Raises:
+        NotJson, Unprocessable: see their words.
+    """
+    kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise NotJson(f"expected Content-Type application/json, got {kind[:64] or 'none'}")
+    body = await request.body()
+    try:
+        if len(body) <= SMALL_BODY:
+            return model.model_validate_json(body)
+        return await anyio.to_thread.run_sync(model.model_validate_json, body)
+    except ValidationError as error:
+        raise faults_of(error.errors(include_input=False, include_url=False)) from None
+
+
+async def forecast_body(request: Request, service: ServiceHere) -> ForecastRequest:
+    """The body of POST /v1/forecast, left unread while nothing can be admitted.
+
+    Raises:
+        NotReady, Overloaded: see `Service.check_open`; or as `read_body`.
+    """
+    service.check_open()
+    return await read_body(request, ForecastRequest)
+
+
+async def version_body(request: Request) -> VersionBody:
+    """The body of a route that names a version."""
+    return await read_body(request, VersionBody)
+
+
+Asked = Annotated[ForecastRequest, Depends(forecast_body)]
+Named = Annotated[VersionBody, Depends(version_body)]
+
+
+def _changed(service: Service, change: Callable[[], object]) -> StatusOut:
+    try:
+        change()
+    except KronosError as error:
+        raise AdapterRefused(str(error)) from None
+    return status_of(service)
+
+
+public = APIRouter(tags=["health"])
+forecasts = APIRouter(prefix="/v1", tags=["forecasts"])
+adapters = APIRouter(
+    prefix="/v1/adapters",
+    tags=["adapters"],
+    dependencies=[Depends(requires("admin"))],
+    responses=_errors(401, 403, 409, 413, 415, 422),
+)
+
+
+@forecasts.post(
+    "/forecast",
+    dependencies=[Depends(requires("forecast"))],
+    response_model=ForecastResponse,
+    responses=_errors(401, 403, 413, 415, 422, 429, 503, 504),
+)
+async def forecast(request: Request, service: ServiceHere, asked: Asked) -> Response:
+    """Sample paths, quantiles and mean of the next bars of each series, given what was known at its as_of."""
+    state = request.state
+    content = await service.forecast(asked, request_id=state.request_id, arrived=state.arrived)
+    return Response(content, media_type="application/json")
+
+
+@forecasts.get("/model", dependencies=[Depends(requires("forecast", "admin"))], responses=_errors(401, 403))
+def model(service: ServiceHere) -> StatusOut:
+    """What serves, from which data, within which limits; and why not what was meant to."""
+    return status_of(service)
+
+
+@adapters.post("/reload")
+def reload(service: ServiceHere) -> StatusOut:
+    """Look at LATEST.json now, also at what was refused before, and wait for the outcome."""
+    return _changed(service, service.loader.reload)
+
+
+@adapters.post("/pin")
+def pin(service: ServiceHere, body: Named) -> StatusOut:
+    """Keep this replica on one version, whatever is published; null follows LATEST.json again."""
+    return _changed(service, lambda: service.loader.pin(body.version))
+
+
+@adapters.post("/rollback")
+def rollback(service: ServiceHere, body: Named) -> StatusOut:
+    """Publish an older version again, for every replica; null: the one before the latest."""
+    return _changed(service, lambda: service.loader.rollback(body.version))
+
+
+@public.get("/livez", response_class=PlainTextResponse)
+async def livez() -> str:
+    """The process answers."""
+    return "ok"
+
+
+@public.get("/readyz", response_class=PlainTextResponse, responses=_errors(503))
+async def readyz(service: ServiceHere) -> str:
+    """Forecasts are answered."""
+    if (reason := service.not_ready_because()) is not None:
+        raise NotReady(reason, retry_after=RETRY_SECONDS)
+    return "ready"
+
+
+@public.get("/metrics", response_class=PlainTextResponse)
+def metrics(service: ServiceHere) -> Response:
+    """Prometheus metrics."""
+    return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)

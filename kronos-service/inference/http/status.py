@@ -1,0 +1,128 @@
+"""What GET /v1/model and the admin routes answer: what serves, from what, and what stands in the way."""
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+
+from pydantic import AwareDatetime, BaseModel
+
+from kronos_service.events.taxonomy import CHANNEL_VERSION, channel_hash
+from kronos_service.inference.requests.response import model_out
+from kronos_service.inference.scheduler.work import context_of
+from kronos_service.inference.schemas import ModelOut
+from kronos_service.inference.service import Service
+
+
+class ServingOut(ModelOut):
+    """What serves now."""
+
+    loaded_at: AwareDatetime
+    context: int
+    """Bars of history and forecast together."""
+    metrics: dict[str, Any]
+    """The trainer's figures, from the adapter's manifest."""
+
+
+class RefusalOut(BaseModel):
+    """The last adapter that was refused."""
+
+    version: str | None
+    digest: str | None
+    reason: str
+    at: AwareDatetime
+
+
+class ChannelsOut(BaseModel):
+    """The event channels of this code; an adapter made for others is refused."""
+
+    version: int
+    sha256: str
+
+
+class SourceOut(BaseModel):
+    """Where symbols, calendar and leaders come from."""
+
+    name: str | None = None
+    read_at: AwareDatetime | None = None
+    checked_at: AwareDatetime | None = None
+    symbols: int = 0
+    last_bar: date | None = None
+    calendar_until: str | None = None
+    bad_bars: int = 0
+    error: str | None
+
+
+class StatusOut(BaseModel):
+    """The state of this replica."""
+
+    ready: bool
+    reason: str | None
+    """Why it is not ready."""
+    serving: ServingOut | None
+    stale_because: str | None
+    """Why what serves is not what LATEST.json or the pin names."""
+    forgetful_because: str | None
+    """Why a restart would not find what serves, if LATEST.json did not lead to it."""
+    latest: dict[str, Any] | None
+    pinned: str | None
+    last_refusal: RefusalOut | None
+    quarantined: Mapping[str, str]
+    resident: tuple[str, ...]
+    channels: ChannelsOut
+    source: SourceOut
+    limits: dict[str, int]
+    queue_depth: int
+
+
+def status_of(service: Service) -> StatusOut:
+    """The state of a service at this moment."""
+    loader = service.loader.status()
+    reason = service.not_ready_because()
+    refusal = loader.last_refusal
+    return StatusOut(
+        ready=reason is None,
+        reason=reason,
+        serving=_serving_out(service),
+        stale_because=loader.reason,
+        forgetful_because=loader.state_unsaved,
+        latest=None if loader.latest is None else loader.latest.model_dump(),
+        pinned=loader.pinned,
+        last_refusal=None if refusal is None else RefusalOut(**vars(refusal)),
+        quarantined=loader.quarantined,
+        resident=loader.resident,
+        channels=ChannelsOut(version=CHANNEL_VERSION, sha256=channel_hash()),
+        source=_source_out(service),
+        limits={
+            name: getattr(service.settings, name)
+            for name in ("max_body_bytes", "max_series", "max_bars", "max_horizon", "max_paths", "max_rows")
+        },
+        queue_depth=service.queue.depth,
+    )
+
+
+def _serving_out(service: Service) -> ServingOut | None:
+    serving = service.loader.current()
+    if serving is None:
+        return None
+    return ServingOut(
+        **model_out(serving).model_dump(),
+        loaded_at=serving.loaded_at,
+        context=context_of(serving),
+        metrics={} if serving.manifest is None else serving.manifest.metrics,
+    )
+
+
+def _source_out(service: Service) -> SourceOut:
+    feed = service.feed.status()
+    if (market := feed.market) is None:
+        return SourceOut(error=feed.error)
+    return SourceOut(
+        name=market.name,
+        read_at=market.read_at,
+        checked_at=feed.checked_at,
+        symbols=len(market.bars),
+        last_bar=market.last_bar.date(),
+        calendar_until=str(market.tables.reach),
+        bad_bars=len(market.dropped),
+        error=feed.error,
+    )

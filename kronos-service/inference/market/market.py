@@ -1,0 +1,82 @@
+"""What the service knows of the markets: symbols, bars, calendar and leaders of one moment, read-only."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+import pandas as pd
+
+from kronos_service.data.validation import UNFINISHED, check_calendar, check_symbols, find_bad_bars
+from kronos_service.events.encoder import EventTables, prepare
+from kronos_service.events.sessions import Times, session_dates
+from kronos_shared.columns import LEADERS
+
+KEY = ["symbol", "ts"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Market:
+    """One state of the source; a request keeps the state it began with."""
+
+    name: str
+    """Where it came from; never a secret."""
+    read_at: datetime
+    asset_class: Mapping[str, str]
+    """Of every symbol in the table symbols."""
+    bars: Mapping[str, pd.DataFrame]
+    """Symbol -> its finished bars, ascending."""
+    calendar: pd.DataFrame
+    """`CALENDAR_COLUMNS`; only what was known at `read_at`."""
+    tables: EventTables
+    leader_dates: Mapping[str, Times]
+    """Leader -> session dates of its bars, ascending; empty where the source has none."""
+    dropped: pd.DataFrame
+    """Bars left out because they cannot be true: symbol, ts, reason."""
+
+    @property
+    def last_bar(self) -> pd.Timestamp:
+        """The latest session date of any bar."""
+        return max(pd.Timestamp(frame["ts"].iloc[-1]) for frame in self.bars.values())
+
+
+def build_market(
+    name: str, symbols: pd.DataFrame, bars: pd.DataFrame, calendar: pd.DataFrame, *, now: datetime
+) -> Market:
+    """BarFilter typed tables and read them once, as they may be known at `now`.
+
+    Bars that are not finished are left out; those that cannot be true are left out and listed.
+
+    Raises:
+        TableError, CalendarError, LeaderError: tables that cannot be used at all.
+    """
+    check_symbols(symbols, bars)
+    check_calendar(calendar)
+    bad = find_bad_bars(bars, symbols, now=now)
+    good = bars[~pd.MultiIndex.from_frame(bars[KEY]).isin(pd.MultiIndex.from_frame(bad[KEY]))]
+    by_symbol = {str(symbol): rows.reset_index(drop=True) for symbol, rows in good.groupby("symbol")}
+    nothing = good.iloc[:0]
+    leaders = {leader: by_symbol.get(leader, nothing)[["ts", "close"]] for leader in LEADERS}
+    known = known_calendar(calendar, now)
+    return Market(
+        name=name,
+        read_at=now,
+        asset_class=dict(zip(symbols["symbol"], symbols["asset_class"], strict=True)),
+        bars=by_symbol,
+        calendar=known,
+        tables=prepare(known, leaders),
+        leader_dates={leader: session_dates(frame["ts"]) for leader, frame in leaders.items()},
+        dropped=bad[bad["reason"] != UNFINISHED],
+    )
+
+
+def known_calendar(calendar: pd.DataFrame, now: datetime) -> pd.DataFrame:
+    """The rows first seen by `now`, without the actuals of what is released later."""
+    moment = pd.Timestamp(now).tz_convert("UTC")
+    rows = calendar[~(calendar["first_seen_at"] > moment)]
+    return rows.assign(actual=rows["actual"].where(rows["release_at"] <= moment, np.nan))
+
+
+def utc_now() -> datetime:
+    """The service's clock, where no other is given."""
+    return datetime.now(UTC)

@@ -1,0 +1,103 @@
+"""From a source to a market: a snapshot when it changes, a database whole at first, then its latest days."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import pandas as pd
+from pydantic import ValidationError
+
+from kronos_service.data.sample import sample_snapshot_path
+from kronos_service.data.snapshot.manifest import MANIFEST
+from kronos_service.data.snapshot.read import read_tables
+from kronos_service.data.sources.base import Source
+from kronos_service.data.sources.postgres import PostgresSettings, postgres_source
+from kronos_service.data.sources.supabase import supabase_source
+from kronos_service.data.tables import bar_table, calendar_table, symbol_table
+from kronos_service.events.leaders import RETURNS
+from kronos_service.inference.market.market import Market, build_market
+from kronos_service.inference.settings import Settings, SettingsError
+
+OVERLAP: Final = timedelta(days=10)
+"""So many days before its last bar a database is read again: late and corrected bars arrive in them."""
+WHOLE_AGAIN: Final = timedelta(hours=12)
+"""After this a database is read from the start, for corrections of older bars."""
+
+Reader = Callable[[datetime], Market | None]
+"""Reads the market as it may be known at a moment; None where nothing has changed."""
+
+
+def market_reader(settings: Settings) -> Reader:
+    """The reader of the source that the settings name; nothing is read yet.
+
+    Raises:
+        KronosError: the source's own settings (SUPABASE_URL, DATABASE_URL ...) are absent or cannot be.
+    """
+    # Equities have 0.69 sessions a day; a leader's moves need their returns before the first bar.
+    reach = timedelta(days=1.5 * (settings.max_bars + RETURNS))
+    if settings.source == "snapshot":
+        return SnapshotReader(settings.snapshot or sample_snapshot_path())
+    if settings.source == "supabase":
+        source = supabase_source()
+        return DatabaseReader(lambda: nullcontext(source), reach=reach)
+    try:
+        PostgresSettings.model_validate({})
+    except ValidationError:
+        raise SettingsError("set DATABASE_URL in the environment (absent or not valid)") from None
+    return DatabaseReader(postgres_source, reach=reach)
+
+
+class SnapshotReader:
+    """Reads a snapshot where it is not the one that was read last."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._seen: object = None
+
+    def __call__(self, now: datetime) -> Market | None:
+        """The market, or None where the snapshot is the same."""
+        state = _state(self._directory)
+        if state == self._seen:
+            return None
+        tables = read_tables(self._directory)
+        name = f"snapshot:{tables.name}"
+        market = build_market(name, tables.symbols, tables.bars, tables.calendar, now=now)
+        self._seen = state
+        return market
+
+
+class DatabaseReader:
+    """Reads `reach` days of bars at first, then the latest days only; symbols and calendar are read whole."""
+
+    def __init__(
+        self, open_source: Callable[[], AbstractContextManager[Source]], *, reach: timedelta
+    ) -> None:
+        self._open, self._reach = open_source, reach
+        self._held: pd.DataFrame | None = None
+        self._whole_at: datetime | None = None
+
+    def __call__(self, now: datetime) -> Market:
+        """The market; the source is opened and closed."""
+        is_due = self._whole_at is None or now - self._whole_at > WHOLE_AGAIN
+        held = None if is_due else self._held
+        since = (now - self._reach if held is None else held["ts"].max() - OVERLAP).date()
+        with self._open() as source:
+            symbols, calendar = symbol_table(source.symbols()), calendar_table(source.calendar())
+            bars = bar_table(pd.concat(source.bars(since), ignore_index=True))
+            name = source.name
+        if held is not None:
+            older = held[held["ts"] < pd.Timestamp(since, tz="UTC")]
+            bars = pd.concat([older, bars]).sort_values(["symbol", "ts"], ignore_index=True)
+        market = build_market(name, symbols, bars, calendar, now=now)
+        self._held, self._whole_at = bars, now if held is None else self._whole_at
+        return market
+
+
+def _state(directory: Path) -> object:
+    """What differs once a snapshot has been replaced; for a plain directory, its files' sizes and times."""
+    manifest = directory / MANIFEST
+    if manifest.is_file():
+        return manifest.read_bytes()
+    return sorted((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in directory.glob("*"))

@@ -1,0 +1,1 @@
+"""The served model: loading, caching, pinning and rolling back adapters."""

@@ -1,0 +1,153 @@
+"""Adapters that were asked for: built once, kept while they are recent, or put in quarantine."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from kronos_service.inference.models.base_model import BaseChoice, BaseUnknownError, base_named_by
+from kronos_service.inference.models.served_model import ServedModel, build
+from kronos_service.model.adapter.files import (
+    AdapterError,
+    AdapterFiles,
+    AdapterNotWholeError,
+    read_capped,
+    read_files,
+)
+from kronos_service.model.factory import BaseModelError, Bundle
+from kronos_shared.adapter_manifest import (
+    LARGEST,
+    MANIFEST,
+    VERSIONS,
+    AdapterManifest,
+    Latest,
+    is_version,
+    version_number,
+)
+
+RESIDENT = 3
+"""Models in memory: the one that serves, and two before it. They share all weights that LoRA leaves alone."""
+
+MENDABLE = (AdapterNotWholeError, BaseModelError, BaseUnknownError)
+"""What says nothing against a digest: files that are not those it promises, or a base that is not there."""
+
+
+class QuarantinedError(AdapterError):
+    """An adapter that was refused before; the message is the reason given then."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A model that passed every check, and the files it was made from."""
+
+    pointer: Latest
+    files: AdapterFiles
+    serving: ServedModel
+
+
+class ModelCache:
+    """The resident models and the quarantine; used by one thread at a time."""
+
+    def __init__(
+        self,
+        adapters: Path,
+        *,
+        base: BaseChoice | None,
+        device: str,
+        warm_up: Callable[[ServedModel], None] | None,
+    ) -> None:
+        self._adapters, self._base, self._device, self._warm_up = adapters, base, device, warm_up
+        self._bundle: tuple[BaseChoice, Bundle] | None = None
+        self.resident: tuple[Loaded, ...] = ()
+        """The one that serves first."""
+        self.quarantined: dict[str, str] = {}
+        """Digest -> reason."""
+
+    def pointer_to(self, version: str) -> Latest:
+        """A version by its name alone; its digest is that of a resident of this name, or of its manifest.
+
+        Raises:
+            AdapterError: no name of a version, or nothing of that name that could be read.
+        """
+        if not is_version(version):
+            raise AdapterError(f"expected a version such as 000001-0123456789ab, got {version[:80]!r}")
+        digest = next((one.files.digest for one in self.resident if one.pointer.version == version), None)
+        if digest is None:
+            manifest = read_capped(self._directory(version), MANIFEST, LARGEST[MANIFEST])
+            digest = hashlib.sha256(manifest).hexdigest()
+        if not version.endswith(digest[:12]):
+            raise AdapterNotWholeError(f"{version}: its manifest has sha256 {digest[:12]}")
+        return Latest(generation=version_number(version), version=version, manifest_sha256=digest)
+
+    def obtain(
+        self, pointer: Latest, *, retry: bool, copy: Callable[[], AdapterFiles] | None = None
+    ) -> Loaded:
+        """What a pointer names, resident or newly built from the store (or from `copy`).
+
+        Raises:
+            AdapterError, BaseModelError, BaseUnknownError: why it must not or cannot serve. Unless it is one
+            of `MENDABLE`, the digest is in quarantine from now on: without `retry` it is not looked at again.
+        """
+        digest = pointer.manifest_sha256
+        for one in self.resident:
+            if one.files.digest == digest:
+                return replace(one, pointer=pointer)
+        if digest in self.quarantined and not retry:
+            raise QuarantinedError(self.quarantined[digest])
+        try:
+            files = copy() if copy else read_files(self._directory(pointer.version), digest=digest)
+            serving = build(files, self.bundle_for(files.manifest), pointer)
+            self._warm(serving)
+        except MENDABLE:
+            raise
+        except AdapterError as error:
+            self.quarantined[digest] = str(error)
+            raise
+        except Exception as error:  # content that no check foresaw must not end the service
+            self.quarantined[digest] = f"{pointer.version}: cannot be loaded: {type(error).__name__}: {error}"
+            raise AdapterError(self.quarantined[digest]) from error
+        self.quarantined.pop(digest, None)
+        loaded = Loaded(pointer=pointer, files=files, serving=serving)
+        self.resident = (*self.resident[:1], loaded, *self.resident[1:])[:RESIDENT]
+        return loaded
+
+    def put_first(self, loaded: Loaded) -> None:
+        """Keep this one longest."""
+        others = [one for one in self.resident if one.files.digest != loaded.files.digest]
+        self.resident = (loaded, *others)[:RESIDENT]
+
+    def bundle_for(self, manifest: AdapterManifest | None) -> Bundle:
+        """The chosen base, else the one in use, else the one that the manifest names.
+
+        Raises:
+            BaseModelError, BaseUnknownError: it cannot be found.
+        """
+        if self._bundle is not None and (self._base is not None or self.resident or manifest is None):
+            return self._bundle[1]
+        choice = self._base
+        if choice is None:
+            if manifest is None:
+                raise BaseUnknownError("no base was configured, and there is no adapter to name one")
+            choice = base_named_by(manifest)
+        if self._bundle is None or self._bundle[0] != choice:
+            self._bundle = (choice, choice.load(self._device))
+        return self._bundle[1]
+
+    def _warm(self, serving: ServedModel) -> None:
+        if self._warm_up is not None:
+            try:
+                self._warm_up(serving)
+            except Exception as error:
+                raise AdapterError(f"warm-up failed: {type(error).__name__}: {error}") from error
+
+    def _directory(self, version: str) -> Path:
+        """Where a version is, unless a link leads there or away from there."""
+        directory = self._adapters / VERSIONS / version
+        try:
+            found = directory.resolve(strict=True)
+            expected = self._adapters.resolve(strict=True) / VERSIONS / version
+        except (OSError, RuntimeError):
+            raise AdapterNotWholeError(f"{version}: is missing from {VERSIONS}") from None
+        if found != expected:
+            raise AdapterNotWholeError(f"{version}: is a link, which may lead anywhere")
+        return directory

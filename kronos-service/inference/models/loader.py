@@ -1,0 +1,340 @@
+"""Hot loading: follows LATEST.json, and exchanges what serves for each adapter that proves good.
+
+Two kinds of trouble. Content that *is* what its digest promises and is bad stays bad: its digest is
+quarantined until somebody asks for a reload. Content that is not what the digest promises (a file missing,
+half visible on a network disk, flipped on this one) says nothing about the digest: it is looked at again at
+every poll. In either case the last good model goes on serving.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from kronos_service.inference.models.base_model import BaseChoice
+from kronos_service.inference.models.cache import Loaded, ModelCache, QuarantinedError
+from kronos_service.inference.models.loader_status import Counters, LoaderStatus, Refusal
+from kronos_service.inference.models.replica_state import ReplicaState, ReplicaStateError
+from kronos_service.inference.models.served_model import ServedModel, base_alone
+from kronos_service.model.adapter.files import AdapterError, AdapterFiles, read_capped
+from kronos_shared import adapter_store
+from kronos_shared.adapter_manifest import LARGEST_POINTER, LATEST, VERSIONS, Latest
+from kronos_shared.errors import KronosError
+
+__all__ = ["AdapterLoader", "Counters", "LoaderStatus", "Refusal", "ServedModel"]
+
+LONGEST_REASON = 500
+NOTHING = "nothing has been published yet"
+
+
+class AdapterLoader:
+    """Holds what serves. Every method may be called from any thread; `current` and `status` never wait."""
+
+    def __init__(
+        self,
+        adapters: Path,
+        *,
+        state: Path,
+        base: BaseChoice | None = None,
+        allow_base_only: bool = False,
+        device: str = "cpu",
+        poll_seconds: float = 2.0,
+        warm_up: Callable[[ServedModel], None] | None = None,
+    ) -> None:
+        """Remember the settings; nothing is read before `start` or `reload`.
+
+        Args:
+            adapters: the store, as `kronos_shared.adapter_store` writes it.
+            state: a directory of this replica's own, outside the store, for what must survive a restart.
+            base: None takes the base that the first adapter's manifest names.
+            allow_base_only: serve the chosen base as long as there is no adapter.
+            poll_seconds: between two looks at LATEST.json.
+            warm_up: called with a model that passed every check, before it serves; if it raises, the adapter
+                is refused.
+
+        Raises:
+            ReplicaStateError: `state` lies inside the store, which belongs to every replica.
+        """
+        if state.resolve().is_relative_to(adapters.resolve()):
+            raise ReplicaStateError(
+                f"the state directory {state} lies inside the store {adapters}, which other replicas and "
+                "trainers share; name one outside"
+            )
+        self._adapters, self._state = adapters, ReplicaState(state)
+        self._shelf = ModelCache(adapters, base=base, device=device, warm_up=warm_up)
+        self._base_only = allow_base_only and base is not None
+        self._poll_seconds = poll_seconds
+        self._status = LoaderStatus(
+            serving=None,
+            reason="not loaded yet",
+            latest=None,
+            pinned=None,
+            last_refusal=None,
+            quarantined={},
+            resident=(),
+            state_unsaved=None,
+            counters=Counters(),
+            last_flip_seconds=None,
+            last_publish_to_live_seconds=None,
+        )
+        self._since = time.time()
+        self._published_at = 0.0
+        self._lock = threading.RLock()
+        self._reloads_done = self._reloads_begun = 0
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def current(self) -> ServedModel | None:
+        """What serves now; keep it for the whole of a request. None until something can serve."""
+        return self._status.serving
+
+    def status(self) -> LoaderStatus:
+        """The loader's state, with the reason where something is not as it should be."""
+        return self._status
+
+    def start(self) -> None:
+        """Begin to poll in a thread of its own, with a first look at once; returns immediately."""
+        if self._thread is None:
+            self._stopped.clear()
+            self._thread = threading.Thread(target=self._poll, name="adapter-loader", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, once the load it may be in the middle of is done; what serves goes on serving."""
+        self._stopped.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def reload(self) -> LoaderStatus:
+        """Look now, quarantined or not, and wait for the outcome, which `reason` of the status tells. Callers
+        that wait at the same time share one load.
+        """
+        asked = self._reloads_begun
+        with self._lock:
+            if self._reloads_done <= asked:
+                self._reloads_begun += 1
+                self._count(reloads=1)
+                self._look(retry=True)
+                self._reloads_done = self._reloads_begun
+            return self._status
+
+    def pin(self, version: str | None) -> LoaderStatus:
+        """Stay with a version, on this replica and across restarts, whatever LATEST says; None follows
+        LATEST again.
+
+        Raises:
+            KronosError: there is no such version, it is refused, or the pin cannot be stored; what serves has
+            not changed then.
+        """
+        with self._lock:
+            self._state.set_pin(None if version is None else self._obtain_version(version).pointer)
+            self._look(retry=version is None)
+            return self._status
+
+    def rollback(self, version: str | None = None) -> LoaderStatus:
+        """Publish an older version again, for every replica; None means the one before LATEST's. A replica
+        that is pinned stays so.
+
+        Raises:
+            KronosError: there is no such version, or it is refused; nothing has changed then.
+        """
+        with self._lock:
+            wanted = adapter_store.previous(self._adapters) if version is None else version
+            self._obtain_version(wanted)
+            adapter_store.rollback(self._adapters, wanted)
+            self._look(retry=True)
+            return self._status
+
+    def look(self) -> LoaderStatus:
+        """Look once, as the polling thread does at every tick."""
+        with self._lock:
+            self._look(retry=False)
+            return self._status
+
+    def _poll(self) -> None:
+        while True:
+            self.look()
+            if self._stopped.wait(self._poll_seconds):
+                return
+
+    def _look(self, *, retry: bool) -> None:
+        """Bring what serves in line with the pin or LATEST; where nothing serves, with the last good."""
+        try:
+            reason = self._follow(retry=retry)
+            if self._status.serving is None:
+                reason = self._fall_back(reason)
+            if self._status.state_unsaved is not None:
+                self._remember()
+        except Exception as error:  # the next look may go well, and this thread must live to see it
+            self._count(errors=1)
+            reason = f"unforeseen {type(error).__name__}: {error}"
+        self._update(reason=reason and self._short(reason))
+
+    def _follow(self, *, retry: bool) -> str | None:
+        """Why what serves is not what it should be; None where it is."""
+        try:
+            pin = self._state.pin()
+            self._update(pinned=pin and pin.version)
+            if pin is not None:
+                self._take(pin, retry=retry, is_latest=False)
+                with suppress(KronosError):  # noted as a refusal, but a pin does not depend on it
+                    self._read_latest()
+                return None
+            latest = self._read_latest()
+            if latest is None:
+                return self._reason_without_latest()
+            self._take(latest, retry=retry, is_latest=True)
+        except KronosError as error:
+            return str(error)
+        return None
+
+    def _reason_without_latest(self) -> str | None:
+        serving = self._status.serving
+        if self._status.latest is not None or (serving is not None and serving.version is not None):
+            return f"{LATEST} is missing"
+        return None if serving is not None else NOTHING
+
+    def _read_latest(self) -> Latest | None:
+        """The pointer, remembered, unless it contradicts one that was seen before."""
+        if not os.path.lexists(self._adapters / LATEST):
+            return None
+        try:
+            pointer = Latest.from_bytes(read_capped(self._adapters, LATEST, LARGEST_POINTER))
+            self._published_at = (self._adapters / LATEST).stat().st_mtime
+        except (ValueError, OSError) as error:
+            reason = f"{LATEST} is not a valid pointer: {error}"
+            raise self._refusal(None, AdapterError(reason)) from None
+        seen = self._status.latest
+        if seen is not None and pointer.generation < seen.generation:
+            reason = f"generation {pointer.generation} is older than {seen.generation}, which was seen before"
+            raise self._refusal(pointer, AdapterError(reason))
+        if seen is not None and pointer.generation == seen.generation and pointer != seen:
+            reason = f"generation {pointer.generation} was {seen.version} before"
+            raise self._refusal(pointer, AdapterError(reason))
+        self._update(latest=pointer)
+        return pointer
+
+    def _take(self, pointer: Latest, *, retry: bool, is_latest: bool) -> None:
+        serving = self._status.serving
+        if serving is not None and (serving.digest, serving.version, serving.generation) == (
+            pointer.manifest_sha256,
+            pointer.version,
+            pointer.generation,
+        ):
+            return
+        loaded = self._obtain(pointer, retry=retry)
+        self._swap(loaded, is_news=is_latest and self._published_at >= self._since)
+
+    def _obtain_version(self, version: str) -> Loaded:
+        return self._obtain(self._shelf.pointer_to(version), retry=True)
+
+    def _obtain(
+        self, pointer: Latest, *, retry: bool, copy: Callable[[], AdapterFiles] | None = None
+    ) -> Loaded:
+        """What a pointer names; a refusal is noted."""
+        resident = self._shelf.resident
+        try:
+            return self._shelf.obtain(pointer, retry=retry, copy=copy)
+        except QuarantinedError:
+            raise
+        except KronosError as error:
+            raise self._refusal(pointer, error) from error
+        finally:
+            self._count(loads=int(self._shelf.resident is not resident))
+            quarantined = {key: self._short(reason) for key, reason in self._shelf.quarantined.items()}
+            self._update(quarantined=quarantined, resident=self._resident())
+
+    def _swap(self, loaded: Loaded, *, is_news: bool = False, reason: str | None = None) -> None:
+        """The flip: one assignment, after which `current` gives the new model. News is what was published
+        while this process ran; the reason is why it is not what LATEST or the pin names.
+        """
+        before, pointer = self._status.serving, loaded.pointer
+        is_other = before is None or before.digest != loaded.files.digest
+        serving = replace(
+            loaded.serving,
+            version=pointer.version,
+            generation=pointer.generation,
+            loaded_at=datetime.now(UTC) if is_other or before is None else before.loaded_at,
+        )
+        self._shelf.put_first(replace(loaded, serving=serving))
+        counters = self._status.counters
+        after = replace(
+            self._status,
+            serving=serving,
+            reason=reason and self._short(reason),
+            resident=self._resident(),
+            counters=replace(counters, swaps=counters.swaps + is_other),
+        )
+        if is_news:
+            after = replace(after, last_publish_to_live_seconds=time.time() - self._published_at)
+        started = time.perf_counter()
+        self._status = after
+        self._update(last_flip_seconds=time.perf_counter() - started)
+        self._remember()
+
+    def _remember(self) -> None:
+        """Note what serves for the next start; where that fails, it serves all the same, and the status says
+        so.
+        """
+        first = self._shelf.resident[0]
+        try:
+            self._state.remember(first.pointer, first.files)
+            self._update(state_unsaved=None)
+        except ReplicaStateError as error:
+            self._update(state_unsaved=self._short(str(error)))
+
+    def _fall_back(self, reason: str | None) -> str | None:
+        """Serve the last good adapter, or the base where that is allowed."""
+        try:
+            pointer = self._state.last_good()
+            if pointer is not None:
+                copy = partial(self._state.last_good_files, pointer)
+                reason = f"{LATEST} is missing" if reason == NOTHING else reason
+                self._swap(self._obtain(pointer, retry=False, copy=copy), reason=reason)
+                return reason
+        except KronosError as error:
+            reason = f"{reason}; the last good one: {error}"
+        if self._base_only:
+            try:
+                self._update(serving=base_alone(self._shelf.bundle_for(None)))
+                reason = None if reason == NOTHING else reason
+            except KronosError as error:
+                reason = f"{reason}; the base: {error}"
+        return reason
+
+    def _resident(self) -> tuple[str, ...]:
+        return tuple(one.pointer.version for one in self._shelf.resident)
+
+    def _refusal(self, pointer: Latest | None, error: KronosError) -> KronosError:
+        """The error, noted; one that comes again at every poll counts once."""
+        last, reason = self._status.last_refusal, self._short(str(error))
+        version, digest = (None, None) if pointer is None else (pointer.version, pointer.manifest_sha256)
+        if last is None or (last.version, last.digest, last.reason) != (version, digest, reason):
+            refusal = Refusal(version=version, digest=digest, reason=reason, at=datetime.now(UTC))
+            self._count(refusals=1)
+            self._update(last_refusal=refusal)
+        return error
+
+    def _short(self, reason: str) -> str:
+        """One printable line without the paths of this machine, whatever a manifest may have put into it."""
+        for root in (self._adapters, self._state.directory):
+            for prefix in (f"{root / VERSIONS}{os.sep}", f"{root}{os.sep}", f"{root}: "):
+                reason = reason.replace(prefix, "")
+        line = "".join(letter if letter.isprintable() else "?" for letter in reason)
+        return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}…"
+
+    def _update(self, **changes: Any) -> None:
+        self._status = replace(self._status, **changes)
+
+    def _count(self, **more: int) -> None:
+        counters = self._status.counters
+        self._update(
+            counters=replace(counters, **{name: getattr(counters, name) + n for name, n in more.items()})
+        )

@@ -1,0 +1,61 @@
+"""What a loader can say about itself, for `/v1/model`, `/readyz` and `/metrics`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from kronos_service.inference.models.served_model import ServedModel
+from kronos_shared.adapter_manifest import Latest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """An adapter that was not taken, and why."""
+
+    version: str | None
+    """None where LATEST.json itself could not be read; as is the digest."""
+    digest: str | None
+    reason: str
+    at: datetime
+    """When it was first refused for this reason, in UTC."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counters:
+    """How often each thing has happened since the process began."""
+
+    loads: int = 0
+    """Adapters read, checked and built."""
+    swaps: int = 0
+    """Times that another model began to serve."""
+    refusals: int = 0
+    """Distinct refusals: one that is repeated at every poll counts once."""
+    reloads: int = 0
+    """Loads that somebody asked for."""
+    errors: int = 0
+    """Unforeseen errors that the polling thread survived."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoaderStatus:
+    """A snapshot of the loader's state."""
+
+    serving: ServedModel | None
+    reason: str | None
+    """Why what serves is not what LATEST (or the pin) names, or why nothing serves; None if all is well."""
+    latest: Latest | None
+    """The newest pointer that was read."""
+    pinned: str | None
+    """The version that this replica was told to stay with."""
+    last_refusal: Refusal | None
+    quarantined: Mapping[str, str]
+    """Digest -> reason, of adapters that are not tried again until a reload is asked for."""
+    resident: tuple[str, ...]
+    """Versions in memory, the latest first; a pin or rollback to one of them is instant."""
+    state_unsaved: str | None
+    """Why a restart would not find what serves now; None if it would."""
+    counters: Counters
+    last_flip_seconds: float | None
+    """How long the last exchange of one model for another took."""
+    last_publish_to_live_seconds: float | None
+    """From the time LATEST.json was written to the moment its version served, by the two machines' clocks."""

@@ -1,0 +1,107 @@
+"""What one replica must still know after a restart: the last adapter that served well, and its pin.
+
+state/last_good.json, pin.json   as LATEST.json: {generation, version, manifest_sha256}
+state/versions/<version>/        a copy of the last good adapter, since the store may no longer hold it
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from kronos_service.model.adapter.files import AdapterError, AdapterFiles, read_capped, read_files
+from kronos_shared.adapter_manifest import LARGEST_POINTER, VERSIONS, Latest
+from kronos_shared.atomic import new_directory, remove, replace_file
+from kronos_shared.errors import KronosError
+
+LAST_GOOD = "last_good.json"
+PIN = "pin.json"
+
+
+class ReplicaStateError(KronosError):
+    """The state directory cannot be written, or what it holds cannot be read."""
+
+
+@dataclass(frozen=True)
+class ReplicaState:
+    """The state directory of one replica; two replicas never share one."""
+
+    directory: Path
+
+    def last_good(self) -> Latest | None:
+        """What served last, or None.
+
+        Raises:
+            ReplicaStateError: it can no longer be read.
+        """
+        return self._pointer(LAST_GOOD)
+
+    def last_good_files(self, pointer: Latest) -> AdapterFiles:
+        """The copy of the last good adapter.
+
+        Raises:
+            AdapterError: it is not there, or not whole.
+        """
+        return read_files(self.directory / VERSIONS / pointer.version, digest=pointer.manifest_sha256)
+
+    def pin(self) -> Latest | None:
+        """The version to stay with, or None.
+
+        Raises:
+            ReplicaStateError: it can no longer be read.
+        """
+        return self._pointer(PIN)
+
+    def remember(self, pointer: Latest, files: AdapterFiles) -> None:
+        """Make an adapter the last good one.
+
+        Raises:
+            ReplicaStateError: the directory cannot be written.
+        """
+        versions = self.directory / VERSIONS
+        try:
+            if not self._holds(pointer):
+                if os.path.lexists(versions / pointer.version):
+                    remove(versions / pointer.version)
+                with new_directory(versions / pointer.version) as scratch:
+                    for name, content in files.content.items():
+                        (scratch / name).write_bytes(content)
+            replace_file(self.directory / LAST_GOOD, pointer.to_bytes())
+            for old in versions.iterdir():
+                if old.name != pointer.version:
+                    remove(old)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def set_pin(self, pointer: Latest | None) -> None:
+        """Stay with a version from now on; None forgets the pin.
+
+        Raises:
+            ReplicaStateError: the directory cannot be written.
+        """
+        try:
+            if pointer is None:
+                (self.directory / PIN).unlink(missing_ok=True)
+            else:
+                replace_file(self.directory / PIN, pointer.to_bytes())
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _pointer(self, name: str) -> Latest | None:
+        if not (self.directory / name).is_symlink() and not (self.directory / name).exists():
+            return None
+        try:
+            return Latest.from_bytes(read_capped(self.directory, name, LARGEST_POINTER))
+        except ValueError as error:
+            raise ReplicaStateError(f"{name} of the state directory cannot be read ({error})") from None
+
+    def _holds(self, pointer: Latest) -> bool:
+        try:
+            return bool(self.last_good_files(pointer))
+        except AdapterError:
+            return False
+
+    def _unwritable(self, error: OSError) -> ReplicaStateError:
+        return ReplicaStateError(
+            f"cannot write the state directory {self.directory.name} ({error.strerror}): what serves now and "
+            "its pin would be forgotten at a restart"
+        )

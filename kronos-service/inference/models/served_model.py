@@ -1,0 +1,83 @@
+"""What answers a request: a base, perhaps with an adapter merged into it. It never changes once built."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from kronos_service.model.adapter.canary import check_canary
+from kronos_service.model.adapter.files import AdapterFiles
+from kronos_service.model.adapter.read import AdapterError, attach, merge, parse_adapter
+from kronos_service.model.factory import Bundle
+from kronos_service.model.kronos import Kronos
+from kronos_shared.adapter_manifest import AdapterManifest, Latest
+from kronos_shared.normalization import CLIP, EPSILON
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedModel:
+    """One model and all that its answers must say about it; a request keeps the one it began with."""
+
+    base: Bundle
+    model: Kronos
+    """With LoRA merged and the event embedding attached; the plain base where there is no adapter."""
+    version: str | None
+    """Name of the adapter's version; None is the base alone, as in the next three."""
+    generation: int | None
+    """The generation of LATEST that brought it here; the one that published it where it was pinned."""
+    digest: str | None
+    """sha256 of the adapter's manifest."""
+    manifest: AdapterManifest | None
+    loaded_at: datetime
+    """When it began to serve, in UTC."""
+
+
+def base_alone(bundle: Bundle) -> ServedModel:
+    """The base without an adapter."""
+    return ServedModel(
+        base=bundle,
+        model=bundle.model,
+        version=None,
+        generation=None,
+        digest=None,
+        manifest=None,
+        loaded_at=datetime.now(UTC),
+    )
+
+
+def build(files: AdapterFiles, bundle: Bundle, pointer: Latest) -> ServedModel:
+    """The base with an adapter merged into copies of the weights that it touches, once its canary holds.
+
+    Raises:
+        AdapterError: anything about it that is not as it must be.
+    """
+    manifest = files.manifest
+    problems = _setting_problems(manifest, bundle)
+    if problems:
+        raise AdapterError(f"{files.directory}: {'; '.join(problems)}")
+    model = merge(attach(parse_adapter(files), bundle))
+    check_canary(model, manifest.canary)
+    return ServedModel(
+        base=bundle,
+        model=model,
+        version=pointer.version,
+        generation=pointer.generation,
+        digest=files.digest,
+        manifest=manifest,
+        loaded_at=datetime.now(UTC),
+    )
+
+
+def _setting_problems(manifest: AdapterManifest, bundle: Bundle) -> list[str]:
+    """How the inputs that the adapter was trained on differ from those that this service makes."""
+    trained = manifest.normalization
+    problems = []
+    if (trained.clip, trained.epsilon) != (CLIP, EPSILON):
+        problems.append(
+            f"made for inputs with clip {trained.clip:g} and epsilon {trained.epsilon:g}, "
+            f"not {CLIP:g} and {EPSILON:g}"
+        )
+    if max(trained.context, manifest.canary.length) > bundle.context:
+        problems.append(
+            f"made for windows of {trained.context} bars (canary: {manifest.canary.length}), "
+            f"the base takes {bundle.context}"
+        )
+    return problems

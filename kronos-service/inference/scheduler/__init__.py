@@ -1,0 +1,1 @@
+"""Which forecasts run together, in which order, and until when."""

@@ -1,0 +1,229 @@
+"""The bounded queue before the one inference thread: who is admitted, what runs together, what is dropped.
+
+- Admission is decided at once, by the number that waits and by the measured time that it will take.
+- The oldest work leads each batch; later ones of the same model and settings join it (`choosing`).
+- Work keeps the model it was admitted with. Whatever is admitted gets an answer, also while shutting down.
+"""
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from kronos_service.inference.errors import DeadlineExceeded, NotReady, Overloaded
+from kronos_service.inference.metrics import Metrics
+from kronos_service.inference.scheduler.batch import choose_batch
+from kronos_service.inference.scheduler.work import Cost, ForecastJob, cost_of, run_batch
+from kronos_service.model.generation.generate import Generated
+
+MARGIN: Final = 1.5
+"""Waiting times are taken for so much longer than estimated, so that what is admitted meets its deadline."""
+MEMORY: Final = 0.2
+"""Weight of the latest batch in the measured pace."""
+SHUTTING_DOWN: Final = "the service is shutting down: ask another replica"
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Ticket:
+    """A place in the queue for a request that is being prepared."""
+
+    demand: Cost
+    expires_at: float
+
+
+class ForecastQueue:
+    """Hands works to `run` in batches, in a thread of its own; every method may be called from any thread."""
+
+    def __init__(
+        self,
+        *,
+        size: int,
+        batch_rows: int,
+        window_seconds: float,
+        metrics: Metrics,
+        run: Callable[[Sequence[ForecastJob]], list[Generated]] = run_batch,
+    ) -> None:
+        self._size, self._batch_rows, self._window = size, batch_rows, window_seconds
+        self._metrics, self._run_batch = metrics, run
+        self._tickets: set[Ticket] = set()
+        self._waiting: deque[ForecastJob] = deque()
+        self._running: Sequence[ForecastJob] = ()
+        self._running_since = 0.0
+        self._pace = self._usual_pace = 0.0  # seconds per unit of cost
+        self._is_closed = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._loop, name="inference", daemon=True)
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._thread.start()
+
+    def check_room(self) -> None:
+        """Raise as `admit` does while the queue is full or closed, whatever is asked for."""
+        with self._changed:
+            self._check_room()
+
+    def admit(self, demand: Cost, expires_at: float) -> Ticket:
+        """A place in the queue, before any effort is made; end it with `submit` or `give_up`.
+
+        Raises:
+            NotReady: the service is shutting down.
+            Overloaded: the queue is full, or too long for the deadline; says when to try again.
+        """
+        ticket = Ticket(demand=demand, expires_at=expires_at)
+        with self._changed:
+            self._check(ticket)
+            self._tickets.add(ticket)
+        return ticket
+
+    def submit(self, ticket: Ticket, work: ForecastJob) -> None:
+        """Put the work in the ticket's place; its future gets the outcome, or DeadlineExceeded."""
+        with self._changed:
+            self._tickets.remove(ticket)
+            self._waiting.append(work)
+            self._changed.notify_all()
+
+    def give_up(self, ticket: Ticket) -> None:
+        """Free the ticket's place, if nothing was submitted for it."""
+        with self._changed:
+            self._tickets.discard(ticket)
+            self._changed.notify_all()
+
+    @property
+    def depth(self) -> int:
+        """Admitted requests that wait."""
+        return len(self._waiting) + len(self._tickets)
+
+    @property
+    def knows_its_pace(self) -> bool:
+        """Whether waiting times can be estimated."""
+        return self._pace > 0
+
+    def expect(self, pace: float) -> None:
+        """Estimate waiting times by so many seconds per unit of cost until batches have been measured."""
+        self._pace = self._usual_pace = pace
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything runs or waits."""
+        return bool(self._running) or self.depth > 0
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing is admitted any more."""
+        return self._is_closed
+
+    def close(self) -> None:
+        """Admit nothing more; what was admitted is finished."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """After `close`: wait until everything admitted has its answer; False where that takes longer."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _check_room(self) -> None:
+        if self._is_closed:
+            raise NotReady(SHUTTING_DOWN)
+        if self.depth >= self._size:
+            self._metrics.rejections.labels("queue_full").inc()
+            message = f"{self._size} requests are waiting already: try later"
+            raise Overloaded(message, retry_after=_whole(self._seconds_until_done()))
+
+    def _check(self, ticket: Ticket) -> None:
+        self._check_room()
+        # An idle service always tries: otherwise one slow batch could shut everything out for good.
+        needed = MARGIN * self._seconds_until_done(ticket.demand)
+        if self.is_busy and time.monotonic() + needed > ticket.expires_at:
+            self._metrics.rejections.labels("deadline").inc()
+            message = f"the answer would take about {needed:.1f} s, longer than the deadline: try later"
+            raise Overloaded(message, retry_after=_whole(self._seconds_until_done()))
+
+    def _seconds_until_done(self, *more: Cost) -> float:
+        """How long the admitted requests will take, and more after them, by the pace of late."""
+        running = cost_of(work.demand for work in self._running) * self._pace
+        done = time.monotonic() - self._running_since
+        waiting = [work.demand for work in self._waiting] + [ticket.demand for ticket in self._tickets]
+        return max(0.0, running - done) + cost_of([*waiting, *more]) * self._pace
+
+    def _loop(self) -> None:
+        while batch := self._next_batch():
+            started = time.monotonic()
+            self._metrics.batch_size.observe(len(batch))
+            self._answer(batch)
+            took = time.monotonic() - started
+            self._metrics.forecast_seconds.observe(took)
+            with self._changed:
+                pace = took / cost_of(work.demand for work in batch)
+                self._usual_pace = (1 - MEMORY) * (self._usual_pace or pace) + MEMORY * pace
+                self._pace = max(self._usual_pace, pace)  # one that slows down is believed at once
+                self._running = ()
+                self._changed.notify_all()
+
+    def _next_batch(self) -> list[ForecastJob]:
+        """The next works to run together; empty when the queue is closed and nothing is left."""
+        with self._changed:
+            while True:
+                self._changed.wait_for(lambda: self._waiting or (self._is_closed and not self._tickets))
+                if not self._waiting:
+                    return []
+                self._wait_for_company()
+                batch = self._take()
+                if batch:
+                    self._running, self._running_since = batch, time.monotonic()
+                    return batch
+
+    def _wait_for_company(self) -> None:
+        """Give others the time of the window to join, unless the batch is full or the queue is closing."""
+
+        def is_full() -> bool:
+            return self._is_closed or sum(work.demand.rows for work in self._waiting) >= self._batch_rows
+
+        if self._window:
+            self._changed.wait_for(is_full, timeout=self._window)
+
+    def _take(self) -> list[ForecastJob]:
+        choice = choose_batch(
+            self._waiting, most_rows=self._batch_rows, pace=MARGIN * self._pace, now=time.monotonic()
+        )
+        self._waiting = deque(choice.rest)
+        for work in choice.expired:
+            self._drop(work)
+        return [work for work in choice.batch if work.future.set_running_or_notify_cancel()]
+
+    def _drop(self, work: ForecastJob) -> None:
+        self._metrics.rejections.labels("expired").inc()
+        if work.future.set_running_or_notify_cancel():
+            work.future.set_exception(
+                DeadlineExceeded("the deadline passed while the request waited: nothing was computed")
+            )
+
+    def _answer(self, batch: Sequence[ForecastJob]) -> None:
+        """Give every work of the batch its part; if the batch fails, each is tried alone."""
+        try:
+            parts = self._run_batch(batch)
+        except Exception as error:
+            if len(batch) > 1:
+                for work in batch:
+                    self._answer([work])
+                return
+            _log.exception("forecast_failed")
+            batch[0].future.set_exception(error)
+            return
+        for work, part in zip(batch, parts, strict=True):
+            if time.monotonic() > work.expires_at:
+                self._metrics.late.inc()
+            work.future.set_result(part)
+
+
+def _whole(seconds: float) -> int:
+    return max(1, math.ceil(seconds))

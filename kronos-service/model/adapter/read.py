@@ -1,0 +1,267 @@
+"""Read an adapter directory, refuse it with every reason at once, or attach it to a base."""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from torch import Tensor
+
+from kronos_service.events.taxonomy import CHANNEL_VERSION, CHANNELS, channel_hash
+from kronos_service.model.adapter.files import (
+    AdapterError,
+    AdapterFiles,
+    AdapterNotWholeError,
+    header_problems,
+    read_files,
+)
+from kronos_service.model.event_embedding import EventEmbedding
+from kronos_service.model.factory import Bundle, Fingerprint
+from kronos_service.model.kronos import Kronos
+from kronos_shared import strict_json
+from kronos_shared.adapter_manifest import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    EVENT_WEIGHTS,
+    AdapterManifest,
+    ChannelsRecord,
+    LoraRecord,
+    SourceRecord,
+    TensorRecord,
+)
+
+__all__ = [
+    "LORA_TARGETS",
+    "Adapter",
+    "AdapterError",
+    "AdapterNotWholeError",
+    "attach",
+    "channels_record",
+    "compatibility_problems",
+    "kronos_of",
+    "merge",
+    "parse_adapter",
+    "peft_config",
+    "read_adapter",
+    "source_record",
+    "tensor_records",
+]
+
+LORA_TARGETS = r"transformer\.\d+\.self_attn\.(q_proj|v_proj)"
+"""The attention projections that LoRA adapts, as peft's full-match pattern."""
+
+_DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapter:
+    """A checked adapter, not yet attached to anything."""
+
+    directory: Path
+    manifest: AdapterManifest
+    digest: str
+    """sha256 of the manifest."""
+    lora: dict[str, Tensor]
+    event_emb: dict[str, Tensor]
+
+
+def read_adapter(directory: Path, *, digest: str | None = None) -> Adapter:
+    """Read each file once, check the bytes that were read against the manifest, and parse them.
+
+    Raises:
+        AdapterNotWholeError: a file missing, extra, or of another size or hash than the manifest says.
+        AdapterError: not a valid manifest, not safetensors, other tensors than the manifest lists, or values
+        that are not finite.
+    """
+    return parse_adapter(read_files(directory, digest=digest))
+
+
+def parse_adapter(files: AdapterFiles) -> Adapter:
+    """The adapter that these files hold.
+
+    Raises:
+        AdapterError: not safetensors, other tensors than the manifest lists, or values that are not finite.
+    """
+    problems: list[str] = []
+    tensors = {name: _parse(files, name, problems) for name in (ADAPTER_WEIGHTS, EVENT_WEIGHTS)}
+    problems += _config_problems(files.content[ADAPTER_CONFIG], files.manifest)
+    if problems:
+        raise AdapterError(f"{files.directory}: {'; '.join(problems)}")
+    return Adapter(
+        directory=files.directory,
+        manifest=files.manifest,
+        digest=files.digest,
+        lora=tensors[ADAPTER_WEIGHTS],
+        event_emb=tensors[EVENT_WEIGHTS],
+    )
+
+
+def attach(adapter: Adapter, bundle: Bundle) -> PeftModel:
+    """The bundle's model with the adapter's LoRA and event embedding, in eval mode; frozen tensors are
+    shared.
+
+    Raises:
+        AdapterError: the adapter was made for another base, tokenizer or channel list, or its tensors do
+        not fit the model.
+    """
+    manifest = adapter.manifest
+    problems = compatibility_problems(manifest, bundle)
+    if problems:
+        raise AdapterError(f"{adapter.directory}: {'; '.join(problems)}")
+    base = bundle.model
+    model = copy.deepcopy(base, {id(tensor): tensor for tensor in (*base.parameters(), *base.buffers())})
+    event_emb = EventEmbedding(
+        base.config["d_model"],
+        taps=manifest.event_embedding.taps,
+        n_channels=len(CHANNELS),
+        width=manifest.event_embedding.width,
+    )
+    settings = LoraConfig(
+        r=manifest.lora.rank,
+        lora_alpha=manifest.lora.alpha,
+        lora_dropout=manifest.lora.dropout,
+        target_modules=LORA_TARGETS,
+        bias="none",
+    )
+    wrapped = get_peft_model(model, settings)
+    expected = {name: tensor for name, tensor in wrapped.state_dict().items() if ".lora_" in name}
+    wanted = {name.replace(".default.", "."): tensor for name, tensor in expected.items()}
+    problems = _mismatches(adapter.lora, wanted) + _mismatches(adapter.event_emb, event_emb.state_dict())
+    if problems:
+        raise AdapterError(f"{adapter.directory}: {'; '.join(problems)}")
+    set_peft_model_state_dict(wrapped, adapter.lora)
+    event_emb.load_state_dict(adapter.event_emb)
+    model.event_emb = event_emb
+    return wrapped.to(next(base.parameters()).device).requires_grad_(False).eval()
+
+
+def kronos_of(model: PeftModel) -> Kronos:
+    """The Kronos inside a peft wrapper, its LoRA layers in place."""
+    inside = model.base_model.model
+    assert isinstance(inside, Kronos)
+    return inside
+
+
+def merge(model: PeftModel) -> Kronos:
+    """A plain Kronos with LoRA merged into copies of the touched weights; the model it came from keeps
+    its own.
+    """
+    frozen = {id(p): p for name, p in model.named_parameters() if not _touched(name)}
+    merged = copy.deepcopy(model, frozen).merge_and_unload()
+    assert isinstance(merged, Kronos)
+    return merged.eval()
+
+
+def _touched(name: str) -> bool:
+    return ".lora_" in name or ".q_proj.base_layer." in name or ".v_proj.base_layer." in name
+
+
+def compatibility_problems(manifest: AdapterManifest, bundle: Bundle) -> list[str]:
+    """Every way in which an adapter was made for something other than this bundle."""
+    channels = channels_record()
+    problems = []
+    if manifest.base.content_sha256 != bundle.base.content_sha256:
+        problems.append(f"made for base {_named(manifest.base)}, not {_named(source_record(bundle.base))}")
+    if manifest.tokenizer.content_sha256 != bundle.tokenizer_print.content_sha256:
+        problems.append(
+            f"made for tokenizer {_named(manifest.tokenizer)}, "
+            f"not {_named(source_record(bundle.tokenizer_print))}"
+        )
+    if manifest.channels != channels:
+        problems.append(
+            f"made for event channels version {manifest.channels.version} "
+            f"({manifest.channels.sha256[:12]}), this code has version {channels.version} "
+            f"({channels.sha256[:12]})"
+        )
+    return problems
+
+
+def source_record(fingerprint: Fingerprint) -> SourceRecord:
+    """A fingerprint as the manifest spells it."""
+    return SourceRecord(
+        repo=fingerprint.repo, revision=fingerprint.revision, content_sha256=fingerprint.content_sha256
+    )
+
+
+def channels_record() -> ChannelsRecord:
+    """The channel list of this code."""
+    return ChannelsRecord(version=CHANNEL_VERSION, sha256=channel_hash())
+
+
+def tensor_records(tensors: dict[str, Tensor]) -> dict[str, TensorRecord]:
+    """Shape and dtype of each tensor."""
+    return {
+        name: TensorRecord(shape=tuple(tensor.shape), dtype=_DTYPES.get(tensor.dtype, str(tensor.dtype)))
+        for name, tensor in tensors.items()
+    }
+
+
+def _parse(files: AdapterFiles, name: str, problems: list[str]) -> dict[str, Tensor]:
+    content = files.content[name]
+    wrong = header_problems(content, files.manifest.tensors.get(name, {}))
+    problems += [f"{name}: {one}" for one in wrong]
+    if wrong:
+        return {}
+    try:
+        tensors: dict[str, Tensor] = load_tensors(content)
+    except (SafetensorError, ValueError, RuntimeError) as error:
+        problems.append(f"{name} is not a safetensors file: {error}")
+        return {}
+    problems += [
+        f"{name}: {key} is not finite" for key, tensor in tensors.items() if not tensor.isfinite().all()
+    ]
+    return tensors
+
+
+def peft_config(lora: LoraRecord) -> dict[str, Any]:
+    """adapter_config.json, for other users of peft: it holds exactly these settings, so it cannot ask for
+    anything that the manifest does not say.
+    """
+    return {
+        "peft_type": "LORA",
+        "base_model_name_or_path": None,
+        "bias": "none",
+        "inference_mode": True,
+        "lora_alpha": lora.alpha,
+        "lora_dropout": lora.dropout,
+        "r": lora.rank,
+        "target_modules": LORA_TARGETS,
+    }
+
+
+def _config_problems(content: bytes, manifest: AdapterManifest) -> list[str]:
+    try:
+        config = strict_json.parse(content)
+    except ValueError as error:
+        return [f"{ADAPTER_CONFIG} is not JSON: {error}"]
+    if not isinstance(config, dict):
+        return [f"{ADAPTER_CONFIG} is not a JSON object"]
+    expected = peft_config(manifest.lora)
+    problems = [
+        f"{ADAPTER_CONFIG}: {key[:80]} is not a setting of ours" for key in sorted(config.keys() - expected)
+    ]
+    return problems + [
+        f"{ADAPTER_CONFIG}: {key} must be {value!r}, got {repr(config.get(key))[:80]}"
+        for key, value in expected.items()
+        if key not in config or config[key] != value or type(config[key]) is not type(value)
+    ]
+
+
+def _mismatches(got: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[str]:
+    problems = [f"missing tensor {name}" for name in sorted(wanted.keys() - got.keys())]
+    problems += [f"unexpected tensor {name}" for name in sorted(got.keys() - wanted.keys())]
+    return problems + [
+        f"{name} has shape {tuple(got[name].shape)} and dtype {got[name].dtype}, "
+        f"expected {tuple(wanted[name].shape)} and {wanted[name].dtype}"
+        for name in sorted(wanted.keys() & got.keys())
+        if got[name].shape != wanted[name].shape or got[name].dtype != wanted[name].dtype
+    ]
+
+
+def _named(source: SourceRecord) -> str:
+    revision = f"@{source.revision[:12]}" if source.revision else ""
+    return f"{source.repo}{revision} ({source.content_sha256[:12]})"

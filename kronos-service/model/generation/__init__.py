@@ -1,0 +1,1 @@
+"""Sample paths from a history: prefill once, then decode with cached keys and values."""

@@ -1,0 +1,85 @@
+"""Paired gains and their block-bootstrap interval."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kronos_service.events.taxonomy import FAMILIES
+from kronos_service.finetune.event_conditioned.evaluation.bootstrap import (
+    family_gains,
+    mean_over_dates,
+    paired_gain,
+)
+
+
+def records(losses: np.ndarray, is_event: np.ndarray) -> pd.DataFrame:
+    dates, symbols = losses.shape
+    return pd.DataFrame(
+        {
+            "symbol": np.tile([f"S{k}" for k in range(symbols)], dates),
+            "date": np.repeat(np.datetime64("2024-01-01") + np.arange(dates), symbols),
+            "is_event": np.repeat(is_event, symbols),
+            "total": losses.ravel(),
+        }
+    )
+
+
+def noisy(gain: float, seed: int, dates: int = 120, shared: float = 0.3) -> tuple[pd.DataFrame, pd.DataFrame]:
+    rng = np.random.default_rng(seed)
+    reference = rng.normal(8, 1, (dates, 6))
+    difference = gain + shared * rng.normal(size=(dates, 1)) + 0.05 * rng.normal(size=(dates, 6))
+    event = np.arange(dates) % 3 == 0
+    return records(reference, event), records(reference - difference, event)
+
+
+def test_the_gain_is_the_mean_difference_over_the_targets_asked_for() -> None:
+    reference, better = noisy(0.5, seed=0)
+    chosen = reference["is_event"]
+    gain = paired_gain(reference, better.sample(frac=1, random_state=0), on_event=True)
+    assert gain.nats == pytest.approx((reference["total"] - better["total"])[chosen].mean())
+    assert gain.percent == pytest.approx(100 * gain.nats / reference["total"][chosen].mean())
+    assert (gain.targets, gain.dates) == (240, 40)
+    assert paired_gain(reference, better, on_event=False).targets == 480
+
+
+def test_the_interval_covers_the_true_gain_about_as_often_as_it_says() -> None:
+    hits = 0
+    for seed in range(100):
+        gain = paired_gain(*noisy(0.1, seed, dates=600), on_event=False, seed=seed)
+        hits += gain.low <= 0.1 <= gain.high
+    assert 88 <= hits <= 99
+
+
+def test_symbols_of_one_day_do_not_count_as_independent() -> None:
+    together = paired_gain(*noisy(0.1, seed=1, shared=0.3), on_event=False)
+    apart = paired_gain(*noisy(0.1, seed=1, shared=0.0), on_event=False)
+    assert together.high - together.low > 4 * (apart.high - apart.low)
+
+
+def test_models_scored_on_different_targets_are_not_compared() -> None:
+    reference, better = noisy(0.1, seed=0)
+    with pytest.raises(ValueError, match="different targets"):
+        paired_gain(reference, better.iloc[1:], on_event=True)
+
+
+def test_a_familys_gain_is_over_its_own_targets() -> None:
+    """The first 60 dates have CPI releases; GDP has one date, the others none."""
+    reference, better = noisy(0.5, seed=0)
+    late = reference["date"] >= np.datetime64("2024-01-01") + 60
+    marks = dict.fromkeys(FAMILIES, False) | {"cpi": ~late, "gdp": reference["date"] == "2024-04-01"}
+    found = family_gains(reference.assign(**marks), better.assign(**marks))
+    assert set(found) == {"cpi", "gdp"}
+    difference = reference["total"] - better["total"]
+    assert found["cpi"].nats == pytest.approx(difference[~late].mean())
+    assert (found["cpi"].targets, found["cpi"].dates) == (360, 60)
+    assert (found["gdp"].targets, found["gdp"].dates) == (6, 1)
+
+
+def test_forecasts_that_overlap_widen_the_interval_by_their_blocks() -> None:
+    """A moving sum over ten days: blocks of n^(1/3) = 7 dates see less of its memory than blocks of 40."""
+    rng = np.random.default_rng(0)
+    values = pd.Series(np.convolve(rng.normal(size=409), np.ones(10), mode="valid"))
+    dates = pd.Series(np.datetime64("2024-01-01") + np.arange(400))
+    short, long = (mean_over_dates(values, dates, seed=0, shortest_block=size) for size in (1, 40))
+    assert short.mean == long.mean == pytest.approx(values.mean())
+    assert long.high - long.low > 1.1 * (short.high - short.low)

@@ -1,0 +1,91 @@
+"""Verdicts follow from the figures, and promotion from the verdicts."""
+
+from dataclasses import replace
+
+import pytest
+
+from kronos_service.finetune.event_conditioned.evaluation.bootstrap import Gain
+from kronos_service.finetune.event_conditioned.evaluation.criteria import (
+    Criterion,
+    RunFigures,
+    judge,
+    may_promote,
+    rank_criterion,
+)
+from kronos_shared.adapter_manifest import AuditRecord
+
+GAIN = Gain(nats=0.2, low=0.1, high=0.3, percent=2.5, targets=100, dates=20)
+AUDIT = AuditRecord(verdict="pass", checked={"event channels": 64}, findings=0, seed=0)
+GOOD = RunFigures(
+    fixed_losses=[3.0, 2.0, 1.0],
+    base={"event": {"total": 8.0}, "quiet": {"total": 7.0}},
+    adapted={"event": {"total": 7.6}, "quiet": {"total": 7.0}},
+    gain=GAIN,
+    trainable=1_032_128,
+    peak_bytes=3_000_000_000,
+    seconds=3600.0,
+    adapter_bytes=4_200_000,
+    audit=AUDIT,
+)
+
+
+def verdicts(run: RunFigures) -> dict[str, str]:
+    return {one.name: one.verdict for one in judge(run)}
+
+
+def test_a_good_run_passes_all_that_is_measured() -> None:
+    unmeasured = {name for name, verdict in verdicts(GOOD).items() if verdict != "pass"}
+    assert unmeasured == {"rank 8 beats rank 4"}
+
+
+@pytest.mark.parametrize(
+    ("name", "run"),
+    [
+        ("train loss falls every epoch", replace(GOOD, fixed_losses=[3.0, 2.0, 2.0])),
+        ("event-day val loss", replace(GOOD, adapted={"event": {"total": 8.0}, "quiet": {"total": 7.0}})),
+        ("quiet-day val loss", replace(GOOD, adapted={"event": {"total": 7.6}, "quiet": {"total": 7.36}})),
+        ("conditioning gain", replace(GOOD, gain=replace(GAIN, low=-0.01))),
+        ("trainable parameters", replace(GOOD, trainable=1_100_000)),
+        ("peak GPU memory", replace(GOOD, peak_bytes=6_000_000_000)),
+        ("wall time", replace(GOOD, seconds=4 * 3600.0)),
+        ("adapter size", replace(GOOD, adapter_bytes=50_000_000)),
+        (
+            "no leakage",
+            replace(GOOD, audit=AUDIT.model_copy(update={"verdict": "fail", "findings": 1})),
+        ),
+    ],
+)
+def test_each_criterion_fails_on_its_own(name: str, run: RunFigures) -> None:
+    before, after = verdicts(GOOD), verdicts(run)
+    assert before[name] == "pass"
+    assert {key for key in after if after[key] != before[key]} == {name}
+    assert after[name] == "fail"
+
+
+def test_what_was_not_measured_is_unknown_and_says_why() -> None:
+    run = replace(GOOD, gain=None, peak_bytes=None, audit=None)
+    details = {one.name: one.detail for one in judge(run) if one.verdict == "unknown"}
+    assert "--control" in details["conditioning gain"]
+    assert "CPU" in details["peak GPU memory"]
+    assert "not audited" in details["no leakage"]
+
+
+def promotable(run: RunFigures, *, require_gain: bool = False) -> bool:
+    criteria: list[Criterion] = judge(run)
+    return may_promote(criteria, require_gain=require_gain)
+
+
+def test_promotion_needs_event_and_quiet_and_the_gain_only_where_required() -> None:
+    no_gain = replace(GOOD, gain=replace(GAIN, low=-0.01))
+    assert promotable(GOOD, require_gain=True)
+    assert promotable(no_gain)
+    assert not promotable(no_gain, require_gain=True)
+    assert not promotable(replace(GOOD, gain=None), require_gain=True)
+    assert not promotable(replace(GOOD, adapted={"event": {"total": 8.1}, "quiet": {"total": 7.0}}))
+    assert not promotable(replace(GOOD, adapted={"event": {"total": 7.1}, "quiet": {"total": 7.4}}))
+
+
+@pytest.mark.parametrize(("percent", "verdict"), [(0.99, "fail"), (1.0, "pass")])
+def test_rank_8_must_beat_rank_4_by_one_percent(percent: float, verdict: str) -> None:
+    assert rank_criterion(replace(GAIN, percent=percent)).verdict == verdict
+    assert rank_criterion(None).verdict == "unknown"

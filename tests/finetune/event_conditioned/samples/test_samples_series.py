@@ -1,0 +1,58 @@
+"""Control and placebo: what is taken from the model, and what stays real."""
+
+import numpy as np
+import pytest
+
+from kronos_service.data.snapshot.read import Snapshot
+from kronos_service.events.taxonomy import CHANNELS
+from kronos_service.finetune.event_conditioned.samples.series import Conditioning, build_series, condition
+
+EDGES = [np.datetime64("2021-06-01"), np.datetime64("2022-06-01")]
+
+
+def test_the_control_sees_no_events_and_keeps_the_labels(market: Snapshot) -> None:
+    series = build_series(market)
+    control = condition(series, "zeroed", EDGES, seed=0)
+    assert any(one.events.any() for one in series)
+    assert not any(one.events.any() for one in control)
+    for real, zeroed in zip(series, control, strict=True):
+        np.testing.assert_array_equal(real.is_event, zeroed.is_event)
+
+
+def test_the_placebo_moves_whole_rows_to_other_dates_of_the_same_stretch(market: Snapshot) -> None:
+    series = build_series(market)
+    placebo = condition(series, "permuted", EDGES, seed=0)
+    for real, false in zip(series, placebo, strict=True):
+        np.testing.assert_array_equal(real.is_event, false.is_event)
+        np.testing.assert_array_equal(real.features, false.features)
+        assert (real.events != false.events).any(axis=1).mean() > 0.8
+        stretch = np.searchsorted(EDGES, real.dates, side="right")
+        for number in range(3):
+            rows, other = real.events[stretch == number], false.events[stretch == number]
+            np.testing.assert_array_equal(np.sort(rows, axis=0), np.sort(other, axis=0))
+
+
+def test_every_symbol_sees_the_same_false_calendar(market: Snapshot) -> None:
+    first, second, *_ = condition(build_series(market), "permuted", EDGES, seed=0)
+    np.testing.assert_array_equal(first.events, second.events)
+
+
+def test_another_seed_gives_another_placebo(market: Snapshot) -> None:
+    series = build_series(market)
+    one, other = (condition(series, "permuted", EDGES, seed=seed)[0].events for seed in (0, 1))
+    assert (one != other).any()
+
+
+@pytest.mark.parametrize(("side", "shown"), [("calendar", range(16)), ("leaders", range(16, 20))])
+def test_one_side_keeps_its_channels_bit_for_bit_and_zeroes_the_others(
+    market: Snapshot, side: Conditioning, shown: range
+) -> None:
+    series = build_series(market)
+    for real, given in zip(series, condition(series, side, EDGES, seed=0), strict=True):
+        hidden = [channel for channel in range(len(CHANNELS)) if channel not in shown]
+        assert real.events[:, hidden].any()
+        assert given.events.dtype == np.float32
+        assert given.events[:, shown].tobytes() == real.events[:, shown].tobytes()
+        assert given.events[:, hidden].tobytes() == np.zeros_like(real.events[:, hidden]).tobytes()
+        np.testing.assert_array_equal(real.is_event, given.is_event)
+        np.testing.assert_array_equal(real.families, given.families)

@@ -1,0 +1,145 @@
+"""The loop: micro-batches, repeatability, what a step counts, and what it refuses."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from kronos_service.finetune.event_conditioned.config import EventLoraConfig
+from kronos_service.finetune.event_conditioned.samples.dataset import collate
+from kronos_service.finetune.event_conditioned.samples.splits import Splits
+from kronos_service.finetune.event_conditioned.training.checkpoints import Checkpoints
+from kronos_service.finetune.event_conditioned.training.loop import (
+    Data,
+    TrainingError,
+    cosine_with_warmup,
+    train,
+    weighted_loss,
+)
+from kronos_service.finetune.event_conditioned.training.lora import adapt, trainable
+from kronos_service.finetune.event_conditioned.training.progress import Progress
+from kronos_service.finetune.event_conditioned.training.tracking import MetricLog
+from kronos_service.finetune.event_conditioned.training.validation import score, summarize
+from kronos_service.model.factory import Bundle
+
+CONFIG = EventLoraConfig(
+    epochs=2, batch_size=16, warmup_steps=5, rank=2, lora_dropout=0.05, learning_rate=1e-3
+)
+
+
+def run(
+    splits: Splits, bundle: Bundle, config: EventLoraConfig, directory: Path
+) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
+    """Trained tensors, and the figures of every epoch."""
+    model = adapt(bundle.model, rank=config.rank, dropout=config.lora_dropout, taps="both", seed=config.seed)
+    history: list[dict[str, float]] = []
+    data = Data(
+        train=splits.dataset("train", oversample=3.0, blank=0.15, seed=config.seed),
+        fixed=splits.dataset("train", oversample=3.0, at_most=8),
+        val=splits.dataset("val"),
+    )
+    with MetricLog(directory) as log:
+        trained = train(
+            model,
+            data,
+            config=config,
+            micro_batch=config.micro_batch or config.batch_size,
+            accelerator=Accelerator(cpu=True),
+            log=log,
+            checkpoints=Checkpoints(directory / "checkpoints", every=50),
+            progress=Progress(epoch_end=lambda _, figures: history.append(figures)),
+        )
+    assert trained.meters.fixed_losses == [figures["train/fixed_loss"] for figures in history]
+    return {name: p.detach().clone() for name, p in trainable(model)}, history
+
+
+def test_training_lowers_the_loss_and_a_repeated_run_gives_the_same_bits(
+    splits: Splits, bundle: Bundle, tmp_path: Path
+) -> None:
+    first, history = run(splits, bundle, CONFIG, tmp_path / "a")
+    again, repeated = run(splits, bundle, CONFIG, tmp_path / "b")
+    fixed = [figures["train/fixed_loss"] for figures in history]
+    assert fixed[0] > fixed[1] > fixed[2]
+    assert history == repeated
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    other, _ = run(splits, bundle, replace(CONFIG, seed=1), tmp_path / "c")
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.parametrize("micro_batch", [1, 5, 8])
+def test_without_dropout_the_micro_batch_does_not_matter(
+    splits: Splits, bundle: Bundle, tmp_path: Path, micro_batch: int
+) -> None:
+    whole = replace(CONFIG, lora_dropout=0.0, epochs=1)
+    expected, history = run(splits, bundle, whole, tmp_path / "a")
+    got, other = run(splits, bundle, replace(whole, micro_batch=micro_batch), tmp_path / "b")
+    for name, value in expected.items():
+        torch.testing.assert_close(got[name], value, atol=2e-4, rtol=1e-3)
+    assert other[-1]["val/all_total"] == pytest.approx(history[-1]["val/all_total"], abs=1e-4)
+
+
+@pytest.mark.parametrize("micro_batch", [1, 3, 16])
+def test_an_event_targets_gradient_counts_three_times_a_quiet_ones_in_any_batch(
+    splits: Splits, micro_batch: int
+) -> None:
+    """The derivative of the batch's loss with respect to each target's cross-entropy is its weight."""
+    dataset = splits.dataset("train", oversample=3.0)
+    weights: dict[bool, set[float]] = {True: set(), False: set()}
+    for begin in range(0, 16, micro_batch):
+        batch = collate([dataset[i] for i in range(begin, min(begin + micro_batch, 16))])
+        losses = torch.zeros_like(batch["weight"], requires_grad=True)
+        (gradient,) = torch.autograd.grad((losses * batch["weight"]).sum(), losses)
+        for weight, event in zip(
+            gradient.flatten().tolist(), batch["is_event"].flatten().tolist(), strict=True
+        ):
+            if weight > 0:
+                weights[event].add(weight)
+    (on_event,), (quiet,) = weights[True], weights[False]
+    assert on_event / quiet == pytest.approx(3.0, rel=1e-6)
+
+
+def test_the_loss_of_a_batch_is_the_weighted_sum_of_both_cross_entropies(
+    splits: Splits, bundle: Bundle
+) -> None:
+    dataset = splits.dataset("val", oversample=3.0)
+    batch = collate([dataset[i] for i in range(len(dataset))])
+    accelerator = Accelerator(cpu=True)
+    model = adapt(bundle.model, rank=2, dropout=0.0, taps="both", seed=0)
+    got = weighted_loss(model, batch, accelerator).item()
+    records = score(bundle.model, dataset, accelerator, micro_batch=4, events=False)
+    weight = torch.where(torch.tensor(records["is_event"].to_numpy()), 3.0, 1.0)
+    expected = (records["total"].to_numpy() * (weight / weight.mean()).numpy()).sum()
+    assert got == pytest.approx(expected, rel=1e-5)
+
+
+def test_validation_means_weigh_targets_not_batches(splits: Splits, bundle: Bundle) -> None:
+    dataset, accelerator = splits.dataset("val"), Accelerator(cpu=True)
+    one, many = (
+        summarize(score(bundle.model, dataset, accelerator, micro_batch=size, events=False))
+        for size in (1, 64)
+    )
+    assert one["all"]["targets"] == dataset.n_targets
+    assert one["event"]["targets"] == dataset.n_event_targets
+    for group in one:
+        assert one[group]["total"] == pytest.approx(many[group]["total"], abs=1e-5)
+        assert one[group]["total"] == pytest.approx(one[group]["s1"] + one[group]["s2"])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_and_batch(
+    splits: Splits, bundle: Bundle, tmp_path: Path
+) -> None:
+    broken = replace(splits, series=[replace(one, events=one.events.copy()) for one in splits.series])
+    broken.series[0].events[:] = float("nan")
+    with pytest.raises(TrainingError, match=r"step \d+: loss nan.*.*SPY.* from 2021-.* to 202"):
+        run(broken, bundle, CONFIG, tmp_path)
+
+
+def test_the_rate_warms_up_linearly_then_follows_a_half_cosine_to_zero() -> None:
+    rates = [cosine_with_warmup(step, warmup=10, total=110) for step in range(111)]
+    assert rates[:10] == pytest.approx([(k + 1) / 11 for k in range(10)])
+    assert rates[10] == 1.0
+    assert rates[60] == pytest.approx(0.5)
+    assert rates[110] == pytest.approx(0.0)
+    assert rates[10:] == sorted(rates[10:], reverse=True)

@@ -1,0 +1,83 @@
+"""Our LoRA layer is peft's: the same output and gradients, and a dropout that drops as often."""
+
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import Tensor, nn
+
+from kronos_service.finetune.event_conditioned.training.lora_layer import LowRankLinear
+
+
+def layer(*, ours: bool, dropout: float = 0.0) -> Any:
+    """A peft model of one 12 -> 6 layer with rank 3 whose update is not zero."""
+    torch.manual_seed(0)
+    settings = LoraConfig(r=3, lora_alpha=6, lora_dropout=dropout, target_modules=["0"], bias="none")
+    if ours:
+        settings._register_custom_module({nn.Linear: LowRankLinear})
+    model = get_peft_model(nn.Sequential(nn.Linear(12, 6)), settings)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if ".lora_" in name:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def outcome(model: Any, x: Tensor, direction: Tensor) -> list[Tensor]:
+    x = x.clone().requires_grad_()
+    out = model(x)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [out.detach(), *torch.autograd.grad((out * direction).sum(), [x, *trained])]
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_output_and_gradients_are_pefts(mode: str) -> None:
+    generator = torch.Generator().manual_seed(2)
+    x, direction = torch.randn(2, 5, 12, generator=generator), torch.randn(2, 5, 6, generator=generator)
+    ours, pefts = (layer(ours=own, dropout=0.5 if mode == "eval" else 0.0) for own in (True, False))
+    assert isinstance(ours.base_model.model[0], LowRankLinear)
+    for got, expected in zip(
+        *(outcome(getattr(model, mode)(), x, direction) for model in (ours, pefts)), strict=True
+    ):
+        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_under_autocast_gradients_stay_fp32_and_near_pefts() -> None:
+    generator = torch.Generator().manual_seed(2)
+    x, direction = torch.randn(2, 5, 12, generator=generator), torch.randn(2, 5, 6, generator=generator)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        ours, pefts = (outcome(layer(ours=own), x, direction) for own in (True, False))
+    assert ours[0].dtype == torch.bfloat16
+    assert {gradient.dtype for gradient in ours[1:]} == {torch.float32}
+    for got, expected in zip(ours, pefts, strict=True):
+        torch.testing.assert_close(got, expected, rtol=0.05, atol=0.3, check_dtype=False)
+
+
+def test_dropout_zeroes_a_share_p_scales_the_rest_and_its_gradient_uses_the_same_draw() -> None:
+    model = layer(ours=True, dropout=0.3).train()
+    inner: Any = model.base_model.model[0]
+    with torch.no_grad():
+        inner.lora_A["default"].weight.copy_(torch.eye(3, 12))
+        inner.lora_B["default"].weight.copy_(torch.eye(6, 3))
+    x = torch.ones(20_000, 12, requires_grad=True)
+    torch.manual_seed(0)
+    out = model(x)
+    update = ((out - inner.base_layer(x)) / inner.scaling["default"])[:, :3]
+    kept = update > 0.5
+    assert kept.float().mean(0).tolist() == pytest.approx([0.7] * 3, abs=0.015)
+    torch.testing.assert_close(update[kept], torch.full_like(update[kept], 1 / 0.7), rtol=1e-4, atol=1e-4)
+    (gradient,) = torch.autograd.grad((out - inner.base_layer(x)).sum(), x)
+    torch.testing.assert_close(gradient[:, :3] > 0.5, kept)
+    torch.manual_seed(0)
+    assert torch.equal(model(x), out)
+    assert not torch.equal(model(x), out)
+
+
+def test_merged_or_disabled_it_is_the_plain_layer() -> None:
+    model, x = layer(ours=True), torch.randn(4, 12)
+    with model.disable_adapter():
+        assert torch.equal(model(x), model.base_model.model[0].base_layer(x))
+    expected = model(x)
+    torch.testing.assert_close(model.merge_and_unload()(x), expected, rtol=1e-5, atol=1e-5)

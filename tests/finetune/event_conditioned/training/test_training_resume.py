@@ -1,0 +1,91 @@
+"""A training that is cut at any step goes on to the same bits."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from accelerate import Accelerator
+
+from kronos_service.finetune.event_conditioned.config import EventLoraConfig
+from kronos_service.finetune.event_conditioned.samples.splits import Splits
+from kronos_service.finetune.event_conditioned.training import loop, signals
+from kronos_service.finetune.event_conditioned.training.lora import trainable
+from kronos_service.finetune.event_conditioned.training.variants import (
+    ADAPTER,
+    TrainedVariant,
+    Variant,
+    train_variant,
+)
+from kronos_service.model.factory import Bundle
+
+CONFIG = EventLoraConfig(
+    epochs=2, batch_size=24, warmup_steps=5, rank=2, lora_dropout=0.2, learning_rate=1e-3, checkpoint_every=3
+)
+
+
+class Cut(Exception):
+    """The process dies here."""
+
+
+def run(
+    splits: Splits,
+    bundle: Bundle,
+    directory: Path,
+    *,
+    config: EventLoraConfig = CONFIG,
+    variant: Variant = ADAPTER,
+    stop: signals.Stop | None = None,
+) -> TrainedVariant:
+    return train_variant(
+        variant, config, splits, bundle, Accelerator(cpu=True), directory, micro_batch=10, stop=stop
+    )
+
+
+def bits(arm: TrainedVariant) -> dict[str, torch.Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in trainable(arm.model)}
+
+
+def lines(directory: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+
+
+def die_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    whole = loop.Loop.step
+
+    def dying(self: loop.Loop, number: int, windows: list[int]) -> dict[str, float]:
+        if number == step:
+            raise Cut
+        return whole(self, number, windows)
+
+    monkeypatch.setattr(loop.Loop, "step", dying)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(
+    splits: Splits, bundle: Bundle, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, TrainedVariant]:
+    directory = tmp_path_factory.mktemp("whole")
+    return directory, run(splits, bundle, directory)
+
+
+def test_a_cut_at_any_step_costs_nothing_but_the_steps_since_the_checkpoint(
+    splits: Splits,
+    bundle: Bundle,
+    tmp_path: Path,
+    uninterrupted: tuple[Path, TrainedVariant],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole_directory, whole = uninterrupted
+    steps = int(max(line["step"] for line in lines(whole_directory)))
+    for step in range(1, steps, 4):
+        with monkeypatch.context() as patch:
+            die_at(patch, step)
+            with pytest.raises(Cut):
+                run(splits, bundle, tmp_path)
+    resumed = run(splits, bundle, tmp_path)
+    assert lines(tmp_path) == lines(whole_directory)
+    assert resumed.fixed_losses == whole.fixed_losses
+    pd.testing.assert_frame_equal(resumed.records, whole.records, check_exact=True)
+    assert all(torch.equal(value, bits(whole)[name]) for name, value in bits(resumed).items())

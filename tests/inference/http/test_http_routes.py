@@ -1,0 +1,276 @@
+"""Around every request: ids, limits on bodies, logs without secrets, metrics, errors of our own."""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from io import StringIO
+from typing import Any
+
+import httpx
+import pytest
+import structlog
+from fastapi.testclient import TestClient
+from pydantic import BaseModel
+
+from kronos_service.inference.http.app import create_app
+from kronos_service.inference.http.logs import configure_logs
+from kronos_service.inference.scheduler.work import BatchKey, Cost
+from kronos_service.inference.schemas import ForecastRequest, ForecastResponse
+from kronos_service.inference.settings import Settings
+from kronos_service.model.generation.sampling import Sampling
+
+Ask = Callable[..., dict[str, Any]]
+Serve = Callable[..., AbstractContextManager[TestClient]]
+BODY = {"series": [{"symbol": "SPY"}], "horizon": 2, "paths": 2}
+
+
+def test_a_sane_request_id_is_kept_and_another_is_replaced(client: TestClient) -> None:
+    for sent, is_kept in (
+        ("abc-123_x.Y", True),
+        ("x" * 64, True),
+        ("x" * 65, False),
+        ("a b", False),
+        ('"}{', False),
+        ("", False),
+    ):
+        answer = client.post("/v1/forecast", json=BODY, headers={"X-Request-Id": sent})
+        given = answer.headers["X-Request-Id"]
+        assert answer.json()["request_id"] == given
+        assert (given == sent) == is_kept
+        assert given
+
+
+@pytest.mark.parametrize("path", ["/v1/forecast", "/v1/adapters/pin", "/livez", "/nowhere"])
+def test_a_body_over_the_limit_is_refused_by_its_declared_length(client: TestClient, path: str) -> None:
+    answer = client.post(path, content=b"x" * (4 * 2**20 + 1))
+    assert answer.status_code == 413
+    assert answer.json()["error"]["code"] == "body_too_large"
+    assert answer.headers["Connection"] == "close"
+
+
+def test_a_declared_length_that_is_no_number_is_none(client: TestClient) -> None:
+    transport = httpx.ASGITransport(client.app)
+
+    async def post() -> httpx.Response:
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as sender:
+            return await sender.post("/nowhere", content=b"{}", headers={b"Content-Length": b"\xb2"})
+
+    assert asyncio.run(post()).status_code == 404
+
+
+def test_a_body_over_the_limit_is_refused_as_it_comes(client: TestClient) -> None:
+    sent = 0
+
+    def chunks() -> Iterator[bytes]:
+        nonlocal sent
+        for _ in range(5):
+            sent += 2**20
+            yield b" " * 2**20
+
+    kind = {"Content-Type": "application/json"}
+    assert client.post("/v1/forecast", content=chunks(), headers=kind).status_code == 413
+    headers = {"Authorization": "Bearer an-admin-key-of-the-tests", **kind}
+    assert client.post("/v1/adapters/pin", content=chunks(), headers=headers).status_code == 413
+
+
+def test_a_body_at_the_limit_passes(client: TestClient) -> None:
+    content = json.dumps(BODY).encode().ljust(4 * 2**20)
+    answer = client.post("/v1/forecast", content=content, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/nowhere", 404, "not_found"),
+        ("GET", "/v1/forecast", 405, "method_not_allowed"),
+        ("DELETE", "/livez", 405, "method_not_allowed"),
+    ],
+)
+def test_what_is_not_there_has_the_common_form(
+    client: TestClient, method: str, path: str, status: int, code: str
+) -> None:
+    answer = client.request(method, path)
+    assert answer.status_code == status
+    assert answer.json()["error"]["code"] == code
+    assert answer.json()["request_id"] == answer.headers["X-Request-Id"]
+
+
+def test_an_error_of_our_own_is_a_500_that_tells_nothing(serve: Serve) -> None:
+    with serve() as client:
+        service = client.app.state.service  # type: ignore[attr-defined]
+        service.clock = lambda: "no time, but a secret"
+        answer = client.post("/v1/forecast", json=BODY)
+        assert answer.status_code == 500
+        assert answer.json()["error"] == {
+            "code": "internal",
+            "message": "an error on our side: see the log",
+            "fields": [],
+        }
+        assert answer.headers["X-Request-Id"] == answer.json()["request_id"]
+        assert service.queue.depth == 0  # its place in the queue is free again
+        metrics = client.get("/metrics").text
+    assert 'kronos_requests_total{route="/v1/forecast",status="500"} 1.0' in metrics
+
+
+@pytest.fixture
+def json_logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[StringIO]:
+    """What the service logs as it would on stderr, for one test."""
+    root = logging.getLogger()
+    before = (root.handlers, root.level)
+    was = structlog.get_config()
+    written = StringIO()
+    monkeypatch.setattr("sys.stderr", written)
+    configure_logs()
+    yield written
+    root.handlers, root.level = before
+    structlog.configure(**was)
+
+
+def test_logs_are_json_with_request_ids_and_neither_keys_nor_candles(
+    serve: Serve, json_logs: StringIO
+) -> None:
+    with serve() as client:
+        for key, number in (("an-api-key-of-the-tests", "314.159"), ("a-wrong-key-of-mine", "271.828")):
+            body = {"series": [{"symbol": "x", "asset_class": "crypto", "candles": [{"open": number}]}]}
+            headers = {"Authorization": f"Bearer {key}", "X-Request-Id": "mine"}
+            client.post("/v1/forecast", json=body, headers=headers)
+        client.post("/v1/forecast", json=BODY, headers={"X-Request-Id": "good"})
+    lines = [json.loads(line) for line in json_logs.getvalue().splitlines()]
+    requests = {line["request_id"]: line for line in lines if line["event"] == "request"}
+    assert requests["good"].items() >= {"route": "/v1/forecast", "status": 200, "method": "POST"}.items()
+    assert {"level", "timestamp", "seconds"} <= requests["good"].keys()
+    text = json.dumps(lines)
+    assert not any(word in text for word in ("key-of", "314.159", "271.828"))
+
+
+def test_metrics_count_requests_by_route_and_status(serve: Serve, ask: Ask) -> None:
+    with serve() as client:
+        ask(client)
+        client.post("/v1/forecast", json={})
+        client.get("/one/of/endless/many")
+        text = client.get("/metrics").text
+    for line in (
+        'kronos_requests_total{route="/v1/forecast",status="200"} 1.0',
+        'kronos_requests_total{route="/v1/forecast",status="422"} 1.0',
+        'kronos_requests_total{route="unmatched",status="404"} 1.0',
+        'kronos_request_seconds_count{route="/v1/forecast"} 2.0',
+        "kronos_batch_requests_count 1.0",
+        "kronos_forecast_seconds_count 1.0",
+        'kronos_rejections_total{reason="queue_full"} 0.0',
+        "kronos_queue_depth 0.0",
+        "kronos_adapter_generation 1.0",
+        "kronos_adapter_stale 0.0",
+        'kronos_adapter_outcomes_total{outcome="swaps"} 1.0',
+        "kronos_source_age_seconds 0.0",
+        "kronos_source_failures_total 0.0",
+    ):
+        assert f"\n{line}\n" in text, line
+    assert 'kronos_adapter_info{base="tiny",digest="' in text
+    assert "endless" not in text
+
+
+def unread() -> Iterator[bytes]:
+    """A body that must not be asked for beyond what a client sends ahead."""
+    yield b"{"
+    raise AssertionError("the body was read")
+
+
+def test_a_full_queue_answers_429_at_once_with_the_time_to_wait(serve: Serve, ask: Ask) -> None:
+    with serve(queue_size=1) as client, ThreadPoolExecutor(2) as pool:
+        service = client.app.state.service  # type: ignore[attr-defined]
+        queue, serving = service.queue, service.loader.current()
+        ask_of_one = BatchKey(horizon=1, paths=1, sampling=Sampling())
+        demand = Cost(serving=serving, ask=ask_of_one, bars=10, series=1)
+        ticket = queue.admit(demand, time.monotonic() + 60)
+        started = time.monotonic()
+        answer = client.post("/v1/forecast", content=unread())
+        took = time.monotonic() - started
+        queue.give_up(ticket)
+        assert answer.status_code == 429
+        assert answer.json()["error"]["code"] == "overloaded"
+        assert int(answer.headers["Retry-After"]) >= 1
+        assert took < 0.5  # the figure of 50 ms belongs to the load test
+        assert pool.submit(ask, client).result(30)["series"]
+
+
+def test_a_service_with_an_adapter_knows_its_pace_before_the_first_request(serve: Serve) -> None:
+    with serve() as client:
+        assert client.app.state.service.queue.knows_its_pace  # type: ignore[attr-defined]
+
+
+def test_a_deadline_that_passes_unserved_is_504(serve: Serve) -> None:
+    with serve() as client:
+        answer = client.post("/v1/forecast", json=BODY | {"deadline_ms": 1})
+    assert answer.status_code == 504
+    assert answer.json()["error"]["code"] == "deadline_exceeded"
+
+
+def test_while_it_shuts_down_new_requests_are_503_and_connections_close(serve: Serve) -> None:
+    with serve() as client:
+        client.app.state.service.queue.close()  # type: ignore[attr-defined]
+        answer = client.post("/v1/forecast", json=BODY)
+        assert answer.status_code == 503
+        assert "shutting down" in answer.json()["error"]["message"]
+        assert answer.headers["Connection"] == "close"
+        assert client.get("/readyz").status_code == 503
+        assert client.get("/livez").status_code == 200
+
+
+@pytest.fixture(scope="module")
+def document(settings_of: Callable[..., Settings]) -> dict[str, Any]:
+    """The OpenAPI document."""
+    return create_app(settings_of()).openapi()
+
+
+def test_the_api_describes_its_bodies_errors_and_examples(document: dict[str, Any], ask: Ask) -> None:
+    schemas = document["components"]["schemas"]
+    operation = document["paths"]["/v1/forecast"]["post"]
+    assert operation["requestBody"]["content"]["application/json"]["schema"] == {
+        "$ref": "#/components/schemas/ForecastRequest"
+    }
+    assert {"200", "401", "403", "413", "415", "422", "429", "503", "504"} == operation["responses"].keys()
+    assert operation["security"] == [{"HTTPBearer": []}]
+    assert "bars *after* its date" in schemas["ScenarioIn"]["description"]
+    models: tuple[type[BaseModel], ...] = (ForecastRequest, ForecastResponse)
+    for model in models:
+        examples = schemas[model.__name__]["examples"]
+        assert [model.model_validate_json(json.dumps(example)) for example in examples]
+    example = schemas["ForecastResponse"]["examples"][0]
+    answer = ask()
+    assert example.keys() == answer.keys()
+    assert example["series"][0].keys() == answer["series"][0].keys()
+
+
+def test_every_reference_of_the_document_is_there(document: dict[str, Any]) -> None:
+    text = json.dumps(document)
+    named = {part.split('"')[0] for part in text.split('"#/components/schemas/')[1:]}
+    assert named <= document["components"]["schemas"].keys()
+    assert "ForecastRequest" in named
+
+
+def test_a_client_that_hangs_up_before_its_body_is_whole_is_no_error_of_ours(client: TestClient) -> None:
+    sent: list[Any] = []
+
+    async def hang_up() -> Any:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    key = client.headers["Authorization"].encode()
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/forecast",
+        "query_string": b"",
+        "headers": [(b"authorization", key), (b"content-type", b"application/json")],
+    }
+    assert client.portal is not None
+    client.portal.call(client.app, scope, hang_up, send)
+    assert sent == []
+    assert 'kronos_requests_total{route="/v1/forecast",status="499"} 1.0' in client.get("/metrics").text

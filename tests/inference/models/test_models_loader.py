@@ -1,0 +1,372 @@
+"""The loader: what it takes, what it refuses, and what goes on serving meanwhile."""
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from kronos_service.inference.models.base_model import BaseChoice
+from kronos_service.inference.models.loader import AdapterLoader, LoaderStatus, ServedModel
+from kronos_service.model.adapter.canary import canary_logits
+from kronos_service.model.adapter.read import attach, merge, read_adapter
+from kronos_service.model.factory import Bundle
+from kronos_shared import adapter_store
+from kronos_shared.adapter_manifest import EVENT_WEIGHTS, LATEST, VERSIONS, AdapterManifest, Latest
+from kronos_shared.adapter_store import publish
+
+AdapterOf = Callable[[int], Path]
+NewLoader = Callable[..., AdapterLoader]
+
+
+def eventually(holds: Callable[[], bool], seconds: float = 20.0) -> None:
+    until = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.002)
+
+
+def logits(serving: ServedModel | None) -> torch.Tensor:
+    assert serving is not None
+    return torch.cat(canary_logits(serving.model, seed=5, length=24))
+
+
+def version(status: LoaderStatus) -> str | None:
+    return None if status.serving is None else status.serving.version
+
+
+def test_what_serves_is_the_adapter_that_latest_names_and_computes_what_it_should(
+    empty_store: Path, adapter_of: AdapterOf, bundle: Bundle, new_loader: NewLoader
+) -> None:
+    pointer = publish(adapter_of(0), empty_store, keep=9)
+    loader = new_loader()
+    assert loader.current() is None
+    status = loader.reload()
+    serving = loader.current()
+    assert serving is not None
+    assert serving is status.serving
+    assert (serving.version, serving.generation) == (pointer.version, 1)
+    assert serving.digest == pointer.manifest_sha256
+    assert serving.manifest == read_adapter(adapter_of(0)).manifest
+    assert (status.reason, status.latest, status.pinned, status.last_refusal) == (None, pointer, None, None)
+    expected = merge(attach(read_adapter(adapter_of(0)), bundle))
+    assert torch.equal(logits(serving), torch.cat(canary_logits(expected, seed=5, length=24)))
+    assert not serving.model.training
+    assert not any(parameter.requires_grad for parameter in serving.model.parameters())
+
+
+def test_models_share_every_weight_that_lora_leaves_alone(
+    empty_store: Path, adapter_of: AdapterOf, new_loader: NewLoader
+) -> None:
+    publish(adapter_of(0), empty_store, keep=9)
+    serving = new_loader().reload().serving
+    assert serving is not None
+    base = {name: tensor.data_ptr() for name, tensor in serving.base.model.named_parameters()}
+    own = {name for name, tensor in serving.model.named_parameters() if base.get(name) != tensor.data_ptr()}
+    touched = {name for name in base if ".self_attn.q_proj." in name or ".self_attn.v_proj." in name}
+    assert own == touched | {name for name in own if name.startswith("event_emb.")}
+
+
+def test_the_polling_thread_finds_each_new_generation(
+    empty_store: Path, adapter_of: AdapterOf, new_loader: NewLoader
+) -> None:
+    loader = new_loader()
+    loader.start()
+    eventually(lambda: "published" in (loader.status().reason or ""))
+    for seed in range(3):
+        pointer = publish(adapter_of(seed), empty_store, keep=9)
+        eventually(lambda pointer=pointer: version(loader.status()) == pointer.version)  # type: ignore[misc]
+    status = loader.status()
+    assert (status.counters.loads, status.counters.swaps, status.counters.reloads) == (3, 3, 0)
+    assert status.last_flip_seconds is not None
+    assert 0 <= status.last_flip_seconds <= 0.010
+    assert status.last_publish_to_live_seconds is not None
+    assert 0 <= status.last_publish_to_live_seconds < 20
+    loader.stop()
+    publish(adapter_of(4), empty_store, keep=9)
+    time.sleep(0.1)
+    assert loader.current() is status.serving  # nobody looks any more, and what serves goes on serving
+
+
+def test_an_old_publication_does_not_count_as_a_slow_one(
+    empty_store: Path, adapter_of: AdapterOf, new_loader: NewLoader
+) -> None:
+    publish(adapter_of(0), empty_store, keep=9)
+    os.utime(empty_store / LATEST, (1, 1))
+    assert new_loader().reload().last_publish_to_live_seconds is None
+
+
+def test_a_request_keeps_the_model_it_began_with(
+    empty_store: Path, adapter_of: AdapterOf, new_loader: NewLoader
+) -> None:
+    publish(adapter_of(0), empty_store, keep=9)
+    loader = new_loader()
+    began_with = loader.reload().serving
+    before = logits(began_with)
+    for seed in range(1, 5):
+        publish(adapter_of(seed), empty_store, keep=1)
+        assert not torch.equal(logits(loader.reload().serving), before)
+    assert torch.equal(logits(began_with), before)
+
+
+def test_without_an_adapter_the_base_serves_only_where_that_is_allowed(
+    empty_store: Path, adapter_of: AdapterOf, new_loader: NewLoader
+) -> None:
+    status = new_loader().reload()
+    assert (status.serving, status.reason) == (None, "nothing has been published yet")
+    loader = new_loader(allow_base_only=True)
+    status = loader.reload()
+    assert status.reason is None
+    assert status.serving is not None
+    assert (status.serving.version, status.serving.digest, status.serving.manifest) == (None, None, None)
+    assert status.serving.model.event_emb is None
+    assert (loader.reload().serving, loader.status().reason) == (status.serving, None)
+    pointer = publish(adapter_of(0), empty_store, keep=9)
+    assert version(loader.reload()) == pointer.version
+    assert (
+        new_loader(allow_base_only=True, base=None, state=empty_store.parent / "s2").reload().serving is None
+    )
+
+
+def test_a_reload_by_many_at_once_is_one_load(
+    empty_store: Path, adapter_of: AdapterOf, new_loader: NewLoader
+) -> None:
+    publish(adapter_of(0), empty_store, keep=9)
+    entered, leave = threading.Event(), threading.Event()
+    calls = []
+
+    def warm_up(serving: ServedModel) -> None:
+        calls.append(serving.version)
+        entered.set()
+        assert leave.wait(20)
+
+    loader = new_loader(warm_up=warm_up)
+    answers: list[LoaderStatus] = []
+    callers = [threading.Thread(target=lambda: answers.append(loader.reload())) for _ in range(12)]
+    callers[0].start()
+    assert entered.wait(20)
+    for caller in callers[1:]:
+        caller.start()
+    time.sleep(0.1)
+    assert loader.current() is None  # neither answer waits for the load
+    assert loader.status().reason == "not loaded yet"
+    leave.set()
+    for caller in callers:
+        caller.join(20)
+    assert len(answers) == 12
+    assert {version(status) for status in answers} == {calls[0]}
+    assert len(calls) == 1
+    assert loader.status().counters.reloads == 2  # the first, and one that began after all others had asked
+
+
+def test_what_serves_has_been_warmed_up_and_a_failure_to_warm_up_is_a_refusal(
+    empty_store: Path, adapter_of: AdapterOf, new_loader: NewLoader
+) -> None:
+    first = publish(adapter_of(0), empty_store, keep=9)
+    seen = []
+
+    def warm_up(serving: ServedModel) -> None:
+        seen.append((serving.version, loader.current()))
+        if serving.generation == 2:
+            raise RuntimeError("no kernel")
+
+    loader = new_loader(warm_up=warm_up)
+    loader.reload()
+    assert seen == [(first.version, None)]
+    second = publish(adapter_of(1), empty_store, keep=9)
+    status = loader.reload()
+    assert version(status) == first.version
+    assert status.reason == "warm-up failed: RuntimeError: no kernel"
+    assert status.quarantined == {second.manifest_sha256: status.reason}
+
+
+def spoil(directory: Path) -> None:
+    content = bytearray((directory / EVENT_WEIGHTS).read_bytes())
+    content[-1] ^= 1
+    (directory / EVENT_WEIGHTS).write_bytes(content)
+
+
+def test_a_file_that_is_flipped_or_missing_is_looked_at_again_at_every_poll(
+    empty_store: Path, adapter_of: AdapterOf, new_loader: NewLoader
+) -> None:
+    first = publish(adapter_of(0), empty_store, keep=9)
+    loader = new_loader()
+    loader.start()
+    eventually(lambda: version(loader.status()) == first.version)
+    before = logits(loader.current())
+    shutil.copytree(adapter_of(1), empty_store.parent / "good")
+    second = publish(adapter_of(1), empty_store.parent / "elsewhere", keep=9)
+    name = second.version.replace("000001", "000002")
+    shutil.copytree(adapter_of(1), empty_store / VERSIONS / name)
+    spoil(empty_store / VERSIONS / name)
+    pointer = Latest(generation=2, version=name, manifest_sha256=second.manifest_sha256)
+    (empty_store / LATEST).write_bytes(pointer.to_bytes())
+    eventually(lambda: loader.status().reason is not None)
+    status = loader.status()
+    assert status.reason == (
+        f"{name}: event_emb.safetensors is not the file the manifest describes (size or sha256 differs)"
+    )
+    assert status.last_refusal is not None
+    assert (status.last_refusal.version, status.last_refusal.digest) == (name, second.manifest_sha256)
+    assert status.quarantined == {}
+    (empty_store / VERSIONS / name / EVENT_WEIGHTS).unlink()
+    eventually(lambda: "is missing" in (loader.status().reason or ""))
+    time.sleep(0.1)
+    assert loader.status().counters.refusals == 2  # not one for each poll
+    assert torch.equal(logits(loader.current()), before)
+    shutil.copy(adapter_of(1) / EVENT_WEIGHTS, empty_store / VERSIONS / name)
+    eventually(lambda: version(loader.status()) == name)
+    assert loader.status().reason is None
+
+
+def test_a_bad_digest_is_tried_once_until_somebody_asks(
+    empty_store: Path, adapter_of: AdapterOf, new_loader: NewLoader
+) -> None:
+    first = publish(adapter_of(0), empty_store, keep=9)
+    tried = []
+    is_broken = True
+
+    def warm_up(serving: ServedModel) -> None:
+        tried.append(serving.generation)
+        if serving.generation != 1 and is_broken:
+            raise RuntimeError("out of memory")
+
+    loader = new_loader(warm_up=warm_up)
+    loader.start()
+    eventually(lambda: version(loader.status()) == first.version)
+    second = publish(adapter_of(1), empty_store, keep=9)
+    eventually(lambda: bool(loader.status().quarantined))
+    time.sleep(0.15)  # a dozen polls
+    assert tried == [1, 2]
+    loader.reload()
+    assert tried == [1, 2, 2]
+    is_broken = False
+    status = loader.reload()
+    assert version(status) == second.version
+    assert (status.reason, status.quarantined) == (None, {})
+    assert status.counters.refusals == 1
+
+
+def test_generations_never_go_back_except_by_a_rollback(
+    empty_store: Path, adapter_of: AdapterOf, new_loader: NewLoader
+) -> None:
+    first = publish(adapter_of(0), empty_store, keep=9)
+    old = (empty_store / LATEST).read_bytes()
+    second = publish(adapter_of(1), empty_store, keep=9)
+    loader = new_loader()
+    loader.reload()
+    (empty_store / LATEST).write_bytes(old)
+    status = loader.reload()
+    assert version(status) == second.version
+    assert status.reason == "generation 1 is older than 2, which was seen before"
+    changed = Latest(generation=2, version=first.version, manifest_sha256=first.manifest_sha256)
+    (empty_store / LATEST).write_bytes(changed.to_bytes())
+    assert loader.reload().reason == f"generation 2 was {second.version} before"
+    assert version(loader.status()) == second.version
+    (empty_store / LATEST).write_bytes(second.to_bytes())
+    status = loader.rollback()
+    assert (version(status), status.reason) == (first.version, None)
+    assert status.latest is not None
+    assert (status.latest.generation, status.serving and status.serving.generation) == (3, 3)
+    assert adapter_store.latest(empty_store) == status.latest
+
+
+def test_a_pointer_that_is_gone_or_broken_leaves_what_serves(
+    empty_store: Path, adapter_of: AdapterOf, new_loader: NewLoader
+) -> None:
+    first = publish(adapter_of(0), empty_store, keep=9)
+    loader = new_loader()
+    loader.reload()
+    (empty_store / LATEST).unlink()
+    assert loader.reload().reason == "LATEST.json is missing"
+    for content in (b"", b"{", b"[]", b"[" * 4000, b" " * 5000, b'{"generation": 1, "generation": 2}'):
+        (empty_store / LATEST).write_bytes(content)
+        assert "LATEST.json is" in (loader.reload().reason or "")
+    (empty_store / LATEST).unlink()
+    (empty_store / LATEST).symlink_to(empty_store.parent / "state" / "last_good.json")
+    assert loader.reload().reason == "LATEST.json is not a valid pointer: LATEST.json is a link"
+    assert version(loader.status()) == first.version
+
+
+def test_two_models_before_the_one_that_serves_stay_in_memory(
+    empty_store: Path, adapter_of: AdapterOf, new_loader: NewLoader
+) -> None:
+    versions = [publish(adapter_of(0), empty_store, keep=9).version]
+    loader = new_loader()
+    served = [loader.reload().serving]
+    for seed in range(1, 5):
+        versions.append(publish(adapter_of(seed), empty_store, keep=9).version)
+        served.append(loader.reload().serving)
+    assert loader.status().resident == tuple(reversed(versions[2:]))
+    loads = loader.status().counters.loads
+    shutil.rmtree(empty_store / VERSIONS / versions[2])
+    status = loader.pin(versions[2])
+    assert status.counters.loads == loads
+    assert status.serving is not None
+    assert served[2] is not None
+    assert status.serving.model is served[2].model
+    assert status.resident == (versions[2], versions[4], versions[3])
+
+
+def test_a_base_that_is_not_there_is_a_reason_not_a_verdict(
+    empty_store: Path, adapter_of: AdapterOf, new_loader: NewLoader, base_path: Path, tmp_path: Path
+) -> None:
+    pointer = publish(adapter_of(0), empty_store, keep=9)
+    loader = new_loader(base=BaseChoice(model=str(tmp_path / "base")))
+    status = loader.reload()
+    assert status.serving is None
+    assert "expected a preset" in (status.reason or "")
+    assert status.quarantined == {}
+    shutil.copytree(base_path, tmp_path / "base")
+    assert version(loader.reload()) == pointer.version
+    unnamed = new_loader(base=None).reload()
+    assert "which cannot be found by name; configure the base" in (unnamed.reason or "")
+
+
+def test_the_polling_thread_outlives_an_error_that_nobody_foresaw(
+    empty_store: Path, adapter_of: AdapterOf, new_loader: NewLoader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pointer = publish(adapter_of(0), empty_store, keep=9)
+    loader = new_loader()
+    with monkeypatch.context() as patch:
+        patch.setattr(os.path, "lexists", lambda path: 1 / 0)
+        loader.start()
+        eventually(lambda: loader.status().counters.errors > 2)
+        assert loader.status().reason == "unforeseen ZeroDivisionError: division by zero"
+    eventually(lambda: version(loader.status()) == pointer.version)
+    assert loader.status().reason is None
+
+
+def test_a_version_that_a_link_brings_in_is_never_read(
+    empty_store: Path, adapter_of: AdapterOf, new_loader: NewLoader
+) -> None:
+    first = publish(adapter_of(0), empty_store, keep=9)
+    loader = new_loader()
+    loader.reload()
+    second = publish(adapter_of(1), empty_store, keep=9)
+    (empty_store / VERSIONS / second.version).rename(empty_store.parent / "outside")
+    (empty_store / VERSIONS / second.version).symlink_to(empty_store.parent / "outside")
+    status = loader.reload()
+    assert (version(status), status.reason) == (
+        first.version,
+        f"{second.version}: is a link, which may lead anywhere",
+    )
+
+
+def test_what_a_manifest_says_reaches_a_reason_as_one_short_line_without_paths(
+    empty_store: Path, adapter_of: AdapterOf, new_loader: NewLoader, tmp_path: Path
+) -> None:
+    evil = shutil.copytree(adapter_of(0), tmp_path / "evil")
+    manifest = AdapterManifest.from_bytes((evil / "manifest.json").read_bytes())
+    base = manifest.base.model_copy(update={"repo": "\x1b[2J\n" + "x" * 9000, "content_sha256": "0" * 64})
+    (evil / "manifest.json").write_bytes(manifest.model_copy(update={"base": base}).to_bytes())
+    publish(evil, empty_store, keep=9)
+    reason = new_loader().reload().reason
+    assert reason is not None
+    assert reason.isprintable()
+    assert len(reason) < 600
+    assert str(empty_store) not in reason

@@ -1,0 +1,42 @@
+"""What requests cost: bars read, rows drawn, and what a batch pays once."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from kronos_service.inference.models.served_model import ServedModel
+from kronos_service.inference.scheduler.work import ROW, STEP, BatchKey, Cost, cost_of
+from kronos_service.model.factory import Bundle
+from kronos_service.model.generation.sampling import Sampling
+
+
+@pytest.fixture(scope="module")
+def demand(bundle: Bundle) -> Cost:
+    nothing: dict[str, Any] = dict.fromkeys(("version", "generation", "digest", "manifest"))
+    serving = ServedModel(base=bundle, model=bundle.model, loaded_at=datetime.now(UTC), **nothing)
+    return Cost(serving=serving, ask=BatchKey(horizon=3, paths=16, sampling=Sampling()), bars=100, series=2)
+
+
+@pytest.mark.parametrize(("paths", "rows"), [(1, 4), (2, 16), (8, 16), (9, 32), (16, 32)])
+def test_rows_are_counted_as_they_are_drawn(demand: Cost, paths: int, rows: int) -> None:
+    asked = replace(demand, ask=replace(demand.ask, paths=paths))
+    assert asked.rows == rows
+    assert cost_of([asked]) == 3 * STEP + 100 + 3 * ROW * rows
+
+
+def test_those_of_a_kind_pay_for_their_steps_once(demand: Cost) -> None:
+    alone, longer = cost_of([demand]), replace(demand, bars=150)
+    assert cost_of([demand, longer]) == alone + 150 + 3 * ROW * 32
+    assert cost_of([]) == 0
+
+
+def test_another_model_and_other_settings_pay_for_themselves(demand: Cost) -> None:
+    twin = replace(demand, serving=replace(demand.serving))
+    hotter = replace(demand, ask=replace(demand.ask, sampling=Sampling(temperature=0.5)))
+    assert cost_of([demand, twin, hotter]) == 3 * cost_of([demand])
+    assert cost_of([demand, twin, hotter, demand]) == 3 * cost_of([demand]) + demand.cost
+    assert demand.joins(replace(demand, bars=7, series=1))
+    assert not demand.joins(twin)
+    assert not demand.joins(hotter)

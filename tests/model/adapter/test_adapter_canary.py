@@ -1,0 +1,54 @@
+"""The canary: it holds on the CPU in fp32, wherever and in whatever precision the model is kept."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from kronos_service.model.adapter.canary import check_canary, make_canary
+from kronos_service.model.adapter.read import AdapterError, attach, merge, read_adapter
+from kronos_service.model.factory import Bundle
+from kronos_service.model.kronos import Kronos
+from kronos_shared.adapter_manifest import CANARY_TOLERANCE, Canary
+
+
+@pytest.fixture
+def canary(adapter_of: Callable[[int], Path]) -> Canary:
+    return read_adapter(adapter_of(0)).manifest.canary
+
+
+@pytest.fixture
+def model(adapter_of: Callable[[int], Path], bundle: Bundle) -> Kronos:
+    return merge(attach(read_adapter(adapter_of(0)), bundle))
+
+
+def test_it_is_the_same_from_the_same_model_and_discerns_others(
+    model: Kronos, canary: Canary, adapter_of: Callable[[int], Path], bundle: Bundle
+) -> None:
+    assert make_canary(model).tolerance == CANARY_TOLERANCE
+    check_canary(model, canary)
+    check_canary(model, make_canary(model, seed=3, length=20))
+    with pytest.raises(AdapterError, match="logits differ from the trainer's by"):
+        check_canary(merge(attach(read_adapter(adapter_of(1)), bundle)), canary)
+    broken = copy.deepcopy(model)
+    with torch.no_grad():
+        next(broken.transformer.parameters()).fill_(float("nan"))
+    with pytest.raises(AdapterError, match="logits differ from the trainer's by nan"):
+        check_canary(broken, canary)
+
+
+def test_a_model_kept_in_another_precision_is_checked_in_a_copy(model: Kronos, canary: Canary) -> None:
+    kept = copy.deepcopy(model).double()
+    before = {name: (tensor.dtype, tensor.data_ptr()) for name, tensor in kept.named_parameters()}
+    check_canary(kept, canary)
+    assert make_canary(kept).s1_logits == pytest.approx(canary.s1_logits, abs=1e-5)
+    after = {name: (tensor.dtype, tensor.data_ptr()) for name, tensor in kept.named_parameters()}
+    assert after == before
+
+
+def test_logits_of_another_number_are_refused(model: Kronos, canary: Canary) -> None:
+    short = canary.model_copy(update={"s2_logits": canary.s2_logits[:-1]})
+    with pytest.raises(AdapterError, match="expected 255 s2 logits, got 256"):
+        check_canary(model, short)
