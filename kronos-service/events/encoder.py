@@ -48,6 +48,12 @@ class EventTables:
     surprises: Surprises
     leaders: tuple[Leader, ...]
     reach: np.datetime64
+    """UTC date of the last release."""
+
+    @property
+    def covers(self) -> np.datetime64:
+        """The last target date about which the calendar can say everything."""
+        return self.reach - np.timedelta64(REACH_DAYS, "D")
 
 
 def prepare(calendar: pd.DataFrame, leader_data: Mapping[str, pd.DataFrame]) -> EventTables:

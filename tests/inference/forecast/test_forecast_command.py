@@ -14,6 +14,7 @@ from rich.console import Console
 
 from kronos_service.data.snapshot import read as snapshots
 from kronos_service.data.snapshot.read import Snapshot
+from kronos_service.events.calendar import read_calendar
 from kronos_service.events.labels import label_targets
 from kronos_service.events.taxonomy import FAMILIES
 from kronos_service.inference.__main__ import main
@@ -114,7 +115,7 @@ def test_the_table_names_the_events_that_fall_on_each_bar(
     config: dict[str, object], console: Console, market: Snapshot
 ) -> None:
     result = forecast(ForecastConfig(**{**config, "horizon": 20}), console)  # type: ignore[arg-type]
-    fell = label_targets(market.calendar, "us_equity", result.dates).families
+    fell = label_targets(read_calendar(market.calendar), "us_equity", result.dates).families
     assert fell.any()
     assert isinstance(console.file, StringIO)
     shown = console.file.getvalue().split("adapter 000001")[-1]
