@@ -1,4 +1,4 @@
-"""Names of the columns and symbols that every part of the project agrees on."""
+"""Names of the columns, asset classes and impacts that every part of the project agrees on."""
 
 FEATURES = ("open", "high", "low", "close", "volume", "amount")
 """The model's six inputs per bar, in this order."""
@@ -20,5 +20,3 @@ CALENDAR_COLUMNS = (
 
 ASSET_CLASSES = ("crypto", "us_equity", "index", "fx")
 IMPACTS = ("high", "medium", "low")
-LEADERS = ("BTCUSDT", "SPY", "DXY", "VIX")
-LEADER_ASSET_CLASS = {"BTCUSDT": "crypto", "SPY": "us_equity", "DXY": "fx", "VIX": "index"}

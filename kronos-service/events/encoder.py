@@ -31,8 +31,7 @@ from kronos_service.events.sessions import (
     sessions,
 )
 from kronos_service.events.surprises import Surprises, find_surprises, surprise_channel
-from kronos_service.events.taxonomy import CHANNELS, DAYS_UNTIL, FIRST_LEADER, SURPRISE
-from kronos_shared.columns import LEADERS
+from kronos_service.events.taxonomy import CHANNELS, DAYS_UNTIL, FIRST_LEADER, LEADERS, SURPRISE
 
 REACH_DAYS: Final = 10
 """So many days past the last target the calendar must go on, or its end would look like quiet days."""

@@ -4,10 +4,11 @@ Bars are told apart by their session date. Columns, not rows: `mean.close[2]` be
 """
 
 from datetime import UTC, date, datetime
-from typing import Annotated, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from kronos_service.events.taxonomy import LEADERS
 from kronos_service.inference.http.examples import REQUESTS, RESPONSES
 from kronos_shared.adapter_manifest import VERSION_PATTERN
 from kronos_shared.columns import ASSET_CLASSES
@@ -23,7 +24,10 @@ Moment = Annotated[
 Probability = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 AssetClass = Literal["crypto", "us_equity", "index", "fx"]
 Impact = Literal["high", "medium", "low"]
-Leader = Literal["BTCUSDT", "SPY", "DXY", "VIX"]
+if TYPE_CHECKING:
+    Leader = str
+else:
+    Leader = Literal[LEADERS]
 assert set(ASSET_CLASSES) == set(AssetClass.__args__)  # type: ignore[attr-defined]
 
 MOST_EVENTS: Final = 20_000

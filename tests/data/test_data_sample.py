@@ -26,8 +26,7 @@ from kronos_service.data.snapshot.read import load_snapshot
 from kronos_service.events.calendar import read_calendar
 from kronos_service.events.labels import label_targets
 from kronos_service.events.sessions import locate, sessions
-from kronos_service.events.taxonomy import EVENT_TYPES
-from kronos_shared.columns import LEADER_ASSET_CLASS
+from kronos_service.events.taxonomy import EVENT_TYPES, LEADER_ASSET_CLASS
 
 START, END = date(2020, 1, 1), date(2026, 3, 31)
 DOCUMENT = Path(__file__).parents[2] / "docs" / "sample-market.md"

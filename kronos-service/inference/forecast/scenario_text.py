@@ -5,8 +5,7 @@ from datetime import date
 from typing import Final
 
 from kronos_service.events.scenario import Scenario, ScenarioError
-from kronos_service.events.taxonomy import EVENT_TYPES, FAMILIES
-from kronos_shared.columns import LEADERS
+from kronos_service.events.taxonomy import EVENT_TYPES, FAMILIES, LEADERS
 
 FORM: Final = "'cpi +2', 'cpi +2 2026-04-10' or 'SPY -1.5 2026-04-10'"
 

@@ -10,7 +10,7 @@ import pandas as pd
 from kronos_service.data.validation import UNFINISHED, check_calendar, check_symbols, find_bad_bars
 from kronos_service.events.encoder import EventTables, prepare
 from kronos_service.events.sessions import Times, session_dates
-from kronos_shared.columns import LEADERS
+from kronos_service.events.taxonomy import LEADERS
 
 KEY = ["symbol", "ts"]
 

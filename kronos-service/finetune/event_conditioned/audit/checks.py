@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from kronos_service.data.snapshot.read import Snapshot
-from kronos_service.events.taxonomy import CHANNELS
+from kronos_service.events.taxonomy import CHANNELS, FIRST_LEADER, LEADERS
 from kronos_service.finetune.event_conditioned.audit.findings import Check, Finding
 from kronos_service.finetune.event_conditioned.audit.positions import Place
 from kronos_service.finetune.event_conditioned.audit.recompute import (
@@ -23,9 +23,8 @@ from kronos_service.finetune.event_conditioned.audit.rows import Bar, Records, c
 from kronos_service.finetune.event_conditioned.audit.scramble import changed_inputs
 from kronos_service.finetune.event_conditioned.samples.dataset import EventConditionedDataset, Sample
 from kronos_service.model.factory import Bundle
-from kronos_shared.columns import FEATURES, LEADERS
+from kronos_shared.columns import FEATURES
 
-FIRST_LEADER = len(CHANNELS) - len(LEADERS)
 STAMPS = ("minute", "hour", "weekday", "day", "month")
 LOOK_AHEAD = 3
 """So many bars too far ahead are tried, to name the one that a wrong leader value comes from."""
@@ -49,7 +48,7 @@ def check_rows(records: Records, datasets: Datasets, places: Sequence[Place]) ->
         expected = rebuild_row(records, place.symbol, place.bar)
         given = sample["events"][place.position].tolist()
         findings += _differences(where, CHANNELS, expected, given)
-    return Check("event channels", len(places), "rows of 20", findings)
+    return Check("event channels", len(places), f"rows of {len(CHANNELS)}", findings)
 
 
 def check_leaders(records: Records, datasets: Datasets, places: Sequence[Place]) -> Check:

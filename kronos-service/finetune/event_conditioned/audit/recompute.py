@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from kronos_service.events.taxonomy import EVENT_TYPES, FAMILIES
+from kronos_service.events.taxonomy import EVENT_TYPES, FAMILIES, LEADERS
 from kronos_service.finetune.event_conditioned.audit.rows import (
     Bar,
     Records,
@@ -20,7 +20,7 @@ from kronos_service.finetune.event_conditioned.audit.rows import (
     known_releases,
 )
 from kronos_service.finetune.event_conditioned.audit.sessions import Clock, Session
-from kronos_shared.columns import FEATURES, LEADERS
+from kronos_shared.columns import FEATURES
 
 WEIGHT: Final = {"high": 1.0, "medium": 0.5, "low": 0.25}
 LIMIT: Final = 5.0

@@ -9,9 +9,9 @@ from typing import Final, NamedTuple
 import pandas as pd
 
 from kronos_service.data.snapshot.read import Snapshot
-from kronos_service.events.taxonomy import CURRENCY
+from kronos_service.events.taxonomy import CURRENCY, LEADERS
 from kronos_service.finetune.event_conditioned.audit.sessions import Clock, make_clock
-from kronos_shared.columns import FEATURES, LEADERS
+from kronos_shared.columns import FEATURES
 
 ALWAYS: Final = datetime(1900, 1, 1, tzinfo=UTC)
 """When a row without `first_seen_at` was first seen."""

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from kronos_service.data.snapshot.read import Snapshot
+from kronos_service.events.taxonomy import LEADERS
 from kronos_service.finetune.event_conditioned.audit.positions import Place
 from kronos_service.finetune.event_conditioned.audit.recompute import moment
 from kronos_service.finetune.event_conditioned.audit.rows import Records
@@ -18,7 +19,7 @@ from kronos_service.finetune.event_conditioned.samples.dataset import EventCondi
 from kronos_service.finetune.event_conditioned.samples.series import build_series
 from kronos_service.finetune.event_conditioned.samples.tokens import tokenize
 from kronos_service.model.factory import Bundle
-from kronos_shared.columns import FEATURES, LEADERS
+from kronos_shared.columns import FEATURES
 
 INPUTS = ("ohlcv", "stamps", "events", "s1_ids", "s2_ids")
 INSERTED = 24

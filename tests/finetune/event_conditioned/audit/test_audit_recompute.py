@@ -11,7 +11,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from kronos_service.events.taxonomy import CHANNELS
+from kronos_service.events.taxonomy import CHANNELS, LEADER_ASSET_CLASS
 from kronos_service.finetune.event_conditioned import audit
 from kronos_service.finetune.event_conditioned.audit.recompute import (
     Value,
@@ -23,7 +23,7 @@ from kronos_service.finetune.event_conditioned.audit.recompute import (
 from kronos_service.finetune.event_conditioned.audit.rows import ALWAYS, Bar, Records, Release
 from kronos_service.finetune.event_conditioned.audit.sessions import Clock, make_clock
 from kronos_service.finetune.event_conditioned.audit.tables import check_sessions
-from kronos_shared.columns import ASSET_CLASSES, LEADER_ASSET_CLASS
+from kronos_shared.columns import ASSET_CLASSES
 
 FIRST, LAST = date(2021, 1, 1), date(2022, 3, 31)
 CLOCKS = {name: make_clock(name, FIRST, LAST) for name in ASSET_CLASSES}
