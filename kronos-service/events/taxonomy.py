@@ -46,7 +46,7 @@ CHANNELS: Final[tuple[str, ...]] = (
 
 def channel_hash() -> str:
     """The sha256 of everything that gives the channels their meaning; an adapter fits one hash only."""
-    # Without the table of leaders: their names are among the channels, and published adapters carry this hash.
+    # Without the table of leaders, whose names are among the channels: published adapters carry this hash.
     events = {key: value for key, value in _TAXONOMY.items() if key != "leaders"}
     meaning = {"taxonomy": events, "channels": CHANNELS}
     return hashlib.sha256(json.dumps(meaning).encode()).hexdigest()

@@ -31,7 +31,7 @@ from kronos_service.data.snapshot.incremental import (
 from kronos_service.data.snapshot.revisions import Revised, revise
 from kronos_service.data.snapshot.staging import begin
 from kronos_service.data.snapshot.write import PARTIAL, Origin, commit, exclusive
-from kronos_service.data.sources.base import Source
+from kronos_service.data.sources import Source
 from kronos_service.data.tables import TableError, calendar_table, symbol_table
 from kronos_service.data.validation import check_calendar
 

@@ -4,15 +4,14 @@ A source like the others: what it hands over goes through the same validation in
 """
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import pandas as pd
 
 from kronos_service.data.sources.column_map import MapError, TableMap, TableMaps
+from kronos_service.data.sources.snapshot import TableSource
 from kronos_service.data.sources.timestamps import read_stamps, refuse_bare_dates, session_days
 from kronos_service.data.tables import OPTIONAL, TableError, read_csv, some
 from kronos_service.events.taxonomy import CURRENCY, EVENT_TYPES
@@ -26,42 +25,9 @@ class FileError(TableError):
     """A file cannot be read, or a column of it cannot be what the map says."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class FileSource:
-    """The three tables read from files; see `Source`."""
-
-    name: str
-    symbol_rows: pd.DataFrame
-    bar_rows: pd.DataFrame
-    event_rows: pd.DataFrame
-    notes: tuple[str, ...]
-    """What was left out, and what in the map matched nothing: one line each."""
-
-    def symbols(self) -> pd.DataFrame:
-        return self.symbol_rows
-
-    def bars(self, since: date | None = None, after: str | None = None) -> Iterator[pd.DataFrame]:
-        rows = self.bar_rows
-        if since is not None:
-            rows = rows[rows["ts"] >= pd.Timestamp(since, tz="UTC")]
-        if after is not None:
-            rows = rows[rows["symbol"] > after]
-        for _, chunk in rows.groupby("symbol", sort=True):
-            yield chunk
-
-    def count_bars(self, first: date | None, before: date) -> int:
-        ts = self.bar_rows["ts"]
-        is_late = True if first is None else ts >= pd.Timestamp(first, tz="UTC")
-        return int(((ts < pd.Timestamp(before, tz="UTC")) & is_late).sum())
-
-    def calendar(self, since: date | None = None) -> pd.DataFrame:
-        rows = self.event_rows
-        return rows if since is None else rows[rows["release_at"] >= pd.Timestamp(since, tz="UTC")]
-
-
 def read_files(
     ohlcv: Sequence[Path], calendar: Sequence[Path], symbols: Path | None, maps: TableMaps
-) -> FileSource:
+) -> TableSource:
     """Read the files as the map says.
 
     Args:
@@ -88,7 +54,7 @@ def read_files(
         notes += dropped
     bar_rows = pd.concat([_bars(file, rows, asset_class, maps) for file, rows in bars], ignore_index=True)
     more = f" and {len(ohlcv) - 1} more" if len(ohlcv) > 1 else ""
-    return FileSource(
+    return TableSource(
         name=f"files:{ohlcv[0].name}{more}",
         symbol_rows=symbol_rows,
         bar_rows=bar_rows.sort_values(["symbol", "ts"], kind="stable", ignore_index=True),

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from kronos_service.data.snapshot.read import Snapshot, write_snapshot
-from kronos_service.data.sources.base import SnapshotSource
+from kronos_service.data.sources.snapshot import snapshot_source
 from kronos_service.finetune.event_conditioned.samples.series import build_series
 from kronos_service.finetune.event_conditioned.samples.tokens import normalized_window
 from kronos_service.finetune.event_conditioned.samples.windows import Window
@@ -113,17 +113,17 @@ class Database:
         return "a database"
 
     def symbols(self) -> pd.DataFrame:
-        return SnapshotSource(directory=self.directory).symbols()
+        return snapshot_source(self.directory).symbols()
 
     def bars(self, since: date | None = None, after: str | None = None) -> Any:
         self.asked.append(since)
-        return SnapshotSource(directory=self.directory).bars(since, after)
+        return snapshot_source(self.directory).bars(since, after)
 
     def count_bars(self, first: date | None, before: date) -> int:
-        return SnapshotSource(directory=self.directory).count_bars(first, before)
+        return snapshot_source(self.directory).count_bars(first, before)
 
     def calendar(self, since: date | None = None) -> pd.DataFrame:
-        return SnapshotSource(directory=self.directory).calendar(since)
+        return snapshot_source(self.directory).calendar()
 
 
 def test_a_database_is_read_whole_and_then_from_its_latest_days_on(market: Snapshot, tmp_path: Path) -> None:
