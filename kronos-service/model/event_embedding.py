@@ -8,8 +8,6 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kronos_service.events.taxonomy import CHANNELS
-
 TAPS = ("input", "output")
 
 
@@ -20,7 +18,7 @@ class EventEmbedding(nn.Module):
     """
 
     def __init__(
-        self, d_model: int, taps: Sequence[str] = TAPS, n_channels: int = len(CHANNELS), width: int = 256
+        self, d_model: int, taps: Sequence[str] = TAPS, n_channels: int = 20, width: int = 256
     ) -> None:
         super().__init__()
         if not taps or not set(taps) <= set(TAPS):

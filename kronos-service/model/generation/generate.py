@@ -14,7 +14,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from kronos_service.events.taxonomy import CHANNELS
 from kronos_service.model.generation.candle_decoder import path_candles
 from kronos_service.model.generation.packed_linear import whole_groups
 from kronos_service.model.generation.rollout import PathSampler, TokenHistory
@@ -155,7 +154,7 @@ def _check_history(name: str, history: History, horizon: int) -> None:
     bars = len(history.x)
     wanted = {"x": (max(bars, 1), 6), "stamps": (bars, 5), "future_stamps": (horizon, 5)}
     if history.events is not None:
-        wanted["events"] = (bars + horizon - 1, len(CHANNELS))
+        wanted["events"] = (bars + horizon - 1, 20)
     problems = [
         f"{name}.{part} must be {shape}, got {tuple(getattr(history, part).shape)}"
         for part, shape in wanted.items()

@@ -42,6 +42,6 @@ def test_an_unknown_source_is_told_which_there_are() -> None:
 
 
 def test_the_names_cost_no_heavy_import() -> None:
-    code = "import sys; import kronos_service.data.sources; print(*{'pandas', 'numpy', 'httpx'} & {*sys.modules})"
+    code = "import sys, kronos_service.data.sources; print(*{'pandas', 'numpy', 'httpx'} & {*sys.modules})"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == ""

@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from kronos_service.events.taxonomy import CHANNELS, FIRST_LEADER, SURPRISE
 from kronos_service.finetune.event_conditioned.samples.series import Series
 from kronos_service.finetune.event_conditioned.samples.tokens import Tokens, normalized_window
 from kronos_service.finetune.event_conditioned.samples.windows import Window
 
-UNCERTAIN_CHANNELS = (SURPRISE, *range(FIRST_LEADER, len(CHANNELS)))
+UNCERTAIN_CHANNELS = (14, 16, 17, 18, 19)
 """Surprise and leaders: what a service cannot know about bars further ahead, so training blanks it at
 times.
 """
