@@ -27,7 +27,7 @@ from kronos_service.data.validation import check_tables
 from kronos_shared.atomic import fsync, replace_file
 
 LOCK: Final = ".lock"
-PARTIAL: Final = ".partial"
+STAGING: Final = ".partial"
 """What an export that was cut off had read, for the next one to go on from."""
 
 TYPED: Final[dict[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {
@@ -37,7 +37,7 @@ TYPED: Final[dict[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {
 }
 _TABLE: Final = f"({'|'.join(TABLES)})"
 _OURS: Final = re.compile(
-    rf"\{LOCK}|\{PARTIAL}|\.?{MANIFEST}(\.tmp)?|\.{MANIFEST}-\w+|{_TABLE}-[0-9a-f]{{12}}\.parquet|"
+    rf"\{LOCK}|\{STAGING}|\.?{MANIFEST}(\.tmp)?|\.{MANIFEST}-\w+|{_TABLE}-[0-9a-f]{{12}}\.parquet|"
     rf"\.{_TABLE}[-.0-9a-z]*\.tmp"
 )
 
@@ -216,7 +216,7 @@ def _refuse_foreign(directory: Path) -> None:
 def _remove_leftovers(directory: Path, keep: set[str]) -> None:
     """Drop the files of older versions and of writers that were killed; the new one is in place."""
     for path in directory.iterdir():
-        if path.name == PARTIAL:
+        if path.name == STAGING:
             shutil.rmtree(path, ignore_errors=True)
         elif path.name not in keep:
             path.unlink()

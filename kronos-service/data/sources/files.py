@@ -10,9 +10,9 @@ from typing import Final
 
 import pandas as pd
 
-from kronos_service.data.sources.column_map import MapError, TableMap, TableMaps
+from kronos_service.data.sources.column_map import ColumnMapError, ColumnMap, ColumnMaps
 from kronos_service.data.sources.snapshot import TableSource
-from kronos_service.data.sources.timestamps import read_stamps, refuse_bare_dates, session_days
+from kronos_service.data.sources.timestamps import read_timestamps, refuse_bare_dates, session_days
 from kronos_service.data.tables import OPTIONAL, TableError, read_csv, some
 from kronos_service.events.taxonomy import CURRENCY, EVENT_TYPES
 from kronos_shared.columns import BAR_COLUMNS, CALENDAR_COLUMNS, FEATURES, SYMBOL_COLUMNS
@@ -26,7 +26,7 @@ class FileError(TableError):
 
 
 def read_files(
-    ohlcv: Sequence[Path], calendar: Sequence[Path], symbols: Path | None, maps: TableMaps
+    ohlcv: Sequence[Path], calendar: Sequence[Path], symbols: Path | None, maps: ColumnMaps
 ) -> TableSource:
     """Read the files as the map says.
 
@@ -38,8 +38,8 @@ def read_files(
 
     Raises:
         FileError: a file cannot be read, or a column that the map names is not in it, or holds no numbers.
-        MapError: the map contradicts the files, or leaves a symbol without an asset class.
-        TableError: stamps that are not what the map says (`StampError`), release times that are bare dates.
+        ColumnMapError: the map contradicts the files, or leaves a symbol without an asset class.
+        TableError: stamps that are not what the map says (`TimestampError`), release times that are bare dates.
     """
     bars = [(file, _named_bars(file, maps)) for file in ohlcv]
     events = [(file, _complete(file, _named(file, maps.calendar), "calendar")) for file in calendar]
@@ -81,17 +81,17 @@ def _read(file: Path) -> pd.DataFrame:
     return frame.reset_index(drop=frame.index.names == [None])
 
 
-def _named(file: Path, table_map: TableMap) -> pd.DataFrame:
+def _named(file: Path, column_map: ColumnMap) -> pd.DataFrame:
     """The columns of ours that the file has, or that the map makes, under our names."""
     frame, chosen = _read(file), {}
-    for ours in table_map.ours:
-        theirs = table_map.columns.get(ours, ours)
+    for ours in column_map.ours:
+        theirs = column_map.columns.get(ours, ours)
         parts = [theirs] if isinstance(theirs, str) else theirs
-        if ours in table_map.constants:
-            if ours in table_map.columns or ours in frame.columns:
-                raise MapError(f"{file} has a column for {ours}, and the map a constant: keep one")
-            chosen[ours] = pd.Series([table_map.constants[ours]] * len(frame))
-        elif ours in table_map.columns or ours in frame.columns:
+        if ours in column_map.constants:
+            if ours in column_map.columns or ours in frame.columns:
+                raise ColumnMapError(f"{file} has a column for {ours}, and the map a constant: keep one")
+            chosen[ours] = pd.Series([column_map.constants[ours]] * len(frame))
+        elif ours in column_map.columns or ours in frame.columns:
             missing = [part for part in parts if part not in frame.columns]
             if missing:
                 present = some([str(name) for name in frame.columns], most=12)
@@ -107,11 +107,11 @@ def _joined(frame: pd.DataFrame, parts: Sequence[str]) -> pd.Series:
     return whole.where(frame[list(parts)].notna().all(axis=1))
 
 
-def _named_bars(file: Path, maps: TableMaps) -> pd.DataFrame:
+def _named_bars(file: Path, maps: ColumnMaps) -> pd.DataFrame:
     rows = _named(file, maps.ohlcv)
     if maps.ohlcv.symbol_from_file_name:
         if "symbol" in rows.columns:
-            raise MapError(f"{file} has a column for symbol, and the map takes it from the name: keep one")
+            raise ColumnMapError(f"{file} has a column for symbol, and the map takes it from the name: keep one")
         rows = rows.assign(symbol=file.stem)
     _complete(file, rows, "ohlcv")
     if rows["symbol"].isna().any():
@@ -130,20 +130,20 @@ def _complete(file: Path, rows: pd.DataFrame, section: str) -> pd.DataFrame:
     return rows
 
 
-def _mapped(rows: pd.DataFrame, table_map: TableMap) -> pd.DataFrame:
+def _mapped(rows: pd.DataFrame, column_map: ColumnMap) -> pd.DataFrame:
     """Their values in our words."""
     changed = {
         ours: rows[ours].map(lambda value, words=words: words.get(str(value), value))
-        for ours, words in table_map.values.items()
+        for ours, words in column_map.values.items()
         if ours in rows.columns
     }
     return rows.assign(**changed)
 
 
-def _unmatched(table: str, table_map: TableMap, frames: Sequence[pd.DataFrame]) -> list[str]:
+def _unmatched(table: str, column_map: ColumnMap, frames: Sequence[pd.DataFrame]) -> list[str]:
     """A misspelt name in the map would leave its rows as they are, so it is said."""
     notes = []
-    for ours, words in table_map.values.items():
+    for ours, words in column_map.values.items():
         seen = {str(value) for rows in frames if ours in rows.columns for value in rows[ours].unique()}
         unseen = sorted(set(words) - seen)
         if unseen:
@@ -152,16 +152,16 @@ def _unmatched(table: str, table_map: TableMap, frames: Sequence[pd.DataFrame]) 
 
 
 def _symbol_rows(
-    file: Path | None, maps: TableMaps, bars: Sequence[tuple[Path, pd.DataFrame]]
+    file: Path | None, maps: ColumnMaps, bars: Sequence[tuple[Path, pd.DataFrame]]
 ) -> pd.DataFrame:
     if file is not None:
         if maps.symbols.rows:
-            raise MapError(f"{file} and symbols.rows of the map both list symbols: keep one")
+            raise ColumnMapError(f"{file} and symbols.rows of the map both list symbols: keep one")
         return _require_symbols(_mapped(_named(file, maps.symbols), maps.symbols), file.name)
     names = sorted({str(name) for _, rows in bars for name in rows["symbol"].unique()})
     unknown = sorted(set(maps.symbols.rows) - set(names))
     if unknown:
-        raise MapError(f"symbols.rows of the map lists {some(unknown)}, of which no file has bars")
+        raise ColumnMapError(f"symbols.rows of the map lists {some(unknown)}, of which no file has bars")
     settings = [{"symbol": n, **maps.symbols.constants, **maps.symbols.rows.get(n, {})} for n in names]
     return _require_symbols(pd.DataFrame(settings), "the map")
 
@@ -178,13 +178,13 @@ def _require_symbols(rows: pd.DataFrame, where: str) -> pd.DataFrame:
     return rows
 
 
-def _bars(file: Path, rows: pd.DataFrame, asset_class: pd.Series, maps: TableMaps) -> pd.DataFrame:
+def _bars(file: Path, rows: pd.DataFrame, asset_class: pd.Series, maps: ColumnMaps) -> pd.DataFrame:
     """Bars with session dates and numbers; what a symbol's stamps mean depends on its asset class."""
     rows = _with_numbers(file, rows, FEATURES)
     where = f"{file.name}, ts"
     dated = []
     for name, stamps in rows["ts"].groupby(rows["symbol"].map(asset_class).fillna("")):
-        moments = read_stamps(
+        moments = read_timestamps(
             stamps,
             where,
             maps.ohlcv.zone_of(str(name)),
@@ -195,14 +195,14 @@ def _bars(file: Path, rows: pd.DataFrame, asset_class: pd.Series, maps: TableMap
     return rows.assign(ts=pd.concat(dated))
 
 
-def _events(file: Path, rows: pd.DataFrame, maps: TableMaps) -> pd.DataFrame:
+def _events(file: Path, rows: pd.DataFrame, maps: ColumnMaps) -> pd.DataFrame:
     """Calendar rows in our words, with moments and numbers."""
     rows = _with_numbers(file, _mapped(rows, maps.calendar), ("actual", "forecast", "previous"))
     ours = rows["currency"] == CURRENCY
     for column, at_midnight in (("release_at", ours), ("first_seen_at", ours & False)):
         if column in rows.columns:
             raw, where = rows[column], f"{file.name}, {column}"
-            moments = read_stamps(
+            moments = read_timestamps(
                 raw,
                 where,
                 maps.calendar.time_zone,
