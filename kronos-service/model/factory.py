@@ -7,20 +7,19 @@ A base is a preset's name, a hub repository at a revision, or a directory as `sa
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from safetensors.torch import save_file
-from torch import nn
+from safetensors.torch import save
 
 from kronos_service.events.encoder import EventEncoder
 from kronos_service.model.base_files import BaseModelError, Files, Fingerprint, build, hub_files, read_json
 from kronos_service.model.kronos import Kronos
 from kronos_service.model.presets import PRESETS, Preset
 from kronos_service.model.tokenizer import KronosTokenizer
+from kronos_shared.atomic import replace_file
 
 __all__ = ["BaseModelError", "Bundle", "Fingerprint", "load_bundle", "save_base"]
 
@@ -100,23 +99,15 @@ def save_base(
     marker.unlink(missing_ok=True)
     parts: dict[str, KronosTokenizer | Kronos] = {"tokenizer": tokenizer, "predictor": model}
     for name, part in parts.items():
-        (root / name).mkdir(parents=True, exist_ok=True)
-        _write_json(root / name / "config.json", part.config)
-        _write_weights(root / name / "model.safetensors", part)
-    _write_json(marker, {"context": context, "preset": preset, **extra})
+        state = {key: value.detach().cpu().contiguous() for key, value in part.state_dict().items()}
+        replace_file(root / name / "config.json", _json(part.config))
+        replace_file(root / name / "model.safetensors", save(state, metadata={"format": "pt"}))
+    # base.json last: a directory without it is no base, so a killed writer leaves nothing that loads
+    replace_file(marker, _json({"context": context, "preset": preset, **extra}))
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    aside = path.with_suffix(".tmp")
-    aside.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(aside, path)
-
-
-def _write_weights(path: Path, part: nn.Module) -> None:
-    aside = path.with_suffix(".tmp")
-    state = {name: value.detach().cpu().contiguous() for name, value in part.state_dict().items()}
-    save_file(state, aside, metadata={"format": "pt"})
-    os.replace(aside, path)
+def _json(content: Mapping[str, Any]) -> bytes:
+    return f"{json.dumps(content, indent=1, sort_keys=True)}\n".encode()
 
 
 def _find(base: str, tokenizer: str | None, revision: str | None, tokenizer_revision: str | None) -> _Parts:

@@ -16,11 +16,6 @@ Rope = Tensor
 """Rotations as complex numbers of length 1, complex64, broadcastable to (B, H, T, K/2)."""
 
 
-def count_parameters(module: nn.Module) -> int:
-    """Number of scalar parameters, trainable or not; buffers do not count."""
-    return sum(p.numel() for p in module.parameters())
-
-
 def cast_once(x: Tensor) -> Tensor:
     """x in autocast's dtype, where autocast is on: otherwise each product that reads x would cast it."""
     device = x.device.type

@@ -10,7 +10,7 @@ import torch
 from kronos_service.inference.models.loader import AdapterLoader, LoaderStatus, ServedModel
 from kronos_service.inference.models.replica_state import ReplicaStateError
 from kronos_service.model.adapter.canary import canary_logits
-from kronos_service.model.adapter.read import AdapterError
+from kronos_service.model.adapter.files import AdapterError
 from kronos_shared import adapter_store
 from kronos_shared.adapter_manifest import EVENT_WEIGHTS, LATEST, VERSIONS
 from kronos_shared.adapter_store import StoreError, publish

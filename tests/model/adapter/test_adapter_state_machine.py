@@ -29,8 +29,8 @@ from kronos_service.inference.models.base_model import BaseChoice
 from kronos_service.inference.models.cache import RESIDENT
 from kronos_service.inference.models.loader import AdapterLoader
 from kronos_service.model.adapter.canary import canary_logits
-from kronos_service.model.adapter.files import read_files
-from kronos_service.model.adapter.read import AdapterError, attach, merge, read_adapter
+from kronos_service.model.adapter.files import AdapterError, read_files
+from kronos_service.model.adapter.read import attach, merge, read_adapter
 from kronos_service.model.factory import Bundle
 from kronos_service.model.kronos import Kronos
 from kronos_shared import adapter_store
