@@ -49,30 +49,30 @@ class Metrics:
 
 
 class StateCollector(Collector):
-    """What can be read off the loader and the feed at the moment of a scrape."""
+    """What can be read off the loader and the refresher at the moment of a scrape."""
 
     def __init__(
         self,
         loader: Callable[[], LoaderStatus],
-        feed: Callable[[], RefresherStatus],
+        refresher: Callable[[], RefresherStatus],
         now: Callable[[], float],
     ) -> None:
-        self._loader, self._feed, self._now = loader, feed, now
+        self._loader, self._refresher, self._now = loader, refresher, now
 
     def collect(self) -> Iterator[Metric]:
         """The families `kronos_adapter_*`, `kronos_ready` and `kronos_source_*`."""
         yield from _adapter_families(self._loader())
-        feed = self._feed()
-        yield _counter("kronos_source_failures", "Readings of the source that failed.", feed.failures)
-        if feed.market is not None and feed.checked_at is not None:
-            age = self._now() - feed.checked_at.timestamp()
-            bar_age = self._now() - feed.market.last_bar.timestamp()
+        source = self._refresher()
+        yield _counter("kronos_source_failures", "Readings of the source that failed.", source.failures)
+        if source.market is not None and source.checked_at is not None:
+            age = self._now() - source.checked_at.timestamp()
+            bar_age = self._now() - source.market.last_bar.timestamp()
             yield _gauge("kronos_source_age_seconds", "Since the source was read or found unchanged.", age)
-            until = pd.Timestamp(feed.market.tables.reach).timestamp() - self._now()
+            until = pd.Timestamp(source.market.tables.reach).timestamp() - self._now()
             yield _gauge("kronos_source_calendar_seconds", "How far ahead the calendar reaches.", until)
             yield _gauge("kronos_source_last_bar_age_seconds", "Since the date of the latest bar.", bar_age)
             yield _gauge(
-                "kronos_source_bad_bars", "Bars left out: they cannot be true.", len(feed.market.dropped)
+                "kronos_source_bad_bars", "Bars left out: they cannot be true.", len(source.market.dropped)
             )
 
 
@@ -88,7 +88,9 @@ def _adapter_families(status: LoaderStatus) -> Iterator[Metric]:
         "kronos_adapter_stale", "1: not what LATEST or the pin names.", float(status.reason is not None)
     )
     yield _gauge(
-        "kronos_adapter_forgetful", "1: a restart would not find it.", float(status.state_unsaved is not None)
+        "kronos_adapter_state_unsaved",
+        "1: a restart would not find it.",
+        float(status.state_unsaved is not None),
     )
     outcomes = CounterMetricFamily("kronos_adapter_outcomes", "What became of adapters.", labels=["outcome"])
     counters = status.counters
