@@ -1,4 +1,4 @@
-"""Builds what training and serving start from: a frozen base with its tokenizer, and fingerprints of both.
+"""Builds what training and serving start from: a frozen base, its tokenizer, and fingerprints of both.
 
 A base is a preset's name, a hub repository at a revision, or a directory as `save_base` writes it:
 
@@ -20,8 +20,6 @@ from kronos_service.model.kronos import Kronos
 from kronos_service.model.presets import PRESETS, Preset
 from kronos_service.model.tokenizer import KronosTokenizer
 from kronos_shared.atomic import replace_file
-
-__all__ = ["BaseModelError", "Bundle", "Fingerprint", "load_bundle", "save_base"]
 
 NANO_DIRECTORY: Final = Path(__file__).with_name("kronos_nano")
 
@@ -141,21 +139,25 @@ def _in_directory(
 
 
 def _override(tokenizer: str, revision: str | None) -> Files:
+    """A tokenizer named by the user, instead of the base's own."""
     path = Path(tokenizer)
     if path.is_dir():
         path = path.resolve()
         inner = path / "tokenizer"
         return Files.in_directory(inner if inner.is_dir() else path, repo=path.name)
-    pinned = {p.tokenizer_hub_id: p for p in PRESETS.values() if p.tokenizer_hub_id}.get(tokenizer)
-    if pinned is None:
-        return hub_files(tokenizer, revision)
-    return _pinned_tokenizer(pinned, revision)
+    preset = next((one for one in PRESETS.values() if one.tokenizer_hub_id == tokenizer), None)
+    return hub_files(tokenizer, revision) if preset is None else _own_tokenizer(preset, revision)
 
 
-def _pinned_tokenizer(preset: Preset, revision: str | None) -> Files:
-    wanted = revision or preset.tokenizer_revision
-    sha256 = preset.tokenizer_sha256 if wanted == preset.tokenizer_revision else None
-    return hub_files(str(preset.tokenizer_hub_id), wanted, sha256=sha256)
+def _own_tokenizer(preset: Preset, revision: str | None) -> Files:
+    pinned = preset.tokenizer_revision
+    return _pinned(str(preset.tokenizer_hub_id), revision, pinned, preset.tokenizer_sha256)
+
+
+def _pinned(repo: str, revision: str | None, pinned: str | None, sha256: str | None) -> Files:
+    """A repository at the revision asked for, or else at ours, whose hash we know."""
+    wanted = revision or pinned
+    return hub_files(repo, wanted, sha256=sha256 if wanted == pinned else None)
 
 
 def _on_hub(
@@ -165,23 +167,21 @@ def _on_hub(
     revision: str | None,
     tokenizer_revision: str | None,
 ) -> _Parts:
+    if preset is None and not tokenizer:
+        raise BaseModelError(
+            f"{base!r} is no directory here; as a hub id it is not one of ours, so name its tokenizer "
+            "and both revisions"
+        )
     if preset is None:
-        if not tokenizer:
-            raise BaseModelError(
-                f"{base!r} is no directory here; as a hub id it is not one of ours, so name its tokenizer "
-                "and both revisions"
-            )
-        predictor = hub_files(base, revision)
-        return _Parts(tokenizer=_override(tokenizer, tokenizer_revision), predictor=predictor, context=None)
-    wanted = revision or preset.hub_revision
-    sha256 = preset.hub_sha256 if wanted == preset.hub_revision else None
-    predictor = hub_files(str(preset.hub_id), wanted, sha256=sha256)
-    own = (
-        _override(tokenizer, tokenizer_revision)
-        if tokenizer
-        else _pinned_tokenizer(preset, tokenizer_revision)
-    )
-    return _Parts(tokenizer=own, predictor=predictor, context=preset.context)
+        predictor, context = hub_files(base, revision), None
+    else:
+        predictor = _pinned(str(preset.hub_id), revision, preset.hub_revision, preset.hub_sha256)
+        context = preset.context
+    if tokenizer or preset is None:
+        own = _override(str(tokenizer), tokenizer_revision)
+    else:
+        own = _own_tokenizer(preset, tokenizer_revision)
+    return _Parts(tokenizer=own, predictor=predictor, context=context)
 
 
 def _context(parts: _Parts, config: Mapping[str, Any]) -> int:

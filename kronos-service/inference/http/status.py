@@ -6,10 +6,12 @@ from typing import Any
 
 from pydantic import AwareDatetime, BaseModel
 
-from kronos_service.events.taxonomy import CHANNEL_VERSION, channel_hash
+from kronos_service.inference.models.loader_status import Refusal
 from kronos_service.inference.requests.response import model_out
 from kronos_service.inference.schemas import ModelOut
 from kronos_service.inference.service import Service
+from kronos_service.model.adapter.read import channels_record
+from kronos_shared.adapter_manifest import ChannelsRecord
 
 
 class ServingOut(ModelOut):
@@ -20,22 +22,6 @@ class ServingOut(ModelOut):
     """Bars of history and forecast together."""
     metrics: dict[str, Any]
     """The trainer's figures, from the adapter's manifest."""
-
-
-class RefusalOut(BaseModel):
-    """The last adapter that was refused."""
-
-    version: str | None
-    digest: str | None
-    reason: str
-    at: AwareDatetime
-
-
-class ChannelsOut(BaseModel):
-    """The event channels of this code; an adapter made for others is refused."""
-
-    version: int
-    sha256: str
 
 
 class SourceOut(BaseModel):
@@ -64,10 +50,11 @@ class StatusOut(BaseModel):
     """Why a restart would not find what serves, if LATEST.json did not lead to it."""
     latest: dict[str, Any] | None
     pinned: str | None
-    last_refusal: RefusalOut | None
+    last_refusal: Refusal | None
     quarantined: Mapping[str, str]
     resident: tuple[str, ...]
-    channels: ChannelsOut
+    channels: ChannelsRecord
+    """The event channels of this code; an adapter made for others is rejected."""
     source: SourceOut
     limits: dict[str, int]
     queue_depth: int
@@ -77,7 +64,6 @@ def status_of(service: Service) -> StatusOut:
     """The state of a service at this moment."""
     loader = service.loader.status()
     reason = service.not_ready_because()
-    refusal = loader.last_refusal
     return StatusOut(
         ready=reason is None,
         reason=reason,
@@ -86,10 +72,10 @@ def status_of(service: Service) -> StatusOut:
         state_unsaved_because=loader.state_unsaved,
         latest=None if loader.latest is None else loader.latest.model_dump(),
         pinned=loader.pinned,
-        last_refusal=None if refusal is None else RefusalOut(**vars(refusal)),
+        last_refusal=loader.last_refusal,
         quarantined=loader.quarantined,
         resident=loader.resident,
-        channels=ChannelsOut(version=CHANNEL_VERSION, sha256=channel_hash()),
+        channels=channels_record(),
         source=_source_out(service),
         limits={
             name: getattr(service.settings, name)

@@ -1,4 +1,4 @@
-"""Which base a service runs on: the one its operator chose, or the one an adapter's manifest names."""
+"""Which base to run on: the one its operator chose, or the one that an adapter's manifest names."""
 
 from dataclasses import dataclass
 

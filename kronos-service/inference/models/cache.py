@@ -1,4 +1,4 @@
-"""Adapters that were asked for: built once, kept while they are recent, or put in quarantine."""
+"""Adapters by digest: built once, kept while recent, or quarantined."""
 
 import hashlib
 from collections.abc import Callable
@@ -14,7 +14,8 @@ from kronos_service.model.adapter.files import (
     read_capped,
     read_files,
 )
-from kronos_service.model.factory import BaseModelError, Bundle
+from kronos_service.model.base_files import BaseModelError
+from kronos_service.model.factory import Bundle
 from kronos_shared.adapter_manifest import (
     LARGEST,
     MANIFEST,
@@ -26,19 +27,19 @@ from kronos_shared.adapter_manifest import (
 )
 
 RESIDENT = 3
-"""Models in memory: the one that serves, and two before it. They share all weights that LoRA leaves alone."""
+"""Models in memory: the one that serves and two before it. They share every weight that LoRA leaves alone."""
 
-MENDABLE = (AdapterNotWholeError, BaseModelError, BaseUnknownError)
-"""What says nothing against a digest: files that are not those it promises, or a base that is not there."""
+RETRYABLE = (AdapterNotWholeError, BaseModelError, BaseUnknownError)
+"""Errors that do not prove a digest bad: other bytes than it names, or a base that cannot be found."""
 
 
 class QuarantinedError(AdapterError):
-    """An adapter that was refused before; the message is the reason given then."""
+    """An adapter that was rejected before; the message is the reason given then."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """A model that passed every check, and the files it was made from."""
+    """A model that passed every check, and the files it was built from."""
 
     pointer: Latest
     files: AdapterFiles
@@ -86,7 +87,7 @@ class ModelCache:
 
         Raises:
             AdapterError, BaseModelError, BaseUnknownError: why it must not or cannot serve. Unless it is one
-            of `MENDABLE`, the digest is in quarantine from now on: without `retry` it is not looked at again.
+            of `RETRYABLE`, the digest is quarantined: only `retry` tries it again.
         """
         digest = pointer.manifest_sha256
         for one in self.resident:
@@ -98,12 +99,12 @@ class ModelCache:
             files = copy() if copy else read_files(self._directory(pointer.version), digest=digest)
             serving = build(files, self.bundle_for(files.manifest), pointer)
             self._warm(serving)
-        except MENDABLE:
+        except RETRYABLE:
             raise
         except AdapterError as error:
             self.quarantined[digest] = str(error)
             raise
-        except Exception as error:  # content that no check foresaw must not end the service
+        except Exception as error:  # bytes that no check foresaw must not end the service
             self.quarantined[digest] = f"{pointer.version}: cannot be loaded: {type(error).__name__}: {error}"
             raise AdapterError(self.quarantined[digest]) from error
         self.quarantined.pop(digest, None)
@@ -112,7 +113,7 @@ class ModelCache:
         return loaded
 
     def put_first(self, loaded: Loaded) -> None:
-        """Keep this one longest."""
+        """Make this one the last to be dropped."""
         others = [one for one in self.resident if one.files.digest != loaded.files.digest]
         self.resident = (loaded, *others)[:RESIDENT]
 
@@ -141,7 +142,7 @@ class ModelCache:
                 raise AdapterError(f"warm-up failed: {type(error).__name__}: {error}") from error
 
     def _directory(self, version: str) -> Path:
-        """Where a version is, unless a link leads there or away from there."""
+        """The directory of a version; a link could lead outside the store, so none is followed."""
         directory = self._adapters / VERSIONS / version
         try:
             found = directory.resolve(strict=True)

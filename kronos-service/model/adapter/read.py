@@ -16,8 +16,9 @@ from torch import Tensor
 from kronos_service.events.taxonomy import CHANNEL_VERSION, CHANNELS, channel_hash
 from kronos_service.model.adapter.canary import check_canary
 from kronos_service.model.adapter.files import AdapterError, AdapterFiles, header_problems, read_files
+from kronos_service.model.base_files import Fingerprint
 from kronos_service.model.event_embedding import EventEmbedding
-from kronos_service.model.factory import Bundle, Fingerprint
+from kronos_service.model.factory import Bundle
 from kronos_service.model.kronos import Kronos
 from kronos_shared import strict_json
 from kronos_shared.adapter_manifest import (

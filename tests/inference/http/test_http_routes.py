@@ -17,7 +17,7 @@ from fastapi.testclient import TestClient
 from pydantic import BaseModel
 
 from kronos_service.inference.http.app import create_app
-from kronos_service.inference.http.logs import configure_logs
+from kronos_service.inference.http.server import configure_logs
 from kronos_service.inference.scheduler.work import BatchKey, Cost
 from kronos_service.inference.schemas import ForecastRequest, ForecastResponse
 from kronos_service.inference.settings import Settings
