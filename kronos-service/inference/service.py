@@ -12,7 +12,6 @@ from kronos_service.inference.errors import NotReady
 from kronos_service.inference.market.market import Market
 from kronos_service.inference.market.refresher import MarketRefresher
 from kronos_service.inference.metrics import Metrics, StateCollector
-from kronos_service.inference.models.base_model import BaseChoice
 from kronos_service.inference.models.loader import AdapterLoader
 from kronos_service.inference.models.served_model import ServedModel
 from kronos_service.inference.requests.prepare import check_limits, prepare
@@ -21,6 +20,7 @@ from kronos_service.inference.scheduler.queue import SHUTTING_DOWN, ForecastQueu
 from kronos_service.inference.scheduler.work import BatchKey, Cost, ForecastJob, warm_up
 from kronos_service.inference.schemas import ForecastRequest
 from kronos_service.inference.settings import Settings
+from kronos_service.model.factory import BaseChoice
 from kronos_service.model.generation.generate import ROWS_PER_PASS
 from kronos_service.model.generation.sampling import Sampling
 

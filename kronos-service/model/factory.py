@@ -19,8 +19,10 @@ from kronos_service.model.base_files import BaseModelError, Files, Fingerprint, 
 from kronos_service.model.kronos import Kronos
 from kronos_service.model.presets import PRESETS, Preset
 from kronos_service.model.tokenizer import KronosTokenizer
+from kronos_shared.adapter_manifest import AdapterManifest
 from kronos_shared.atomic import replace_file
 
+PACKAGED: Final = "kronos-nano"
 NANO_DIRECTORY: Final = Path(__file__).with_name("kronos_nano")
 
 
@@ -35,6 +37,35 @@ class Bundle:
     event_encoder: EventEncoder
     base: Fingerprint
     tokenizer_print: Fingerprint
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseChoice:
+    """Which base to load: see `load_bundle`."""
+
+    model: str
+    tokenizer: str | None = None
+    revision: str | None = None
+    tokenizer_revision: str | None = None
+
+    def load(self, device: str) -> Bundle:
+        """The bundle on a device; raises as `load_bundle`."""
+        parts = _find(self)
+        tokenizer, model = build(KronosTokenizer, parts.tokenizer), build(Kronos, parts.predictor)
+        ours, theirs = (tokenizer.s1_bits, tokenizer.s2_bits), (model.s1_bits, model.s2_bits)
+        if ours != theirs:
+            raise BaseModelError(
+                f"tokenizer {parts.tokenizer.repo} makes tokens of {ours} bits, but predictor "
+                f"{parts.predictor.repo} reads {theirs}; name the tokenizer it was trained with"
+            )
+        return Bundle(
+            tokenizer=tokenizer.to(device),
+            model=model.to(device),
+            context=_context(parts, model.config),
+            event_encoder=EventEncoder(),
+            base=parts.predictor.fingerprint(),
+            tokenizer_print=parts.tokenizer.fingerprint(),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,22 +93,36 @@ def load_bundle(
     Raises:
         BaseModelError: nothing of that name, no network, or weights that do not fit (all misfits at once).
     """
-    parts = _find(base, tokenizer, revision, tokenizer_revision)
-    tokenizer_model = build(KronosTokenizer, parts.tokenizer)
-    model = build(Kronos, parts.predictor)
-    ours, theirs = (tokenizer_model.s1_bits, tokenizer_model.s2_bits), (model.s1_bits, model.s2_bits)
-    if ours != theirs:
+    choice = BaseChoice(
+        model=base, tokenizer=tokenizer, revision=revision, tokenizer_revision=tokenizer_revision
+    )
+    return choice.load(device)
+
+
+def base_named_by(manifest: AdapterManifest) -> BaseChoice:
+    """The base that an adapter's manifest names: the packaged one, or a released one at its revision.
+
+    A directory is never followed: a manifest holds its name without a path, and may come from anywhere.
+
+    Raises:
+        BaseModelError: it names another.
+    """
+    base, tokenizer = manifest.base, manifest.tokenizer
+    if base.repo == tokenizer.repo == PACKAGED:
+        return BaseChoice(model=PACKAGED)
+    released = {preset.hub_id for preset in PRESETS.values() if preset.hub_id}
+    tokenizers = {preset.tokenizer_hub_id for preset in PRESETS.values() if preset.tokenizer_hub_id}
+    if base.repo not in released or tokenizer.repo not in tokenizers:
+        named = [f"{one.repo[:80]!r} ({one.content_sha256[:12]})" for one in (base, tokenizer)]
         raise BaseModelError(
-            f"tokenizer {parts.tokenizer.repo} makes tokens of {ours} bits, but predictor "
-            f"{parts.predictor.repo} reads {theirs}; name the tokenizer it was trained with"
+            f"the adapter was made for base {named[0]} with tokenizer {named[1]}, which cannot be found by "
+            "name; configure the base to serve"
         )
-    return Bundle(
-        tokenizer=tokenizer_model.to(device),
-        model=model.to(device),
-        context=_context(parts, model.config),
-        event_encoder=EventEncoder(),
-        base=parts.predictor.fingerprint(),
-        tokenizer_print=parts.tokenizer.fingerprint(),
+    return BaseChoice(
+        model=base.repo,
+        tokenizer=tokenizer.repo,
+        revision=base.revision,
+        tokenizer_revision=tokenizer.revision,
     )
 
 
@@ -108,31 +153,28 @@ def _json(content: Mapping[str, Any]) -> bytes:
     return f"{json.dumps(content, indent=1, sort_keys=True)}\n".encode()
 
 
-def _find(base: str, tokenizer: str | None, revision: str | None, tokenizer_revision: str | None) -> _Parts:
-    name = base.removeprefix("kronos-")
+def _find(choice: BaseChoice) -> _Parts:
+    base, name = choice.model, choice.model.removeprefix("kronos-")
     if name == "nano":
-        return _in_directory(NANO_DIRECTORY, "kronos-nano", tokenizer, revision, tokenizer_revision)
+        return _in_directory(NANO_DIRECTORY, PACKAGED, choice)
     if base not in PRESETS and Path(base).is_dir():
         path = Path(base).resolve()
-        return _in_directory(path, path.name, tokenizer, revision, tokenizer_revision)
+        return _in_directory(path, path.name, choice)
     if name not in PRESETS and base.count("/") != 1:
         known = ", ".join(PRESETS)
         raise BaseModelError(f"expected a preset ({known}), a directory or a hub id owner/name, got {base!r}")
-    preset = PRESETS.get(name) or next((p for p in PRESETS.values() if p.hub_id == base), None)
-    return _on_hub(base, preset, tokenizer, revision, tokenizer_revision)
+    return _on_hub(choice, PRESETS.get(name) or next((p for p in PRESETS.values() if p.hub_id == base), None))
 
 
-def _in_directory(
-    root: Path, name: str, tokenizer: str | None, revision: str | None, tokenizer_revision: str | None
-) -> _Parts:
-    if revision:
+def _in_directory(root: Path, name: str, choice: BaseChoice) -> _Parts:
+    if choice.revision:
         raise BaseModelError(f"a revision belongs to a hub id, but {name} is a directory; leave it out")
     about = read_json(root / "base.json", hint=f"{name} must hold base.json, tokenizer/ and predictor/")
     context = about.get("context")
     if not isinstance(context, int) or context < 2:
         raise BaseModelError(f"base.json of {name} must give context as a number of bars, got {context!r}")
-    if tokenizer:
-        own = _override(tokenizer, tokenizer_revision)
+    if choice.tokenizer:
+        own = _override(choice.tokenizer, choice.tokenizer_revision)
     else:
         own = Files.in_directory(root / "tokenizer", repo=name)
     return _Parts(tokenizer=own, predictor=Files.in_directory(root / "predictor", repo=name), context=context)
@@ -160,27 +202,21 @@ def _pinned(repo: str, revision: str | None, pinned: str | None, sha256: str | N
     return hub_files(repo, wanted, sha256=sha256 if wanted == pinned else None)
 
 
-def _on_hub(
-    base: str,
-    preset: Preset | None,
-    tokenizer: str | None,
-    revision: str | None,
-    tokenizer_revision: str | None,
-) -> _Parts:
-    if preset is None and not tokenizer:
+def _on_hub(choice: BaseChoice, preset: Preset | None) -> _Parts:
+    if preset is not None:
+        context: int | None = preset.context
+        predictor = _pinned(str(preset.hub_id), choice.revision, preset.hub_revision, preset.hub_sha256)
+    elif choice.tokenizer:
+        context, predictor = None, hub_files(choice.model, choice.revision)
+    else:
         raise BaseModelError(
-            f"{base!r} is no directory here; as a hub id it is not one of ours, so name its tokenizer "
-            "and both revisions"
+            f"{choice.model!r} is no directory here; as a hub id it is not one of ours, so name its "
+            "tokenizer and both revisions"
         )
-    if preset is None:
-        predictor, context = hub_files(base, revision), None
+    if preset is None or choice.tokenizer:
+        own = _override(str(choice.tokenizer), choice.tokenizer_revision)
     else:
-        predictor = _pinned(str(preset.hub_id), revision, preset.hub_revision, preset.hub_sha256)
-        context = preset.context
-    if tokenizer or preset is None:
-        own = _override(str(tokenizer), tokenizer_revision)
-    else:
-        own = _own_tokenizer(preset, tokenizer_revision)
+        own = _own_tokenizer(preset, choice.tokenizer_revision)
     return _Parts(tokenizer=own, predictor=predictor, context=context)
 
 

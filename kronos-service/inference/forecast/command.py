@@ -23,9 +23,8 @@ from kronos_service.events.taxonomy import FAMILIES, IMPACT_WEIGHTS
 from kronos_service.inference.forecast.bands import Bands, Floats
 from kronos_service.inference.forecast.scenario_text import parse_scenario
 from kronos_service.inference.forecast.table import Families, Forecast, print_forecast
-from kronos_service.inference.models.base_model import PACKAGED, BaseChoice, base_named_by
 from kronos_service.model.adapter.read import NoAdapterError, find_adapter, load_adapter, read_adapter
-from kronos_service.model.factory import Bundle
+from kronos_service.model.factory import PACKAGED, BaseChoice, Bundle, base_named_by
 from kronos_service.model.generation.inputs import Prepared, forecast_prices, prepare_history
 from kronos_service.model.generation.sampling import Sampling
 from kronos_service.model.kronos import Kronos

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kronos_service.inference.models.base_model import BaseChoice, BaseUnknownError, base_named_by
 from kronos_service.inference.models.served_model import ServedModel, build
 from kronos_service.model.adapter.files import (
     AdapterError,
@@ -15,7 +14,7 @@ from kronos_service.model.adapter.files import (
     read_files,
 )
 from kronos_service.model.base_files import BaseModelError
-from kronos_service.model.factory import Bundle
+from kronos_service.model.factory import BaseChoice, Bundle, base_named_by
 from kronos_shared.adapter_manifest import (
     LARGEST,
     MANIFEST,
@@ -29,7 +28,7 @@ from kronos_shared.adapter_manifest import (
 RESIDENT = 3
 """Models in memory: the one that serves and two before it. They share every weight that LoRA leaves alone."""
 
-RETRYABLE = (AdapterNotWholeError, BaseModelError, BaseUnknownError)
+RETRYABLE = (AdapterNotWholeError, BaseModelError)
 """Errors that do not prove a digest bad: other bytes than it names, or a base that cannot be found."""
 
 
@@ -86,7 +85,7 @@ class ModelCache:
         """What a pointer names, resident or newly built from the store (or from `copy`).
 
         Raises:
-            AdapterError, BaseModelError, BaseUnknownError: why it must not or cannot serve. Unless it is one
+            AdapterError, BaseModelError: why it must not or cannot serve. Unless it is one
             of `RETRYABLE`, the digest is quarantined: only `retry` tries it again.
         """
         digest = pointer.manifest_sha256
@@ -121,14 +120,14 @@ class ModelCache:
         """The chosen base, else the one in use, else the one that the manifest names.
 
         Raises:
-            BaseModelError, BaseUnknownError: it cannot be found.
+            BaseModelError: it cannot be found.
         """
         if self._bundle is not None and (self._base is not None or self.resident or manifest is None):
             return self._bundle[1]
         choice = self._base
         if choice is None:
             if manifest is None:
-                raise BaseUnknownError("no base was configured, and there is no adapter to name one")
+                raise BaseModelError("no base was configured, and there is no adapter to name one")
             choice = base_named_by(manifest)
         if self._bundle is None or self._bundle[0] != choice:
             self._bundle = (choice, choice.load(self._device))

@@ -16,12 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kronos_service.inference.models.base_model import BaseChoice
 from kronos_service.inference.models.cache import Loaded, ModelCache, QuarantinedError
 from kronos_service.inference.models.loader_status import LoaderStatus, Refusal
 from kronos_service.inference.models.replica_state import ReplicaState, ReplicaStateError
 from kronos_service.inference.models.served_model import ServedModel, base_alone
 from kronos_service.model.adapter.files import AdapterError, AdapterFiles, read_capped
+from kronos_service.model.factory import BaseChoice
 from kronos_shared import adapter_store
 from kronos_shared.adapter_manifest import LARGEST_POINTER, LATEST, VERSIONS, Latest
 from kronos_shared.errors import KronosError

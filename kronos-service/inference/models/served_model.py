@@ -18,13 +18,13 @@ class ServedModel:
     base: Bundle
     model: Kronos
     """With LoRA merged and the event embedding attached; the plain base where there is no adapter."""
-    version: str | None
+    version: str | None = None
     """Name of the adapter's version; None is the base alone, as in the next three."""
-    generation: int | None
+    generation: int | None = None
     """The generation of LATEST that brought it here; the one that published it where it was pinned."""
-    digest: str | None
+    digest: str | None = None
     """sha256 of the adapter's manifest."""
-    manifest: AdapterManifest | None
+    manifest: AdapterManifest | None = None
     loaded_at: datetime
     """When it began to serve, in UTC."""
 
@@ -37,15 +37,7 @@ class ServedModel:
 
 def base_alone(bundle: Bundle) -> ServedModel:
     """The base without an adapter."""
-    return ServedModel(
-        base=bundle,
-        model=bundle.model,
-        version=None,
-        generation=None,
-        digest=None,
-        manifest=None,
-        loaded_at=datetime.now(UTC),
-    )
+    return ServedModel(base=bundle, model=bundle.model, loaded_at=datetime.now(UTC))
 
 
 def build(files: AdapterFiles, bundle: Bundle, pointer: Latest) -> ServedModel:
