@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from kronos_service.inference.errors import FieldFault
 from kronos_shared.adapter_manifest import VERSION_PATTERN
 from kronos_shared.columns import ASSET_CLASSES
 from kronos_shared.normalization import MIN_HISTORY
@@ -281,19 +282,12 @@ class ForecastResponse(BaseModel):
     series: list[SeriesOut]
 
 
-class FaultOut(BaseModel):
-    """A field that cannot be used, and why."""
-
-    field: str
-    message: str
-
-
 class ErrorOut(BaseModel):
     """Why there is no answer."""
 
     code: str
     message: str
-    fields: list[FaultOut] = []
+    fields: tuple[FieldFault, ...] = ()
 
 
 class ErrorResponse(BaseModel):

@@ -6,6 +6,7 @@ Letters: N sample paths, H horizon in bars.
 
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -17,7 +18,6 @@ from kronos_service.data.sample import sample_snapshot_path
 from kronos_service.data.snapshot import read as snapshots
 from kronos_service.data.snapshot.read import Snapshot, SnapshotError
 from kronos_service.events.encoder import EventTables, prepare
-from kronos_service.events.scenario import Scenario
 from kronos_service.events.sessions import session_dates
 from kronos_service.events.taxonomy import FAMILIES, IMPACT_WEIGHTS
 from kronos_service.inference.forecast.bands import Bands, Floats
@@ -100,7 +100,7 @@ def forecast(config: ForecastConfig, console: Console | None = None) -> Forecast
     """Forecast one symbol with the base and its adapter; print a table, and draw a chart where asked to.
 
     Raises:
-        KronosError: anything the user can mend, named by its subclass.
+        KronosError: anything the user can fix, named by its subclass.
     """
     console = console or Console()
     snapshot = snapshots.load_snapshot(config.snapshot or sample_snapshot_path())
@@ -165,20 +165,30 @@ def _load(config: ForecastConfig, console: Console) -> _Models:
 
 
 def _forecast(config: ForecastConfig, series: _Series, models: _Models) -> Forecast:
-    base = _prepare(config, series, models, None)
-    known = _prepare(config, series, models, series.tables)
+    prepare_with = partial(
+        prepare_history,
+        series.bars,
+        series.asset_class,
+        series.tables,
+        encoder=models.bundle.event_encoder,
+        context=models.context,
+        horizon=config.horizon,
+        seed=config.seed,
+        min_history=models.min_history,
+    )
+    known = prepare_with()
     families = _families(known, config.horizon)
-    bands = [_bands("base, which knows no calendar", models.bundle.model, base, config, models)]
-    if models.adapted is not None:
-        bands.append(_bands(f"adapter {models.name}", models.adapted, known, config, models))
+    base, adapted = models.bundle.model, models.adapted
+    bands = [_bands("base, which knows no calendar", base, known.shown("none"), config, models)]
+    if adapted is not None:
+        bands.append(_bands(f"adapter {models.name}", adapted, known, config, models))
     if config.scenario:
-        require(models.adapted is not None, "a scenario needs an adapter: the base knows no events")
-        assert models.adapted is not None
+        require(adapted is not None, "a scenario needs an adapter: the base knows no events")
+        assert adapted is not None
         days = [day.item() for day in known.future_dates]
         scheduled = {day: [name for name, _ in on] for day, on in zip(days, families, strict=True)}
-        scenario = parse_scenario(config.scenario, scheduled)
-        what_if = _prepare(config, series, models, series.tables, scenario)
-        bands.append(_bands(f"what if {', '.join(config.scenario)}", models.adapted, what_if, config, models))
+        what_if = prepare_with(scenario=parse_scenario(config.scenario, scheduled))
+        bands.append(_bands(f"what if {', '.join(config.scenario)}", adapted, what_if, config, models))
     return Forecast(
         symbol=config.symbol,
         origin=series.bars["ts"].iloc[-1].date(),
@@ -187,26 +197,6 @@ def _forecast(config: ForecastConfig, series: _Series, models: _Models) -> Forec
         dates=known.future_dates,
         families=families,
         bands=tuple(bands),
-    )
-
-
-def _prepare(
-    config: ForecastConfig,
-    series: _Series,
-    models: _Models,
-    tables: EventTables | None,
-    scenario: Scenario | None = None,
-) -> Prepared:
-    return prepare_history(
-        series.bars,
-        series.asset_class,
-        tables,
-        encoder=models.bundle.event_encoder,
-        context=models.context,
-        horizon=config.horizon,
-        seed=config.seed,
-        min_history=models.min_history,
-        scenario=scenario,
     )
 
 

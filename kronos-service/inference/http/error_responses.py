@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from kronos_service.inference.errors import FieldFault, ServiceError, Unprocessable, unprocessable
-from kronos_service.inference.schemas import ErrorOut, ErrorResponse, FaultOut
+from kronos_service.inference.schemas import ErrorOut, ErrorResponse
 
 MOST_FAULTS: Final = 20
 _CODES: Final = {404: "not_found", 405: "method_not_allowed"}
@@ -29,8 +29,7 @@ def error_response(request_id: str, error: Exception) -> JSONResponse:
         error = faults_of(error.errors())
     if isinstance(error, ServiceError):
         status = error.status
-        fields = [FaultOut(field=fault.field, message=fault.message) for fault in error.fields]
-        body = ErrorOut(code=error.code, message=str(error), fields=fields)
+        body = ErrorOut(code=error.code, message=str(error), fields=error.fields)
         if error.retry_after is not None:
             headers["Retry-After"] = str(error.retry_after)
         if status == 401:
