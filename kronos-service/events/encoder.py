@@ -107,19 +107,24 @@ def encode_rows(
 
 @dataclass(frozen=True)
 class EventEncoder:
-    """The one encoder of training and serving; it has no state."""
+    """The way in to the event tensor: a base's bundle carries one, and it has no state."""
 
     def encode(
         self,
         bars: pd.DataFrame,
         asset_class: str,
-        calendar: pd.DataFrame,
-        leader_data: Mapping[str, pd.DataFrame],
+        calendar: pd.DataFrame | EventTables,
+        leader_data: Mapping[str, pd.DataFrame] | None = None,
         horizon: int = 0,
         scenario: Scenario | None = None,
     ) -> Events:
-        """`prepare` and `encode_rows` in one call; `bars` needs only its column ts."""
-        tables = prepare(calendar, leader_data)
+        """The (T + max(H - 1, 0), 20) float32 event tensor of `bars`, of which only the column ts is read.
+
+        Args:
+            calendar: rows of `CALENDAR_COLUMNS`, with the leaders' bars in `leader_data`; or both as
+                `prepare` read them, so that many symbols share one reading.
+        """
+        tables = calendar if isinstance(calendar, EventTables) else prepare(calendar, leader_data or {})
         return encode_rows(tables, bars["ts"], asset_class, horizon=horizon, scenario=scenario)
 
 

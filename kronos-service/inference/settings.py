@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from kronos_service.data.sources import SOURCES
@@ -40,9 +40,7 @@ class Settings(BaseSettings):
     base_revision: str | None = None
     tokenizer: str | None = None
     tokenizer_revision: str | None = None
-    allow_base_only: bool = Field(
-        default=False, validation_alias=AliasChoices("KRONOS_ALLOW_BASE_ONLY", "ALLOW_BASE_ONLY")
-    )
+    allow_base_only: bool = False
     """Serve the plain base while there is no adapter, rather than not be ready."""
     poll_seconds: float = Field(default=2.0, gt=0)
     """How often LATEST.json is looked at."""

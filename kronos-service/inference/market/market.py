@@ -43,7 +43,7 @@ class Market:
 def build_market(
     name: str, symbols: pd.DataFrame, bars: pd.DataFrame, calendar: pd.DataFrame, *, now: datetime
 ) -> Market:
-    """BarFilter typed tables and read them once, as they may be known at `now`.
+    """Filter typed tables and read them once, as they may be known at `now`.
 
     Bars that are not finished are left out; those that cannot be true are left out and listed.
 

@@ -17,9 +17,9 @@ from kronos_service.inference.market.market import Market, build_market
 from kronos_service.inference.settings import Settings
 
 OVERLAP: Final = timedelta(days=10)
-"""So many days before its last bar a database is read again: late and corrected bars arrive in them."""
+"""A database is read again from this long before its last bar: late and corrected bars arrive there."""
 WHOLE_AGAIN: Final = timedelta(hours=12)
-"""After this a database is read from the start, for corrections of older bars."""
+"""After this a database is read whole again, for corrections of older bars."""
 
 Reader = Callable[[datetime], Market | None]
 """Reads the market as it may be known at a moment; None where nothing has changed."""
@@ -39,7 +39,7 @@ def market_reader(settings: Settings) -> Reader:
 
 
 class SnapshotReader:
-    """Reads a snapshot where it is not the one that was read last."""
+    """Reads a snapshot when it has changed."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory

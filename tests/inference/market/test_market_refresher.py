@@ -21,7 +21,7 @@ from kronos_service.inference.market.market import build_market
 from kronos_service.inference.market.readers import DatabaseReader, SnapshotReader
 from kronos_service.inference.market.refresher import MarketRefresher
 from kronos_service.inference.models.served_model import ServedModel
-from kronos_service.inference.requests.prepare import plan
+from kronos_service.inference.requests.prepare import prepare
 from kronos_service.inference.schemas import ForecastRequest
 from kronos_service.inference.settings import Settings
 from kronos_shared.columns import FEATURES
@@ -181,7 +181,7 @@ def test_a_request_is_encoded_as_training_encodes_the_same_origin(
             {"ts": row["ts"].date()} | {name: row[name] for name in FEATURES} for _, row in rows.iterrows()
         ]
     request = ForecastRequest.model_validate({"series": [series], "horizon": 4}, strict=False)
-    history = plan(request, serving, known, now=now, max_bars=1024)[0].prepared.history
+    history = prepare(request, serving, known, now=now, max_bars=1024)[0].prepared.history
     window = Window(series=0, start=at - 67, first_target=at + 1, stop=at + 2)
     assert history.x.numpy().tobytes() == normalized_window([one], window)[:-1].tobytes()
     assert history.stamps.numpy().tobytes() == one.stamps[at - 67 : at + 1].tobytes()
@@ -200,7 +200,7 @@ def test_after_a_gap_the_first_row_of_the_history_is_that_of_training_too(
     gapped = replace(market, bars=market.bars.drop(index=of_symbol[-69]).reset_index(drop=True))
     known = build_market("x", gapped.symbols, gapped.bars, gapped.calendar, now=NOW)
     request = ForecastRequest.model_validate({"series": [{"symbol": "SYN02"}], "horizon": 4})
-    (planned,) = plan(request, serving, known, now=NOW, max_bars=1024)
+    (planned,) = prepare(request, serving, known, now=NOW, max_bars=1024)
     (one,) = (one for one in build_series(gapped) if one.symbol == "SYN02")
     events = planned.prepared.history.events
     assert events is not None
