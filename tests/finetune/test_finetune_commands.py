@@ -29,13 +29,13 @@ SPLITS = [
     "--test-end",
     "2023-03-31",
 ]
-QUICK = ["--scored", "8", "--origins", "6", "--horizon", "2", "--paths", "20"]
+QUICK = ["--targets-per-window", "8", "--origins", "6", "--horizon", "2", "--paths", "20"]
 TINY = [
     "--forecast-origins",
     "4",
     "--epochs",
     "2",
-    "--scored",
+    "--targets-per-window",
     "8",
     "--context",
     "72",
@@ -69,7 +69,7 @@ def edit(directory: Path, table: str, change: Callable[[pd.DataFrame], pd.DataFr
 
 
 def run_in(directory: Path, *argv: str) -> list[str]:
-    return [*argv, "--run-dir", str(directory / "run"), "--adapters", str(directory / "adapters")]
+    return [*argv, "--run-dir", str(directory / "run"), "--adapter-store", str(directory / "adapters")]
 
 
 def test_event_lora_leaves_a_judged_and_published_adapter(

@@ -19,12 +19,12 @@ from kronos_service.finetune.event_conditioned.report.run_record import ReportEr
 from kronos_shared.options import parse
 
 SPLITS = "--train-start 2021-06-01 --val-start 2022-06-01 --test-start 2022-10-01 --test-end 2022-12-15"
-RUN = f"--control --epochs 2 --scored 8 --context 72 --rank 2 --forecast-origins 6 {SPLITS}"
+RUN = f"--control --epochs 2 --targets-per-window 8 --context 72 --rank 2 --forecast-origins 6 {SPLITS}"
 SECTIONS = (
     *("verdict", "learning", "days", "families", "forecasts", "calibration", "events", "test"),
     *("ablation", "audit", "made"),
 )
-FEW = ["--scored", "8", "--origins", "8", "--horizon", "2", "--paths", "20"]
+FEW = ["--targets-per-window", "8", "--origins", "8", "--horizon", "2", "--paths", "20"]
 
 
 class Page(HTMLParser):
@@ -65,7 +65,7 @@ class Page(HTMLParser):
 def place(market_path: Path, base_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a finished run and its store."""
     directory = tmp_path_factory.mktemp("place")
-    where = ["--run-dir", str(directory / "run"), "--adapters", str(directory / "adapters")]
+    where = ["--run-dir", str(directory / "run"), "--adapter-store", str(directory / "adapters")]
     given = ["--snapshot", str(market_path), "--base-model", str(base_path), *RUN.split()]
     assert main(["event-lora", *given, *where]) == 0
     return directory

@@ -21,7 +21,7 @@ pytestmark = [
 
 SETTINGS = {
     "--epochs": "1",
-    "--scored": "8",
+    "--targets-per-window": "8",
     "--context": "72",
     "--batch-size": "9",
     "--micro-batch": "2",

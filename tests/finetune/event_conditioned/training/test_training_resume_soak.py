@@ -32,7 +32,7 @@ pytestmark = [
 TIMES = int(os.environ.get("SOAK", "1"))
 SETTINGS = {
     "--epochs": "4",
-    "--scored": "8",
+    "--targets-per-window": "8",
     "--context": "72",
     "--batch-size": "12",
     "--warmup-steps": "2",
