@@ -160,7 +160,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 class _Parser(ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message.removeprefix('argument ')} (see {self.prog} --help)")
+        raise ConfigError(f"{message} (see {self.prog} --help)")
 
 
 def _read_flags(

@@ -28,7 +28,8 @@ TRAINING = [
     "2023-07-01",
     "--event-learning-rate",
     "3e-3",
-    "--force",
+    "--promote",
+    "always",
 ]
 """Few epochs at a high rate: enough for the event days to show, in a fraction of a minute."""
 

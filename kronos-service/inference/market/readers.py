@@ -13,12 +13,12 @@ from kronos_service.data.sample import sample_snapshot_path
 from kronos_service.data.snapshot.manifest import MANIFEST
 from kronos_service.data.snapshot.read import read_tables
 from kronos_service.data.sources.base import Source
-from kronos_service.data.sources.postgres import PostgresSettings, postgres_source
 from kronos_service.data.sources.supabase import supabase_source
 from kronos_service.data.tables import bar_table, calendar_table, symbol_table
 from kronos_service.events.leaders import RETURNS
 from kronos_service.inference.market.market import Market, build_market
 from kronos_service.inference.settings import Settings, SettingsError
+from kronos_shared.cli import needs
 
 OVERLAP: Final = timedelta(days=10)
 """So many days before its last bar a database is read again: late and corrected bars arrive in them."""
@@ -42,6 +42,8 @@ def market_reader(settings: Settings) -> Reader:
     if settings.source == "supabase":
         source = supabase_source()
         return DatabaseReader(lambda: nullcontext(source), reach=reach)
+    with needs("postgres"):
+        from kronos_service.data.sources.postgres import PostgresSettings, postgres_source
     try:
         PostgresSettings.model_validate({})
     except ValidationError:
