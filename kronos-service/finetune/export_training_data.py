@@ -140,7 +140,11 @@ def export(
             window = (since or staging.first_day(), now.date())
             origin = Origin(source=source.name, window=window, read_at=staging.read_at, calendar_read_at=now)
             manifest = commit(
-                directory, symbols=symbols, bars=bar_filter.filter(staging.bars()), calendar=calendar, origin=origin
+                directory,
+                symbols=symbols,
+                bars=bar_filter.filter(staging.bars()),
+                calendar=calendar,
+                origin=origin,
             )
     return ExportSummary(
         directory=directory,

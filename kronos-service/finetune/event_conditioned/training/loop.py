@@ -2,7 +2,7 @@
 
 The loss of a target is CE(s1) + CE(s2), teacher forced; a step's loss is the weighted sum over its
 targets divided by the split's mean number of targets per step. So an event target counts exactly
-`event_oversample` times a quiet one whatever the batch it falls in, and gradients depend neither on the
+`event_weight` times a quiet one whatever the batch it falls in, and gradients depend neither on the
 micro-batch nor on the number of processes that share a batch.
 """
 
@@ -193,7 +193,7 @@ class Loop:
         loss, weight = self._accumulate(share(windows))
         sum_gradients(parameters)
         loss, weight = sum_over_processes(loss, weight)
-        norm = float(self.accelerator.clip_grad_norm_(parameters, self.config.clip))
+        norm = float(self.accelerator.clip_grad_norm_(parameters, self.config.max_grad_norm))
         _require_finite(loss, norm, step, self.data.train, windows)
         lora_rate, event_rate = (float(rate) for rate in self.scheduler.get_last_lr())
         self.optimizer.step()
