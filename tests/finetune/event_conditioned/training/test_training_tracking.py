@@ -1,4 +1,4 @@
-"""Trackers: each step once also after a resume, none where none is wanted, a clear line where one is missing."""
+"""Trackers: each step once after a resume, none where none is wanted, a clear line where one is missing."""
 
 import json
 from pathlib import Path
