@@ -5,6 +5,7 @@ kronos-finetune evaluate --adapter runs/mine/adapter --split test --open-test-sp
 """
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from kronos_service.finetune.event_conditioned.report.document import write_repo
 from kronos_service.finetune.event_conditioned.run_directory import CONFIG, RUNS
 from kronos_service.finetune.event_conditioned.samples.splits import Splits, build_splits, require_events
 from kronos_service.finetune.event_conditioned.training.validation import score, summarize, summarize_families
+from kronos_service.finetune.progress import console, follow
 from kronos_service.model.adapter.read import (
     Adapter,
     LoadedAdapter,
@@ -63,8 +65,15 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     if config.split == "test":
         about |= {"openings": _opened(adapter, snapshot, *adapter.manifest.data.splits["test"])}
     dataset = splits.dataset(config.split)
-    base = score(bundle.model, dataset, accelerator, micro_batch=config.micro_batch, events=False)
-    adapted = score(loaded.attached, dataset, accelerator, micro_batch=config.micro_batch)
+    with follow("scoring base and adapter", unit="windows", total=2 * len(dataset)) as progress:
+        scored = partial(
+            score,
+            dataset=dataset,
+            accelerator=accelerator,
+            micro_batch=config.micro_batch,
+            advance=progress.advance,
+        )
+        base, adapted = scored(bundle.model, events=False), scored(loaded.attached)
     forecasts = _forecasts(config, loaded, snapshot, splits, bundle) if config.origins else None
     figures = about | {
         "losses": {"base": summarize(base), "adapter": summarize(adapted)},
@@ -103,7 +112,7 @@ def _opened(adapter: Adapter, snapshot: Snapshot, first: str, last: str) -> list
         last=last,
     )
     for opening in before:
-        terminal.console.print(f"[yellow]the test split was opened before[/]: {opening.describe()}")
+        console.print(f"[yellow]the test split was opened before[/]: {opening.describe()}")
     return [asdict(one) for one in before]
 
 

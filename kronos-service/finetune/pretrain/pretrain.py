@@ -3,8 +3,8 @@
 - Events are not used: what a scheduled release does is left for the adapter to learn.
 - Windows are normalised by the bars before a random cut; the predictor is scored only on targets after it:
   a score before the cut would be helped by statistics that have seen its target.
-- Everything random follows from the seed and the step, so an interrupted run continues from `out/state`, on a
-  CPU to the same bits.
+- Everything random follows from the seed and the step, so an interrupted run resumes from the checkpoints in
+  `out/state`, on a CPU to the same bits.
 
     kronos-finetune pretrain --snapshot data/snapshots/2026-11 --out runs/base
 """
@@ -26,8 +26,11 @@ from torch import Tensor
 
 from kronos_service.data.snapshot.read import load_snapshot
 from kronos_service.finetune.config import PretrainConfig
+from kronos_service.finetune.event_conditioned.samples.dataset import TokenBatch
+from kronos_service.finetune.event_conditioned.training.checkpoints import Checkpoints
+from kronos_service.finetune.event_conditioned.training.loss import token_losses
 from kronos_service.finetune.precision import fast_precision
-from kronos_service.finetune.pretrain.loop import Stage, train_stage
+from kronos_service.finetune.pretrain.loop import PretrainError, Stage, train_stage
 from kronos_service.finetune.pretrain.windows import Batch, draw_batch, training_series, validation_batch
 from kronos_service.model.factory import save_base
 from kronos_service.model.kronos import Kronos
@@ -41,10 +44,11 @@ def pretrain(config: PretrainConfig, console: Console | None = None) -> dict[str
 
     Raises:
         WindowError: nothing long enough to train on.
-        PretrainError: the state of another run is in the way, or a loss is not finite.
+        PretrainError: checkpoints of another run are in the way, or a loss is not finite.
     """
     started = time.monotonic()
     snapshot = load_snapshot(config.snapshot)
+    state = _state_directory(config, snapshot.sha256)
     data = training_series(snapshot, until=config.until, heldout=config.heldout, context=config.context)
     held_out = validation_batch(data, context=config.context)
     draw = partial(draw_batch, data, size=config.batch_size, context=config.context)
@@ -58,10 +62,10 @@ def pretrain(config: PretrainConfig, console: Console | None = None) -> dict[str
 
     spread_codes(tokenizer, held_out.x)
     loss_of = partial(reconstruction_loss, tokenizer)
-    tokenizer_curve = train(_stage("tokenizer", config, snapshot.sha256), tokenizer, loss_of=loss_of)
+    tokenizer_curve = train(_stage("tokenizer", config, state), tokenizer, loss_of=loss_of)
     tokenizer.eval().requires_grad_(False)
     loss_of = partial(prediction_loss, tokenizer, model)
-    predictor_curve = train(_stage("predictor", config, snapshot.sha256), model, loss_of=loss_of)
+    predictor_curve = train(_stage("predictor", config, state), model, loss_of=loss_of)
     model.eval()
 
     held_out = held_out.to(accelerator.device)
@@ -116,24 +120,26 @@ def reconstruction_loss(tokenizer: KronosTokenizer, batch: Batch) -> Tensor:
 
 
 def prediction_loss(tokenizer: KronosTokenizer, model: Kronos, batch: Batch) -> Tensor:
-    """Sum of the two cross-entropies of `token_losses`."""
-    ce_s1, ce_s2 = token_losses(tokenizer, model, batch)
+    """Sum of the two mean cross-entropies."""
+    ce_s1, ce_s2 = mean_losses(tokenizer, model, batch)
     return ce_s1 + ce_s2
 
 
-def token_losses(tokenizer: KronosTokenizer, model: Kronos, batch: Batch) -> tuple[Tensor, Tensor]:
+def mean_losses(tokenizer: KronosTokenizer, model: Kronos, batch: Batch) -> tuple[Tensor, Tensor]:
     """Mean cross-entropies in nats of the next bar's s1 and s2, over the targets from the cut on."""
     # Ids must not depend on the precision that the predictor trains in.
     with torch.no_grad(), torch.autocast(batch.x.device.type, enabled=False):
         s1, s2 = tokenizer.encode(batch.x)
-    positions = torch.arange(batch.cut - 1, s1.shape[1] - 1, device=s1.device).expand(len(s1), -1)
-    next_s1 = s1.roll(-1, dims=1)  # its last entry wraps around, but is never scored
-    logits = model(s1, s2, batch.stamps, s1_targets=next_s1, positions=positions)
-    ce_s1, ce_s2 = (
-        F.cross_entropy(got.flatten(0, 1).float(), ids[:, batch.cut :].flatten())
-        for got, ids in zip(logits, (s1, s2), strict=True)
+    tokens = TokenBatch(
+        stamps=batch.stamps,
+        s1_ids=s1,
+        s2_ids=s2,
+        s1_targets=s1.roll(-1, dims=1),  # its last entry wraps around, but is never scored
+        positions=torch.arange(batch.cut - 1, s1.shape[1] - 1, device=s1.device).expand(len(s1), -1),
+        s2_targets=s2[:, batch.cut :],
     )
-    return ce_s1, ce_s2
+    ce_s1, ce_s2 = token_losses(model, tokens, events=None)
+    return ce_s1.mean(), ce_s2.mean()
 
 
 @torch.no_grad()
@@ -160,7 +166,7 @@ def tokenizer_report(tokenizer: KronosTokenizer, batch: Batch) -> dict[str, floa
 @torch.no_grad()
 def predictor_report(tokenizer: KronosTokenizer, model: Kronos, batch: Batch) -> dict[str, float]:
     """Cross-entropies of the targets from the cut on, in nats."""
-    s1, s2 = (float(loss) for loss in token_losses(tokenizer, model, batch))
+    s1, s2 = (float(loss) for loss in mean_losses(tokenizer, model, batch))
     return {
         "s1_loss": round(s1, 4),
         "s2_loss": round(s2, 4),
@@ -190,14 +196,23 @@ def _plain(config: PretrainConfig) -> dict[str, Any]:
     }
 
 
-def _stage(name: str, config: PretrainConfig, data_hash: str) -> Stage:
+def _state_directory(config: PretrainConfig, data_hash: str) -> Path:
+    """Where the checkpoints are: named by settings and data, so that no other run resumes from them."""
     identity = json.dumps(_plain(config) | {"data": data_hash}, sort_keys=True)
+    state = config.out / "state" / hashlib.sha256(identity.encode()).hexdigest()[:32]
+    if any(path != state for path in state.parent.glob("*")):
+        raise PretrainError(
+            f"{state.parent} belongs to a run with other settings or data, or to an earlier version: remove "
+            "it or change --out"
+        )
+    return state
+
+
+def _stage(name: str, config: PretrainConfig, state: Path) -> Stage:
     return Stage(
         name=name,
         steps=getattr(config, f"{name}_steps"),
         peak_lr=getattr(config, f"{name}_lr"),
-        save_every=config.save_every,
         seed=config.seed,
-        state=config.out / "state" / f"{name}.pt",
-        key=hashlib.sha256(identity.encode()).hexdigest(),
+        checkpoints=Checkpoints(state / name, every=config.save_every),
     )

@@ -87,7 +87,7 @@ def test_a_stopped_run_resumes_by_itself_to_the_same_bits(
         assert main([*argv, "--control"]) == 143
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert "stopped by SIGTERM after step 3 of 6; a checkpoint holds it" in error
+    assert "stopped by SIGTERM after step 3 of 6; a checkpoint is written" in error
     assert f"--resume --run-dir {only_run()}" in error
     with monkeypatch.context() as patch:
         stop_after(4, signal.SIGINT, patch)
@@ -138,7 +138,7 @@ def test_a_run_that_dies_after_it_has_published_publishes_no_second_time(
 def begin(directory: Path, argv: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that was stopped before its first step."""
     with monkeypatch.context() as patch:
-        patch.setattr(job, "_carry_out", lambda *_: None)
+        patch.setattr(job, "_run", lambda *_: None)
         assert main([*argv, "--run-dir", str(directory)]) == 0
 
 
@@ -146,7 +146,7 @@ def resumed(monkeypatch: pytest.MonkeyPatch, *argv: str) -> tuple[EventLoraConfi
     """What `--resume` would carry out."""
     got: list[tuple[EventLoraConfig, Path]] = []
     with monkeypatch.context() as patch:
-        patch.setattr(job, "_carry_out", lambda config, directory: got.append((config, directory)))
+        patch.setattr(job, "_run", lambda config, directory: got.append((config, directory)))
         assert main(["event-lora", "--resume", *argv]) == 0
     return got[0]
 

@@ -37,6 +37,7 @@ from kronos_service.finetune.event_conditioned.audit.tables import (
 )
 from kronos_service.finetune.event_conditioned.config import LONGEST_CONTEXT, AuditConfig, EventLoraConfig
 from kronos_service.finetune.event_conditioned.samples.splits import SplitError, Splits, build_splits
+from kronos_service.finetune.progress import working
 from kronos_service.model.factory import Bundle, load_bundle
 from kronos_shared.adapter_manifest import AuditRecord
 from kronos_shared.errors import KronosError
@@ -136,7 +137,7 @@ def audit_snapshot(config: AuditConfig) -> Audit:
     symbols = draw_symbols(
         tradable["symbol"].tolist(), tradable["asset_class"].tolist(), size.symbols, Random(config.seed)
     )
-    with terminal.console.status("recomputing what was known when"), TemporaryDirectory() as cache:
+    with working("recomputing what was known when"), TemporaryDirectory() as cache:
         splits = build_splits(
             only(snapshot, symbols),
             bundle,
