@@ -1,6 +1,6 @@
 """What POST /v1/forecast takes and gives: prices in quote currency, times in UTC, horizons in bars.
 
-Bars are told apart by their session date. Columns, not rows: `mean.close[2]` belongs to `dates[2]`.
+Bars are identified by their session date. Columns, not rows: `mean.close[2]` belongs to `dates[2]`.
 """
 
 from datetime import UTC, date, datetime
@@ -144,7 +144,7 @@ class CalendarIn(_Body):
 
 
 class SupposedSurprise(_Body):
-    """A release that is supposed to differ from its forecast."""
+    """What if a release differs from its forecast."""
 
     date: date
     event_type: str = Field(min_length=1, max_length=64)
@@ -152,7 +152,7 @@ class SupposedSurprise(_Body):
 
 
 class SupposedMove(_Body):
-    """A leader's move on one bar."""
+    """What if a leader moves on one bar."""
 
     date: date
     leader: Leader

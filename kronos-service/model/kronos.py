@@ -162,10 +162,10 @@ class Kronos(nn.Module):
         elif isinstance(module, nn.Embedding) and module.weight.requires_grad:
             nn.init.normal_(module.weight, std=self.d_model**-0.5)
 
-    def attach_event_embedding(self, taps: Sequence[str] = TAPS) -> EventEmbedding:
+    def attach_event_embedding(self, taps: Sequence[str] = TAPS, width: int = 256) -> EventEmbedding:
         """Give the model a fresh event embedding (it changes nothing until trained) and return it."""
         reference = self.head.proj_s1.weight
-        event_emb = EventEmbedding(self.d_model, taps, n_channels=len(CHANNELS))
+        event_emb = EventEmbedding(self.d_model, taps, n_channels=len(CHANNELS), width=width)
         self.event_emb = event_emb.to(reference.device, reference.dtype)
         return self.event_emb
 

@@ -47,7 +47,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     Returns what the JSON holds.
 
     Raises:
-        KronosError: anything the user can mend, named by its subclass.
+        KronosError: anything the user can fix, named by its subclass.
     """
     accelerator = Accelerator()
     adapter = read_adapter(find_adapter(config.adapter))

@@ -46,7 +46,7 @@ class LoaderStatus:
     latest: Latest | None = None
     """The newest pointer that was read."""
     pinned: str | None = None
-    """The version that this replica was told to stay with."""
+    """The version that this replica is pinned to."""
     last_refusal: Refusal | None = None
     quarantined: Mapping[str, str] = field(default_factory=dict)
     """Digest -> reason, of adapters that are not tried again until a reload is asked for."""

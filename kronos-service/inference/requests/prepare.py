@@ -148,7 +148,7 @@ def _prepare_series(
     events = known_events(tables.rows, future, asset_class, as_of)
     try:
         prepared = prepare_history(
-            # one bar more than the model reads: surprises and moves of the first are told from the bar before
+            # one bar more than the model reads: surprises and moves of the first need the bar before
             bars.iloc[-longest - 1 :],
             asset_class,
             tables if serving.manifest is not None else None,

@@ -13,11 +13,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor
 
-from kronos_service.events.taxonomy import CHANNEL_VERSION, CHANNELS, channel_hash
+from kronos_service.events.taxonomy import CHANNEL_VERSION, channel_hash
 from kronos_service.model.adapter.canary import check_canary
 from kronos_service.model.adapter.files import AdapterError, AdapterFiles, header_problems, read_files
 from kronos_service.model.base_files import Fingerprint
-from kronos_service.model.event_embedding import EventEmbedding
 from kronos_service.model.factory import Bundle
 from kronos_service.model.kronos import Kronos
 from kronos_shared import strict_json
@@ -142,12 +141,8 @@ def attach(adapter: Adapter, bundle: Bundle) -> PeftModel:
     base = bundle.model
     # a memo that maps each frozen tensor to itself: the copy has its own modules and none of their memory
     model = copy.deepcopy(base, {id(tensor): tensor for tensor in (*base.parameters(), *base.buffers())})
-    event_emb = EventEmbedding(
-        base.config["d_model"],
-        manifest.event_embedding.taps,
-        n_channels=len(CHANNELS),
-        width=manifest.event_embedding.width,
-    )
+    record = manifest.event_embedding
+    event_emb = model.attach_event_embedding(record.taps, record.width)
     settings = LoraConfig(
         r=manifest.lora.rank,
         lora_alpha=manifest.lora.alpha,
@@ -163,7 +158,6 @@ def attach(adapter: Adapter, bundle: Bundle) -> PeftModel:
         raise AdapterError(f"{adapter.directory}: {'; '.join(problems)}")
     set_peft_model_state_dict(wrapped, adapter.lora)
     event_emb.load_state_dict(adapter.event_emb)
-    model.event_emb = event_emb
     return wrapped.to(next(base.parameters()).device).requires_grad_(False).eval()
 
 

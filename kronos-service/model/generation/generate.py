@@ -70,15 +70,12 @@ def generate(
     sampling: Sampling,
     context: int,
     upstream_decode: bool = False,
-    exact_window: bool = False,
 ) -> Generated:
     """Sample N paths of the next H bars of each history; histories may differ in length.
 
     Args:
         context: the model's limit in bars; history is cut to its last `context - horizon` bars.
-        exact_window: keep all history and let the window slide past the limit, as the released code does;
-            every step then reads the whole window again. For parity and comparison, as is the next one.
-        upstream_decode: score s2 without rotary angles, as the released code does in effect.
+        upstream_decode: score s2 without rotary angles, as the released code does in effect; for parity.
 
     Raises:
         GenerationError: shapes that do not fit, values not finite, or a horizon that leaves no history.
@@ -88,21 +85,23 @@ def generate(
     for i, history in enumerate(histories):
         _check_history(f"histories[{i}]", history, horizon)
     device = next(model.parameters()).device
-    longest = None if exact_window else context - horizon
-    kept = [_last_bars(one, longest, device) for one in histories]
+    kept = [_last_bars(one, context - horizon, device) for one in histories]
     sampler = PathSampler(model=model, sampling=sampling, upstream_decode=upstream_decode)
     padded = whole_groups(paths)
-    series_per_pass = 1 if exact_window else max(1, ROWS_PER_PASS // padded)
+    series_per_pass = max(1, ROWS_PER_PASS // padded)
     bars = [
-        _forecast(tokenizer, sampler, kept[start : start + series_per_pass], horizon, padded, context)
+        _forecast(tokenizer, sampler, kept[start : start + series_per_pass], horizon, padded)
         for start in range(0, len(kept), series_per_pass)
     ]
     return Generated(bars=torch.cat(bars)[:, :paths], bars_used=tuple(len(one.x) for one in kept))
 
 
-def _last_bars(history: History, longest: int | None, device: torch.device) -> History:
-    """The history's last bars, on the model's device."""
-    cut = 0 if longest is None else max(0, len(history.x) - longest)
+def _last_bars(history: History, longest: int, device: torch.device) -> History:
+    """The history's last bars, on the model's device.
+
+    A window that slid past the limit would move every bar's position at every step: nothing could be cached.
+    """
+    cut = max(0, len(history.x) - longest)
     return replace(
         history,
         x=history.x[cut:].to(device),
@@ -118,18 +117,14 @@ def _forecast(
     histories: Sequence[History],
     horizon: int,
     paths: int,
-    context: int,
 ) -> Tensor:
     """(B, P, H, 6) bars."""
     known = [_in_tokens(tokenizer, one) for one in histories]
     draws = torch.split(noise([one.seed for one in histories], paths, horizon), ROWS_PER_PASS, dim=1)
-    if len(known[0].tokens) + horizon > context:  # exact_window: one history per pass
-        tokens = [sampler.slide(known[0], group[0], context)[None] for group in draws]
-    else:
-        read = [sampler.read(one) for one in known]
-        tokens = [sampler.roll_out(read, group) for group in draws]
-    shown = [one.tokens[-(context - horizon) :] for one in known]
-    return torch.cat([path_candles(tokenizer, shown, group) for group in tokens], dim=1)
+    read = [sampler.read(one) for one in known]
+    tokens = [one.tokens for one in known]
+    drawn = [path_candles(tokenizer, tokens, sampler.roll_out(read, group)) for group in draws]
+    return torch.cat(drawn, dim=1)
 
 
 def _in_tokens(tokenizer: KronosTokenizer, history: History) -> TokenHistory:

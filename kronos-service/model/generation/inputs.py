@@ -95,7 +95,7 @@ def prepare_history(
         encoder: the one of the model's bundle.
         context: the model's limit in bars; the latest `context - horizon` bars of history are kept.
         min_history: bars of history at least, as the adapter's manifest says.
-        scenario: supposed surprises and leader moves on the forecast bars.
+        scenario: what-if surprises and leader moves on the forecast bars.
 
     Raises:
         HistoryError: fewer bars than `min_history`.
@@ -110,7 +110,7 @@ def prepare_history(
     longest = context - horizon
     events = None
     if tables is not None:
-        # every bar is encoded, not only those kept: surprises and moves of the first are told from before it
+        # every bar is encoded, not only those kept: surprises and moves of the first need the bar before it
         rows = encoder.encode(bars, asset_class, tables, horizon=horizon, scenario=scenario)
         events = torch.from_numpy(rows[max(0, len(bars) - longest) :])
     kept = bars.iloc[-longest:]

@@ -113,7 +113,7 @@ def _read(path: Path) -> list[TestSplitUse]:
             found.append(TestSplitUse(**json.loads(line)))
         except (ValueError, TypeError):
             raise OpeningsError(
-                f"line {number} of {path} is damaged, so earlier looks at the test split may be lost: mend "
+                f"line {number} of {path} is damaged, so earlier looks at the test split may be lost: fix "
                 "the line, or remove it knowingly"
             ) from None
     return found
