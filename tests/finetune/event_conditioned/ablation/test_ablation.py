@@ -133,9 +133,9 @@ def test_a_changed_setting_trains_anew_and_leaves_the_old_records(
     ("flags", "message"),
     [
         (["--vary", "targets-per-window=3"], "NAME=VALUE"),
-        (["--arms", "rank-16"], "invalid choice"),
-        (["--epochs", "0"], "epochs must be at least 1"),
-        (["--seeds", "-1"], "seed must not be negative"),
+        (["--arms", "rank-16"], "'events-only' or 'lora-only', got rank-16"),
+        (["--epochs", "0"], "--epochs must be greater than or equal to 1, got 0"),
+        (["--seeds", "-1"], "--seeds must be greater than or equal to 0, got -1"),
     ],
 )
 def test_mistakes_are_one_line(flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
