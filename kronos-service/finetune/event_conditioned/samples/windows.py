@@ -8,7 +8,7 @@ import numpy as np
 from kronos_service.finetune.event_conditioned.samples.series import Series
 
 MIN_HISTORY = 64
-"""A target needs at least this many earlier bars."""
+"""A target needs at least this many earlier bars: its window is normalised by them."""
 
 
 @dataclass(frozen=True, kw_only=True)
