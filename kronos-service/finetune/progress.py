@@ -61,9 +61,7 @@ def follow(
         TextColumn("{task.fields[figures]}"),
     )
     with RichProgress(*columns, console=on) as rich:
-        bar = Bar(rich, name, total=total, epochs=epochs)
-        yield bar
-        rich.remove_task(bar.task)
+        yield Bar(rich, name, total=total, epochs=epochs)
 
 
 @contextmanager

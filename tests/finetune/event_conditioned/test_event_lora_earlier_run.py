@@ -6,7 +6,9 @@ expected/ what it made of them itself.
 
 import hashlib
 import json
+import re
 import shutil
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +32,14 @@ def resumed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(GOLDEN, directory)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(directory)
-        assert main(["event-lora", "--resume", "--run-dir", "runs/unfinished"]) == 0
+        with (directory / "log").open("w") as log, redirect_stdout(log):
+            assert main(["event-lora", "--resume", "--run-dir", "runs/unfinished"]) == 0
     return directory / "runs" / "unfinished"
+
+
+def test_the_log_says_which_training_of_how_many_it_is_in(resumed: Path) -> None:
+    log = (resumed.parents[1] / "log").read_text()
+    assert re.findall(r"training (.*)", log) == ["1 of 2: adapter", "2 of 2: control"]
 
 
 def test_its_criteria_and_results_are_the_earlier_versions(resumed: Path) -> None:

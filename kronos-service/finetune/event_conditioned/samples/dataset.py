@@ -80,7 +80,7 @@ class Batch(TokenBatch):
 
 
 class EventConditionedDataset(Dataset[Sample]):
-    """Windows of one split; `set_epoch` chooses which of them are blanked."""
+    """Windows of one split; `set_epoch` draws which of them are blanked."""
 
     def __init__(
         self,

@@ -20,7 +20,7 @@ class MetricsError(KronosError):
 
 
 class TrackerError(KronosError):
-    """The tracker asked for is not installed."""
+    """The tracker asked for is not installed, or does not start."""
 
 
 class Log(Protocol):
@@ -96,9 +96,9 @@ def _start(name: str, directory: Path, step: int) -> GeneralTracker | None:
     # end_training would leave the process group that the next of them needs.
     if name == "none":
         return None
-    run = f"{directory.parent.name}/{directory.name}"
+    # A resumed training is a second run of this name, but in TensorBoard, which can forget what comes again.
+    run = "/".join(directory.resolve().parts[-2:])
     settings: dict[str, dict[str, Any]] = {
-        # TensorBoard hides what an earlier start logged past the step that the run resumes from.
         "tensorboard": {"logging_dir": directory, "purge_step": step + 1 if step else None},
         "mlflow": {"run_name": run},
         "wandb": {"name": run, "dir": str(directory)},
@@ -107,5 +107,10 @@ def _start(name: str, directory: Path, step: int) -> GeneralTracker | None:
     tracker = LOGGER_TYPE_TO_CLASS[name](
         "tensorboard" if name == "tensorboard" else PROJECT, **settings[name]
     )
-    tracker.start()
+    try:
+        tracker.start()
+    except Exception as error:  # each library raises its own
+        raise TrackerError(
+            f"the tracker {name} does not start ({error}): set it up, or choose another"
+        ) from None
     return tracker
