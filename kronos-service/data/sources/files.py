@@ -10,10 +10,10 @@ from typing import Final
 
 import pandas as pd
 
-from kronos_service.data.sources.column_map import ColumnMapError, ColumnMap, ColumnMaps
+from kronos_service.data.sources.column_map import ColumnMap, ColumnMapError, ColumnMaps
 from kronos_service.data.sources.snapshot import TableSource
 from kronos_service.data.sources.timestamps import read_timestamps, refuse_bare_dates, session_days
-from kronos_service.data.tables import OPTIONAL, TableError, read_csv, some
+from kronos_service.data.tables import OPTIONAL, TableError, first_line, read_csv, some
 from kronos_service.events.taxonomy import CURRENCY, EVENT_TYPES
 from kronos_shared.columns import BAR_COLUMNS, CALENDAR_COLUMNS, FEATURES, SYMBOL_COLUMNS
 
@@ -72,7 +72,7 @@ def _read(file: Path) -> pd.DataFrame:
     except OSError as error:
         raise FileError(f"cannot read {file} ({error.strerror or error})") from None
     except ValueError as error:
-        raise FileError(f"{file} does not parse as {kind[1:]}: {_first_line(error)}") from None
+        raise FileError(f"{file} does not parse as {kind[1:]}: {first_line(error)}") from None
     if frame.empty:
         raise FileError(f"{file} has no rows")
     if kind == ".csv" and not isinstance(frame.index, pd.RangeIndex):
@@ -111,7 +111,9 @@ def _named_bars(file: Path, maps: ColumnMaps) -> pd.DataFrame:
     rows = _named(file, maps.ohlcv)
     if maps.ohlcv.symbol_from_file_name:
         if "symbol" in rows.columns:
-            raise ColumnMapError(f"{file} has a column for symbol, and the map takes it from the name: keep one")
+            raise ColumnMapError(
+                f"{file} has a column for symbol, and the map takes it from the name: keep one"
+            )
         rows = rows.assign(symbol=file.stem)
     _complete(file, rows, "ohlcv")
     if rows["symbol"].isna().any():
@@ -243,7 +245,3 @@ def _without_unknown_types(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]
     counts = rows.loc[unknown, "event_type"].astype("str").value_counts()
     listed = some([f"{name} ({count})" for name, count in counts.items()])
     return rows[~unknown], [f"left out {int(unknown.sum())} {CURRENCY} rows of other event types: {listed}"]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]

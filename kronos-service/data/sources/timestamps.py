@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from kronos_service.data.sources.column_map import Epoch
-from kronos_service.data.tables import ReleaseTimeError, TableError, some
+from kronos_service.data.tables import ReleaseTimeError, TableError, first_line, some
 from kronos_service.events.sessions import LONGEST_CLOSURE, sessions, utc
 from kronos_shared.columns import ASSET_CLASSES
 
@@ -48,7 +48,7 @@ def read_timestamps(
             moments = _parsed(_text(raw), zone, time_format)
     except (ValueError, TypeError, OverflowError) as error:
         what = "numbers (epoch)" if epoch else time_format or "ISO 8601 times"
-        got = _first_line(error)
+        got = first_line(error)
         if "dst" in got or "daylight" in got:
             got = (
                 f"a time in an hour that a clock change of {zone} skips or repeats ({got.partition(',')[0]})"
@@ -127,7 +127,3 @@ def _refuse_outside(moments: pd.Series, days: pd.Series, asset_class: str, where
 def _text(raw: pd.Series) -> pd.Series:
     text: pd.Series = raw.astype("str").str.strip().where(raw.notna())
     return text
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
