@@ -38,8 +38,8 @@ class Coverage:
     """UTC date of the last release in the channels' currency; None without any."""
     symbols: pd.DataFrame
     """One row each: symbol, asset_class, bars, first, last, missing and longest (sessions without a bar
-    between first and last: how many, and the longest run), behind (sessions after its last bar that had closed
-    when the snapshot's last bar did). Without bars: 0 and NaT."""
+    between first and last: how many, and the longest run), behind (sessions after its last bar that had
+    closed when the snapshot's last bar did). Without bars: 0 and NaT."""
     missing_leaders: tuple[str, ...]
     """Leaders without a bar: the event encoder raises without them."""
     event_types: pd.DataFrame

@@ -2,7 +2,8 @@
 
 - A high-impact release on a bar scales its noise by one factor; nothing else scales it.
 - Equities drift on the bar after a release, in the sign of its surprise; all but SPY follow SPY and BTCUSDT.
-- Release dates are independent draws from the XNYS sessions: no time feature and no past bar reveals the schedule.
+- Release dates are independent draws from the XNYS sessions: no time feature and no past bar reveals the
+  schedule.
 
 `docs/sample-market.md` states each effect, its size, and the size measured in the shipped snapshot.
 """

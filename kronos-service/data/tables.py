@@ -1,8 +1,8 @@
 """The three tables in memory: raw frames become typed frames here, with one set of columns and dtypes.
 
 A source hands over whatever its reader gave it; later code can trust names, dtypes and order. Only the form
-is checked here; `validation` checks the values. Times without a zone are UTC, unknown columns are dropped, and
-missing optional columns are null.
+is checked here; `validation` checks the values. Times without a zone are UTC, unknown columns are dropped,
+and missing optional columns are null.
 """
 
 from collections.abc import Iterable, Iterator
@@ -74,8 +74,8 @@ def symbol_table(raw: pd.DataFrame) -> pd.DataFrame:
 def calendar_table(raw: pd.DataFrame) -> pd.DataFrame:
     """Typed calendar rows, sorted by (release_at, event_id, first_seen_at); times in UTC.
 
-    A missing event_id is made of the type and the UTC date of the release, and of the currency if it is another
-    than the channels'.
+    A missing event_id is made of the type and the UTC date of the release, and of the currency if it is
+    another than the channels'.
 
     Raises:
         TableError: a column is missing, the table is empty, or a value does not parse.

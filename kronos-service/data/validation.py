@@ -52,7 +52,7 @@ def refuse_bad_bars(bad: pd.DataFrame) -> None:
 
 
 def check_symbols(symbols: pd.DataFrame, bars: pd.DataFrame) -> None:
-    """Raise unless every symbol is listed once, with a known asset class, and every bar's symbol is listed."""
+    """Raise unless each symbol is listed once, with a known asset class, and each bar's symbol is listed."""
     unknown = symbols[~symbols["asset_class"].isin(ASSET_CLASSES)]
     if not unknown.empty:
         listed = [f"{row.symbol}: {row.asset_class}" for row in unknown.itertuples()]

@@ -1,12 +1,12 @@
 """From a source to a snapshot: read everything, check every row, and only then write, in one step.
 
-- Nothing is dropped silently: bad bars stop the export, or are dropped and listed; bars of sessions still open
-  are left out and counted.
+- Nothing is dropped silently: bad bars stop the export, or are dropped and listed; bars of sessions still
+  open are left out and counted.
 - Bars are written as they are read and checked symbol by symbol, so memory does not grow with the table.
-- An incremental export reads the last days of bars if the past is unchanged: as many bars before them, and the
-  same bars in the overlap. Otherwise it reads everything.
-- The calendar is always read whole, because the scale of a surprise comes from all earlier ones of its type; an
-  incremental export keeps what the snapshot knew before (see `revisions`).
+- An incremental export reads the last days of bars if the past is unchanged: as many bars before them, and
+  the same bars in the overlap. Otherwise it reads everything.
+- The calendar is always read whole, because the scale of a surprise comes from all earlier ones of its type;
+  an incremental export keeps what the snapshot knew before (see `revisions`).
 """
 
 import time

@@ -21,8 +21,8 @@ def earlier_snapshot(directory: Path, source: Source, since: date | None) -> Sna
     """The snapshot to extend; None if there is none yet.
 
     Raises:
-        SnapshotError: it is damaged, of another source or first date, or does not record when its calendar was
-            read.
+        SnapshotError: it is damaged, of another source or first date, or does not record when its calendar
+            was read.
     """
     if not (directory / MANIFEST).exists():
         return None
@@ -61,9 +61,9 @@ def extend_bars(
 ) -> Iterator[pd.DataFrame] | None:
     """The snapshot's bars and the new ones, symbol by symbol; None if the source's past has changed.
 
-    The past counts as unchanged if there are as many bars before the overlap and if every value in the overlap
-    is the same. Prices adjusted for a split show in the overlap. A single corrected old bar does not: it waits
-    for the next full export, as do bars that were dropped as bad.
+    The past counts as unchanged if there are as many bars before the overlap and if every value in the
+    overlap is the same. Prices adjusted for a split show in the overlap. A single corrected old bar does not:
+    it waits for the next full export, as do bars that were dropped as bad.
     """
     start = datetime.fromisoformat((snapshot.manifest or {})["read_at"]).date() - OVERLAP
     is_old = snapshot.bars["ts"] < pd.Timestamp(start, tz="UTC")

@@ -1,8 +1,8 @@
 """Merges an exported calendar with the source's calendar of today, and keeps what was known when.
 
 - A source may keep each revision as a row of its own (another first_seen_at): such rows are added unchanged.
-  Or it may overwrite the row. The snapshot still holds the old row, which stays, and the new content becomes a
-  row first seen now: history must not know a figure before it was published.
+  Or it may overwrite the row. The snapshot still holds the old row, which stays, and the new content becomes
+  a row first seen now: history must not know a figure before it was published.
 - An actual that appears after its release is the release itself, not a revision, if the snapshot was read
   before it: by the rule for first_seen_at it became known at the release.
 - What a snapshot once knew is never forgotten, whatever the source deletes or rewrites.
