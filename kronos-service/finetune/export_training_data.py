@@ -20,7 +20,7 @@ import pandas as pd
 from rich.console import Console
 
 from kronos_service.data.bar_filter import BarFilter, OnBadRow
-from kronos_service.data.snapshot.incremental import (
+from kronos_service.data.incremental import (
     calendar_read_at,
     earlier_snapshot,
     extend_bars,
