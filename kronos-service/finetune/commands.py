@@ -5,20 +5,17 @@ The work is imported where it is called, so that `--help` of one command does no
 
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from kronos_service.data.sources import SOURCES, open_source
 from kronos_shared.command_line import Command
 from kronos_shared.options import option, parse, parse_given, require
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     from kronos_service.data.bar_filter import OnBadRow
-    from kronos_service.data.sources.base import Source
 
 PROGRAM = "python -m kronos_service.finetune"
 
@@ -105,7 +102,7 @@ class ExportConfig:
     out: Path = option(help="directory of the snapshot; an older one there stays until the new one is whole")
     source: str = option(
         "supabase",
-        choices=("supabase", "postgres", "snapshot"),
+        choices=tuple(SOURCES),
         help="where to read: SUPABASE_URL and SUPABASE_KEY, or DATABASE_URL, or a directory of tables",
     )
     tables: Path | None = option(None, help="with --source snapshot: the directory of tables to read")
@@ -139,7 +136,7 @@ def export(argv: Sequence[str]) -> None:
     from kronos_service.finetune.export_training_data import export as run
 
     config = parse(ExportConfig, argv, prog=f"{PROGRAM} export", description=_help(export))
-    with _source(config) as source:
+    with open_source(config.source, config.tables) as source:
         summary = run(
             source,
             config.out,
@@ -150,20 +147,6 @@ def export(argv: Sequence[str]) -> None:
         )
     sys.stdout.write("\n".join(summary.lines()) + "\n")
     print_coverage(read_coverage(config.out))
-
-
-def _source(config: ExportConfig) -> "AbstractContextManager[Source]":
-    if config.tables is not None:
-        from kronos_service.data.sources.base import SnapshotSource
-
-        return nullcontext(SnapshotSource(directory=config.tables))
-    if config.source == "postgres":
-        from kronos_service.data.sources.postgres import postgres_source
-
-        return postgres_source()
-    from kronos_service.data.sources.supabase import supabase_source
-
-    return nullcontext(supabase_source())
 
 
 def import_(argv: Sequence[str]) -> None:

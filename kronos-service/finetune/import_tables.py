@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from kronos_service.data.coverage import print_coverage, read_coverage
-from kronos_service.data.sources.column_map import TableMaps, read_maps
+from kronos_service.data.sources.column_map import ColumnMaps, read_column_maps
 from kronos_service.data.sources.files import read_files
 from kronos_service.finetune.export_training_data import ExportSummary, export
 from kronos_shared.options import option, require
@@ -44,7 +44,7 @@ def import_tables(config: ImportConfig) -> ExportSummary:
     Raises:
         KronosError: a file, the map or a row is not in order; an older snapshot stays as it was then.
     """
-    maps = read_maps(config.map) if config.map else TableMaps()
+    maps = read_column_maps(config.map) if config.map else ColumnMaps()
     source = read_files(config.ohlcv, config.calendar, config.symbols, maps)
     on_bad_row = cast(Literal["fail", "drop"], config.on_bad_row)
     summary = export(source, config.out, on_bad_row=on_bad_row)

@@ -1,11 +1,12 @@
 """The service's settings: one typed class, from the environment (KRONOS_API_KEYS=..., KRONOS_PORT=...)."""
 
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Self
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from kronos_service.data.sources import SOURCES
 from kronos_shared.errors import KronosError
 
 PREFIX: Final = "KRONOS_"
@@ -39,16 +40,14 @@ class Settings(BaseSettings):
     base_revision: str | None = None
     tokenizer: str | None = None
     tokenizer_revision: str | None = None
-    allow_base_only: bool = Field(
-        default=False, validation_alias=AliasChoices("KRONOS_ALLOW_BASE_ONLY", "ALLOW_BASE_ONLY")
-    )
+    allow_base_only: bool = False
     """Serve the plain base while there is no adapter, rather than not be ready."""
     poll_seconds: float = Field(default=2.0, gt=0)
     """How often LATEST.json is looked at."""
     device: str = "cpu"
 
-    source: Literal["snapshot", "supabase", "postgres"] = "snapshot"
-    """Where symbols, calendar and leaders come from; supabase and postgres have settings of their own."""
+    source: str = "snapshot"
+    """Where symbols, calendar and leaders come from, of `SOURCES`; a database has settings of its own."""
     snapshot: Path | None = None
     """With source snapshot: its directory; default: the embedded sample market."""
     refresh_seconds: float = Field(default=60.0, gt=0)
@@ -76,6 +75,13 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: Any) -> Any:
         return [key.strip() for key in value.split(",") if key.strip()] if isinstance(value, str) else value
+
+    @field_validator("source")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in SOURCES:
+            raise ValueError(f"expected one of {', '.join(SOURCES)}, got {name!r}")
+        return name
 
     @model_validator(mode="after")
     def _check(self) -> Self:

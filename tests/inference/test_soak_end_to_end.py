@@ -10,6 +10,7 @@ from replica import Replica, running
 from kronos_service.data.sample import sample_snapshot_path
 from kronos_service.data.snapshot import read as snapshots
 from kronos_service.data.snapshot.read import load_snapshot
+from kronos_service.events.calendar import read_calendar
 from kronos_service.events.labels import label_targets
 from kronos_service.events.sessions import session_dates
 from kronos_service.finetune.__main__ import main
@@ -38,7 +39,7 @@ def requests() -> list[dict[str, Any]]:
     snapshot = load_snapshot(sample_snapshot_path())
     bars = snapshots.series(snapshot, "SPY")
     days = session_dates(bars["ts"])
-    (events,) = np.nonzero(label_targets(snapshot.calendar, "us_equity", days).is_event)
+    (events,) = np.nonzero(label_targets(read_calendar(snapshot.calendar), "us_equity", days).is_event)
     return [one_request(bars, int(event)) for event in events[-DAYS:]]
 
 

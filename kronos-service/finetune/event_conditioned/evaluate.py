@@ -26,13 +26,16 @@ from kronos_service.finetune.event_conditioned.report.document import write_repo
 from kronos_service.finetune.event_conditioned.run_directory import CONFIG, RUNS
 from kronos_service.finetune.event_conditioned.samples.splits import Splits, build_splits, require_events
 from kronos_service.finetune.event_conditioned.training.validation import score, summarize, summarize_families
-from kronos_service.model.adapter.canary import check_canary
-from kronos_service.model.adapter.read import Adapter, AdapterError, attach, kronos_of, merge, read_adapter
+from kronos_service.model.adapter.read import (
+    Adapter,
+    LoadedAdapter,
+    find_adapter,
+    kronos_of,
+    load_adapter,
+    read_adapter,
+)
 from kronos_service.model.factory import Bundle, load_bundle
 from kronos_service.model.generation.sampling import Sampling
-from kronos_service.model.kronos import Kronos
-from kronos_shared.adapter_manifest import MANIFEST
-from kronos_shared.adapter_store import latest_version
 from kronos_shared.options import option, require
 
 
@@ -105,7 +108,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         KronosError: anything the user can mend, named by its subclass.
     """
     accelerator = Accelerator()
-    adapter = _read(config.adapter)
+    adapter = read_adapter(find_adapter(config.adapter))
     bundle = load_bundle(
         config.base_model,
         tokenizer=config.tokenizer,
@@ -113,8 +116,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         tokenizer_revision=config.tokenizer_revision,
         device=str(accelerator.device),
     )
-    model = attach(adapter, bundle)
-    check_canary(merge(model), adapter.manifest.canary)
+    loaded = load_adapter(adapter, bundle)
     snapshot = load_snapshot(config.snapshot or sample_snapshot_path())
     splits = _splits(config, adapter, snapshot, bundle)
     about = describe_evaluation(adapter.directory, adapter.manifest, snapshot, config.split)
@@ -122,10 +124,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         about |= {"openings": _opened(adapter, snapshot, *adapter.manifest.data.splits["test"])}
     dataset = splits.dataset(config.split)
     base = score(bundle.model, dataset, accelerator, micro_batch=config.micro_batch, events=False)
-    adapted = score(model, dataset, accelerator, micro_batch=config.micro_batch)
-    forecasts = (
-        _forecasts(config, adapter, snapshot, splits, bundle, kronos_of(model)) if config.origins else None
-    )
+    adapted = score(loaded.attached, dataset, accelerator, micro_batch=config.micro_batch)
+    forecasts = _forecasts(config, loaded, snapshot, splits, bundle) if config.origins else None
     figures = about | {
         "losses": {"base": summarize(base), "adapter": summarize(adapted)},
         "family_losses": {"base": summarize_families(base), "adapter": summarize_families(adapted)},
@@ -137,15 +137,6 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     terminal.evaluation(figures)
     terminal.reported(write_report(directory))
     return figures
-
-
-def _read(path: Path) -> Adapter:
-    directory = path if (path / MANIFEST).exists() else latest_version(path)
-    if directory is None:
-        raise AdapterError(
-            f"{path} holds no adapter: expected a {MANIFEST} or a LATEST.json; train one with event-lora"
-        )
-    return read_adapter(directory)
 
 
 def _splits(config: EvaluateConfig, adapter: Adapter, snapshot: Snapshot, bundle: Bundle) -> Splits:
@@ -177,17 +168,12 @@ def _opened(adapter: Adapter, snapshot: Snapshot, first: str, last: str) -> list
 
 
 def _forecasts(
-    config: EvaluateConfig,
-    adapter: Adapter,
-    snapshot: Snapshot,
-    splits: Splits,
-    bundle: Bundle,
-    model: Kronos,
+    config: EvaluateConfig, loaded: LoadedAdapter, snapshot: Snapshot, splits: Splits, bundle: Bundle
 ) -> Forecasts:
     settings = PathSettings(
         horizon=config.horizon,
         paths=config.paths,
-        context=adapter.manifest.normalization.context,
+        context=loaded.context,
         sampling=Sampling(temperature=config.temperature, top_p=config.top_p),
         seed=config.seed,
     )
@@ -197,7 +183,7 @@ def _forecasts(
             splits,
             config.split,
             bundle,
-            model,
+            kronos_of(loaded.attached),
             origins=config.origins,
             settings=settings,
             advance=advance,

@@ -1,4 +1,4 @@
-"""Draw the tokens of paths: from a history read once, or from a window that slides past the context limit.
+"""Draw the tokens of paths, from a history read once or a window that slides past the context limit.
 
 Letters: B series, P paths, R = B P rows, T bars of history, H horizon in bars.
 """
@@ -17,14 +17,14 @@ from kronos_service.model.kronos import Kronos
 
 @dataclass(frozen=True, kw_only=True)
 class TokenHistory:
-    """One history in tokens, and what is known of the bars to come."""
+    """One history in tokens, with stamps and events up to the last forecast bar."""
 
     tokens: Tensor
     """(T, 2)"""
     stamps: Tensor
     """(T + H - 1, 5)"""
     events: Tensor | None
-    """(T + H - 1, 20)"""
+    """(T + H - 1, C), C event channels"""
 
     def window(self, bars: slice) -> "TokenHistory":
         events = None if self.events is None else self.events[bars]
@@ -60,13 +60,14 @@ class PathSampler:
     def slide(self, history: TokenHistory, draws: Tensor, context: int) -> Tensor:
         """Draws (P, H, 2) -> tokens (P, H, 2), each read from the last `context` bars before it.
 
-        A bar's position changes with every step, so nothing can be kept: every path reads its window anew.
+        Every bar's rotary position changes with every step, so no key can be cached: each path reads its
+        whole window again.
         """
         bars, horizon = len(history.tokens), draws.shape[1]
         paths = history.tokens.expand(len(draws), -1, -1)
         for step in range(horizon):
             window = slice(max(0, bars + step - context), bars + step)
-            # before the first step the paths are one
+            # before the first step all paths are the same window: one reading serves them
             groups = [slice(None)] if step == 0 else [slice(i, i + 1) for i in range(len(draws))]
             new = [self._first(history, paths[group], window, draws[group, step]) for group in groups]
             paths = torch.cat((paths, torch.cat(new).unsqueeze(1)), dim=1)

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from kronos_service.inference.models.base_model import BaseChoice
-from kronos_service.inference.models.loader import AdapterLoader, LoaderStatus, ServedModel
+from kronos_service.inference.models.loader import AdapterLoader
+from kronos_service.inference.models.loader_status import LoaderStatus
+from kronos_service.inference.models.served_model import ServedModel
 from kronos_service.model.adapter.canary import canary_logits
 from kronos_service.model.adapter.read import attach, merge, read_adapter
-from kronos_service.model.factory import Bundle
+from kronos_service.model.factory import BaseChoice, Bundle
 from kronos_shared import adapter_store
 from kronos_shared.adapter_manifest import EVENT_WEIGHTS, LATEST, VERSIONS, AdapterManifest, Latest
 from kronos_shared.adapter_store import publish

@@ -8,7 +8,6 @@ The line is written before anything is scored: a run that dies half-way has stil
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from kronos_service.finetune.event_conditioned.run_directory import CONFIG
 from kronos_shared.adapter_manifest import MANIFEST, VERSIONS
+from kronos_shared.atomic import append
 from kronos_shared.errors import KronosError
 
 OPENINGS = "test_opened.jsonl"
@@ -120,11 +120,7 @@ def _read(path: Path) -> list[TestSplitUse]:
 
 def _append(path: Path, opening: TestSplitUse) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(opening)) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append(path, (json.dumps(asdict(opening)) + "\n").encode())
     except OSError as error:
         raise OpeningsError(
             f"cannot write {path} ({error.strerror}), and the test split is not opened without a record: "

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import astuple
 from pathlib import Path
@@ -11,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from kronos_service.finetune.event_conditioned.samples.series import Series
 from kronos_service.finetune.event_conditioned.samples.windows import Window
 from kronos_service.model.factory import Bundle
+from kronos_shared.atomic import replace_file
 from kronos_shared.normalization import normalize, statistics
 
 Tokens = dict[str, npt.NDArray[np.uint16]]
@@ -54,10 +54,7 @@ def tokenize(
         return load_file(path)
     except (FileNotFoundError, SafetensorError):
         tokens = _encode(bundle, series, windows)
-    cache.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.part")
-    save_file(tokens, partial)
-    partial.replace(path)
+    replace_file(path, save(tokens))
     return tokens
 
 

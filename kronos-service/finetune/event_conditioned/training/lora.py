@@ -8,6 +8,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
+from kronos_service.events.taxonomy import CHANNELS
 from kronos_service.finetune.event_conditioned.training.lora_layer import LowRankLinear
 from kronos_service.model.adapter.read import LORA_TARGETS
 from kronos_service.model.event_embedding import EventEmbedding
@@ -34,7 +35,7 @@ def adapt(
     device = next(base.parameters()).device
     with torch.random.fork_rng():
         torch.manual_seed(2 * seed)
-        event_emb = EventEmbedding(base.config["d_model"], taps=TAPS[taps]).to(device)
+        event_emb = EventEmbedding(base.config["d_model"], TAPS[taps], n_channels=len(CHANNELS)).to(device)
         settings = LoraConfig(
             r=rank, lora_alpha=2 * rank, lora_dropout=dropout, target_modules=LORA_TARGETS, bias="none"
         )
