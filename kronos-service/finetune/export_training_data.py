@@ -19,7 +19,6 @@ from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from kronos_service.data.bar_filter import BarFilter, OnBadRow
 from kronos_service.data.snapshot.incremental import (
@@ -34,6 +33,7 @@ from kronos_service.data.snapshot.write import STAGING, Origin, commit, exclusiv
 from kronos_service.data.sources import Source
 from kronos_service.data.tables import TableError, calendar_table, symbol_table
 from kronos_service.data.validation import check_calendar
+from kronos_service.finetune.progress import follow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +140,11 @@ def export(
             window = (since or staging.first_day(), now.date())
             origin = Origin(source=source.name, window=window, read_at=staging.read_at, calendar_read_at=now)
             manifest = commit(
-                directory, symbols=symbols, bars=bar_filter.filter(staging.bars()), calendar=calendar, origin=origin
+                directory,
+                symbols=symbols,
+                bars=bar_filter.filter(staging.bars()),
+                calendar=calendar,
+                origin=origin,
             )
     return ExportSummary(
         directory=directory,
@@ -160,23 +164,17 @@ def export(
 def _shown(
     chunks: Iterable[pd.DataFrame], symbols: pd.DataFrame, console: Console
 ) -> Generator[pd.DataFrame, None, None]:
-    """The chunks as they come, with a progress bar; they come by symbol, so symbols measure the progress.
+    """The chunks as they come, with progress; they come by symbol, so symbols measure it.
 
     Close it where something else may fail meanwhile, so that the bar ends before the error is shown.
     """
-    columns = (
-        TextColumn("export"),
-        BarColumn(),
-        TextColumn("{task.fields[rows]:,} bars"),
-        TimeRemainingColumn(),
-    )
     rows, seen = 0, set[str]()
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("export", total=len(symbols), rows=0)
+    with follow("export", unit="symbols", total=len(symbols), on=console) as progress:
         for chunk in chunks:
             rows += len(chunk)
-            seen.update(chunk["symbol"].unique())
-            progress.update(task, completed=len(seen), rows=rows)
+            new = set(chunk["symbol"].unique()) - seen
+            seen |= new
+            progress.advance(len(new), f"{rows:,} bars")
             yield chunk
 
 

@@ -29,7 +29,8 @@ TRAINING = [
     "2023-07-01",
     "--event-learning-rate",
     "3e-3",
-    "--force",
+    "--promote",
+    "always",
 ]
 """Few epochs at a high rate: enough for the event days to show, in a fraction of a minute."""
 
@@ -79,7 +80,7 @@ def test_what_event_lora_publishes_serves_and_knows_the_event_days(tmp_path: Pat
     with running(replica):
         assert replica.model()["serving"]["version"] is None
         base = width(replica)
-        argv = ["event-lora", *TRAINING, "--run-dir", str(tmp_path / "run"), "--adapters", str(store)]
+        argv = ["event-lora", *TRAINING, "--run-dir", str(tmp_path / "run"), "--adapter-store", str(store)]
         assert main(argv) == 0
         published = latest(store)
         assert published is not None

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
+from kronos_shared.cli import needs
 from kronos_shared.errors import KronosError
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ def _supabase(directory: Path | None) -> Opener:  # noqa: ARG001
 
 
 def _postgres(directory: Path | None) -> Opener:  # noqa: ARG001
-    from kronos_service.data.sources.postgres import postgres_settings, postgres_source
+    with needs("postgres"):
+        from kronos_service.data.sources.postgres import postgres_settings, postgres_source
 
     settings = postgres_settings()
     return lambda: postgres_source(settings)
@@ -66,7 +68,9 @@ def _snapshot(directory: Path | None) -> Opener:
     return lambda: nullcontext(snapshot_source(directory))
 
 
-SOURCES: Final[Mapping[str, Callable[[Path | None], Opener]]] = {
+SourceName = Literal["supabase", "postgres", "snapshot"]
+"""What `--source` and KRONOS_SOURCE choose from: the keys of `SOURCES`."""
+SOURCES: Final[Mapping[SourceName, Callable[[Path | None], Opener]]] = {
     "supabase": _supabase,
     "postgres": _postgres,
     "snapshot": _snapshot,
@@ -74,15 +78,13 @@ SOURCES: Final[Mapping[str, Callable[[Path | None], Opener]]] = {
 """Name -> what checks the source's settings (environment, directory) and returns how to open it."""
 
 
-def open_source(name: str, directory: Path | None = None) -> AbstractContextManager[Source]:
+def open_source(name: SourceName, directory: Path | None = None) -> AbstractContextManager[Source]:
     """The source of a name in `SOURCES`, to be used in a `with` statement.
 
     Args:
         directory: of tables, for the source snapshot.
 
     Raises:
-        KronosError: there is no such source, its settings are absent or not valid, or it cannot be reached.
+        KronosError: its settings are absent or not valid, its extra is not installed, or it cannot be reached.
     """
-    if name not in SOURCES:
-        raise KronosError(f"expected a source of {', '.join(SOURCES)}, got {name!r}: choose one")
     return SOURCES[name](directory)()

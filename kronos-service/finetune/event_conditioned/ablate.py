@@ -29,12 +29,12 @@ from pathlib import Path
 from typing import Any
 
 from kronos_service.finetune.event_conditioned.ablation import store
-from kronos_service.finetune.event_conditioned.ablation.config import AblateConfig
 from kronos_service.finetune.event_conditioned.ablation.figure import forest_plot, png
 from kronos_service.finetune.event_conditioned.ablation.present import announce, show
 from kronos_service.finetune.event_conditioned.ablation.table import Row, gain_between, table
 from kronos_service.finetune.event_conditioned.ablation.variants import VARIANTS, AblationVariant, chosen
 from kronos_service.finetune.event_conditioned.audit.audit import require_no_leak
+from kronos_service.finetune.event_conditioned.config import AblateConfig
 from kronos_service.finetune.event_conditioned.evaluation.criteria import Criterion, rank_criterion
 from kronos_service.finetune.event_conditioned.training.lora import trainable
 from kronos_service.finetune.event_conditioned.training.memory_budget import fit
@@ -42,6 +42,7 @@ from kronos_service.finetune.event_conditioned.training.setup import TrainingSet
 from kronos_service.finetune.event_conditioned.training.signals import Stop, stop_on_signals
 from kronos_service.finetune.event_conditioned.training.validation import score
 from kronos_service.finetune.event_conditioned.training.variants import train_variant
+from kronos_service.finetune.progress import working
 from kronos_shared.atomic import replace_file
 
 BASE = "base"
@@ -82,7 +83,8 @@ def ablate(config: AblateConfig) -> list[Row]:
     _score_base(setting)
     if missing:
         material = setting.material
-        require_no_leak(material.snapshot, material.splits, material.bundle, seed=config.seeds[0])
+        with working("auditing: was anything known before its time?"):
+            require_no_leak(material.snapshot, material.splits, material.bundle, seed=config.seeds[0])
     rows = _write(setting, arms, missing)
     for number, (arm, seed) in enumerate(missing):
         announce(arm.name, seed, number, len(missing), rows)
@@ -121,13 +123,14 @@ def _load(setting: Setting, arm: AblationVariant | None, seed: int) -> store.Fin
 
 def _score_base(setting: Setting) -> None:
     if _load(setting, None, 0) is None:
-        records = score(
-            setting.material.bundle.model,
-            setting.material.splits.dataset("val"),
-            setting.material.accelerator,
-            micro_batch=setting.micro_batch,
-            events=False,
-        )
+        with working("scoring the base"):
+            records = score(
+                setting.material.bundle.model,
+                setting.material.splits.dataset("val"),
+                setting.material.accelerator,
+                micro_batch=setting.micro_batch,
+                events=False,
+            )
         untrained = store.Finished(records=records, trainable=0, seconds=0.0, fixed_losses=[])
         store.save(_records(setting), setting.matters(None, 0), BASE, untrained)
 
@@ -178,8 +181,8 @@ def _write(
         "base": {"repo": material.bundle.base.repo, "sha256": material.bundle.base.content_sha256},
         "split": [str(split.first), str(split.last)],
         "context": material.context,
-        "scored": config.scored,
-        "settings": asdict(config),
+        "scored": config.targets_per_window,
+        "settings": config.model_dump(mode="json"),
         "seeds": list(config.seeds),
         "unfinished": [[arm.name, seed] for arm, seed in missing],
         "arms": [row.as_json() for row in rows],

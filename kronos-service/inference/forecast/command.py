@@ -5,7 +5,6 @@ Letters: N sample paths, H horizon in bars.
 """
 
 from dataclasses import dataclass
-from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -23,14 +22,15 @@ from kronos_service.events.taxonomy import FAMILIES, IMPACT_WEIGHTS
 from kronos_service.inference.forecast.bands import Bands, Floats
 from kronos_service.inference.forecast.scenario_text import parse_scenario
 from kronos_service.inference.forecast.table import Families, Forecast, print_forecast
+from kronos_service.inference.settings import ForecastConfig
 from kronos_service.model.adapter.read import NoAdapterError, find_adapter, load_adapter, read_adapter
 from kronos_service.model.factory import PACKAGED, BaseChoice, Bundle, base_named_by
 from kronos_service.model.generation.inputs import Prepared, forecast_prices, prepare_history
 from kronos_service.model.generation.sampling import Sampling
 from kronos_service.model.kronos import Kronos
+from kronos_shared.cli import ConfigError
 from kronos_shared.columns import CLOSE
 from kronos_shared.normalization import MIN_HISTORY
-from kronos_shared.options import option, require
 
 if TYPE_CHECKING:
     from kronos_service.inference.forecast.chart import Chart
@@ -38,39 +38,6 @@ if TYPE_CHECKING:
 SHOWN_PAST: Final = 24
 """Bars before the origin in the chart."""
 DEFAULT_ADAPTERS: Final = Path("adapters")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ForecastConfig:
-    """Settings of a forecast."""
-
-    symbol: str = option("SPY", help="a symbol of the snapshot")
-    horizon: int = option(10, help="bars to forecast")
-    paths: int = option(100, help="sample paths; the bands are their quantiles")
-    seed: int = option(0, help="the same seed and model give the same paths")
-    as_of: date | None = option(
-        None, help="forecast from the last bar up to this date; the last bar there is"
-    )
-    scenario: tuple[str, ...] = option(
-        (), help="what if: NAME Z [DATE], such as 'cpi +2'; it moves the bars after its date; repeatable"
-    )
-    snapshot: Path | None = option(
-        None, help="directory of a snapshot or of tables; the embedded sample if left out"
-    )
-    adapter: Path | None = option(
-        None,
-        help="an adapter directory, or a directory of published adapters (its LATEST); "
-        "adapters if there is one, else the base alone",
-    )
-    base_model: str | None = option(
-        None, help="preset, directory or hub id; the base that the adapter names, or nano, if left out"
-    )
-    plot: Path | None = option(None, help="write a fan chart here (.png, .svg or .pdf)")
-
-    def __post_init__(self) -> None:
-        require(self.horizon >= 1, f"horizon must be at least 1, got {self.horizon}")
-        require(self.paths >= 1, f"paths must be at least 1, got {self.paths}")
-        require(self.seed >= 0, f"seed must not be negative, got {self.seed}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,10 +73,8 @@ def forecast(config: ForecastConfig, console: Console | None = None) -> Forecast
     snapshot = snapshots.load_snapshot(config.snapshot or sample_snapshot_path())
     series = _cut(snapshot, config)
     models = _load(config, console)
-    require(
-        config.horizon < models.context,
-        f"horizon must be below the model's {models.context} bars, got {config.horizon}",
-    )
+    if config.horizon >= models.context:
+        raise ConfigError(f"--horizon must be below the model's {models.context} bars, got {config.horizon}")
     result = _forecast(config, series, models)
     print_forecast(console, result)
     if config.plot is not None:
@@ -183,8 +148,8 @@ def _forecast(config: ForecastConfig, series: _Series, models: _Models) -> Forec
     if adapted is not None:
         bands.append(_bands(f"adapter {models.name}", adapted, known, config, models))
     if config.scenario:
-        require(adapted is not None, "a scenario needs an adapter: the base knows no events")
-        assert adapted is not None
+        if adapted is None:
+            raise ConfigError("--scenario needs an adapter: the base knows no events")
         days = [day.item() for day in known.future_dates]
         scheduled = {day: [name for name, _ in on] for day, on in zip(days, families, strict=True)}
         what_if = prepare_with(scenario=parse_scenario(config.scenario, scheduled))

@@ -18,7 +18,8 @@ from kronos_service.events.calendar import read_calendar
 from kronos_service.events.labels import label_targets
 from kronos_service.events.taxonomy import FAMILIES
 from kronos_service.inference.__main__ import main
-from kronos_service.inference.forecast.command import ForecastConfig, forecast
+from kronos_service.inference.forecast.command import forecast
+from kronos_service.inference.settings import ForecastConfig
 from kronos_shared.adapter_store import publish
 
 AS_OF = date(2022, 9, 1)
@@ -159,12 +160,12 @@ MISTAKES = {
         "no bar of SYN01 up to 2019-01-02; its first",
     ),
     "too little history": ({"as_of": "2021-01-20"}, "at least 64 bars"),
-    "a horizon beyond the model": ({"horizon": "72"}, "horizon must be below the model's 72 bars"),
+    "a horizon beyond the model": ({"horizon": "72"}, "--horizon must be below the model's 72 bars"),
     "a horizon beyond the calendar": ({"as_of": "2022-12-30", "horizon": "60"}, "expected a calendar until"),
     "no adapter where one was named": ({"adapter": "."}, "holds no adapter"),
     "a base of another name": ({"base_model": "huge"}, "huge"),
     "a base the adapter was not made for": ({"base_model": "kronos-nano"}, "made for base tiny"),
-    "no paths": ({"paths": "0"}, "paths must be at least 1"),
+    "no paths": ({"paths": "0"}, "--paths must be greater than or equal to 1"),
     "a release that is not scheduled": ({"scenario": "gdpp 2"}, "expected one of fomc_rate"),
     "a chart of no format": ({"plot": "fan.chart"}, "name a .png"),
 }

@@ -8,7 +8,8 @@ from rich.table import Table
 from kronos_service.finetune.event_conditioned.ablation.table import Comparison, Row
 from kronos_service.finetune.event_conditioned.evaluation.bootstrap import Gain
 from kronos_service.finetune.event_conditioned.evaluation.criteria import Criterion
-from kronos_service.finetune.event_conditioned.report.terminal import console, criteria_table
+from kronos_service.finetune.event_conditioned.report.terminal import criteria_table
+from kronos_service.finetune.progress import console
 
 
 def announce(name: str, seed: int, number: int, count: int, done: Sequence[Row]) -> None:

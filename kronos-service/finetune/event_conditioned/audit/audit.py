@@ -35,12 +35,12 @@ from kronos_service.finetune.event_conditioned.audit.tables import (
     check_sessions,
     check_splits,
 )
-from kronos_service.finetune.event_conditioned.config import LONGEST_CONTEXT, EventLoraConfig
+from kronos_service.finetune.event_conditioned.config import LONGEST_CONTEXT, AuditConfig, EventLoraConfig
 from kronos_service.finetune.event_conditioned.samples.splits import SplitError, Splits, build_splits
+from kronos_service.finetune.progress import working
 from kronos_service.model.factory import Bundle, load_bundle
 from kronos_shared.adapter_manifest import AuditRecord
 from kronos_shared.errors import KronosError
-from kronos_shared.options import option
 
 
 class LeakageError(KronosError):
@@ -63,19 +63,6 @@ class AuditSize:
 
 QUICK = AuditSize(symbols=4, rows=64, windows=6, futures=4)
 FULL = AuditSize(symbols=16, rows=1_000, windows=100, futures=60)
-
-
-@dataclass(frozen=True, kw_only=True)
-class AuditConfig:
-    """Recompute what the model is given, independently, and show every row that knows the future."""
-
-    snapshot: Path | None = option(
-        None, help="directory of a snapshot or of tables; the embedded sample if left out"
-    )
-    quick: bool = option(False, help="a few seconds instead of minutes: fewer symbols, rows and futures")
-    base_model: str = option("kronos-nano", help="the base whose tokenizer reads the bars")
-    revision: str | None = option(None, help="hub revision of the base; pinned for the released models")
-    seed: int = option(0, help="seed of the draw of symbols, rows and futures")
 
 
 def audit(snapshot: Snapshot, splits: Splits, bundle: Bundle, *, quick: bool, seed: int = 0) -> Audit:
@@ -150,13 +137,13 @@ def audit_snapshot(config: AuditConfig) -> Audit:
     symbols = draw_symbols(
         tradable["symbol"].tolist(), tradable["asset_class"].tolist(), size.symbols, Random(config.seed)
     )
-    with terminal.console.status("recomputing what was known when"), TemporaryDirectory() as cache:
+    with working("recomputing what was known when"), TemporaryDirectory() as cache:
         splits = build_splits(
             only(snapshot, symbols),
             bundle,
             dates=settings.split_dates(),
             context=min(bundle.context, LONGEST_CONTEXT),
-            scored=settings.scored,
+            scored=settings.targets_per_window,
             cache=Path(cache),
         )
         audited = audit(snapshot, splits, bundle, quick=config.quick, seed=config.seed)

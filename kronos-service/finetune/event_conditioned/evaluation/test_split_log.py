@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from kronos_service.finetune.event_conditioned.config import current
 from kronos_service.finetune.event_conditioned.run_directory import CONFIG
 from kronos_shared.adapter_manifest import MANIFEST, VERSIONS
 from kronos_shared.atomic import append
@@ -95,7 +96,7 @@ def _lists(adapter: Path) -> Sequence[Path]:
     config = parent / CONFIG
     if not config.exists():
         return [parent / OPENINGS]
-    store = Path(json.loads(config.read_bytes())["adapters"])
+    store = Path(current(json.loads(config.read_bytes()))["adapter_store"])
     return [parent / OPENINGS, store / OPENINGS]
 
 

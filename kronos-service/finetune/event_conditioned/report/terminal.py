@@ -1,13 +1,12 @@
 """What a person sees while a run goes on and when it ends."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from accelerate import Accelerator
-from rich.console import Console
 from rich.table import Table as RichTable
 
 from kronos_service.data.snapshot.read import Snapshot
@@ -17,19 +16,13 @@ from kronos_service.finetune.event_conditioned.evaluation.criteria import Criter
 from kronos_service.finetune.event_conditioned.report import tables
 from kronos_service.finetune.event_conditioned.report.tables import Table
 from kronos_service.finetune.event_conditioned.samples.splits import Splits
-from kronos_service.finetune.event_conditioned.training.progress import Progress, training_progress
+from kronos_service.finetune.progress import console, follow
 from kronos_service.model.factory import Bundle
 
 if TYPE_CHECKING:
     from kronos_service.finetune.event_conditioned.event_lora import Result
 
-console = Console()
 VERDICTS = {"pass": "[green]pass[/]", "fail": "[red]FAIL[/]", "unknown": "[yellow]unknown[/]"}
-
-
-def status(text: str) -> AbstractContextManager[object]:
-    """A spinner while something short goes on."""
-    return console.status(text)
 
 
 def data_table(snapshot: Snapshot, bundle: Bundle, splits: Splits, dead: Sequence[str]) -> None:
@@ -68,16 +61,11 @@ def machine(accelerator: Accelerator, micro_batch: int) -> None:
     console.print(f"{processes} on {device}, {precision}, at most {micro_batch} windows in memory at once")
 
 
-def training(name: str, windows: int, epochs: int) -> AbstractContextManager[Progress]:
-    """Progress of a training, with loss, rate and time left, and a line per epoch."""
-    return training_progress(console, name, windows, epochs)
-
-
 @contextmanager
 def forecasting() -> Iterator[Callable[[int, int], None]]:
     """Progress of forecasts: yields what is told (done, all)."""
-    with console.status("forecasting") as shown:
-        yield lambda done, total: shown.update(f"forecasting: {done:,} of {total:,} origins")
+    with follow("forecasting", unit="origins") as progress:
+        yield progress.reach
 
 
 def show(grid: Table) -> None:
@@ -149,10 +137,14 @@ def closing(config: EventLoraConfig, result: "Result", seconds: float) -> None:
         "figures in criteria.json, results.json, metrics.jsonl"
     )
     if result.promoted:
-        console.print(f"[green]promoted[/]: {config.adapters / 'versions' / result.promoted} is now LATEST")
-        adapter = str(config.adapters)
+        console.print(
+            f"[green]promoted[/]: {config.adapter_store / 'versions' / result.promoted} is now LATEST"
+        )
+        adapter = str(config.adapter_store)
     else:
-        console.print("[yellow]not promoted[/]: the criteria above do not allow it (--force promotes anyway)")
+        console.print(
+            "[yellow]not promoted[/]: the criteria above do not allow it (--promote always ignores them)"
+        )
         adapter = str(result.run_dir / "adapter")
     snapshot = f" --snapshot {config.snapshot}" if config.snapshot else ""
     console.print(

@@ -75,7 +75,7 @@ class Splits:
             self.series,
             [split.windows[number] for number in chosen],
             {key: ids[chosen] for key, ids in split.tokens.items()},
-            event_oversample=oversample,
+            event_weight=oversample,
             blank_probability=blank,
             seed=seed,
         )
