@@ -3,6 +3,7 @@
 config.json     the settings, written before anything is trained
 settled.json    what the numbers depend on besides: data, base, device, micro-batch; a resumed run keeps it
 finished.json   written last
+variant.json    only of an ablation's training: which variant it is; the ablate command resumes it
 .lock           held while a run goes on
 """
 
@@ -26,6 +27,7 @@ from kronos_shared.options import flag, restore
 
 RUNS = Path("runs")
 CONFIG, SETTLED, FINISHED, LOCK = "config.json", "settled.json", "finished.json", ".lock"
+VARIANT = "variant.json"
 
 MAY_DIFFER = frozenset({"run_dir", "checkpoint_every", "keep_versions", "require_gain", "force"})
 """Settings that a resumed run may be given anew: they change no number."""
@@ -77,6 +79,23 @@ def unfinished_run(given: Mapping[str, Any]) -> Iterator[tuple[Path, EventLoraCo
         yield directory, on_main(lambda: _settings(directory, given))
 
 
+@contextmanager
+def variant_run(
+    directory: Path, config: EventLoraConfig, variant: Mapping[str, object], fingerprint: RunFingerprint
+) -> Iterator[None]:
+    """Lock the directory of one training of an ablation, and start or resume it there.
+
+    Raises:
+        RunError: another process trains in it, it holds something else, or it cannot be written.
+    """
+    with _held(directory):
+        if not on_main((directory / CONFIG).exists):
+            on_main(lambda: _begin(directory, config))
+        on_main(lambda: write_json(directory / VARIANT, variant))
+        on_main(lambda: record_fingerprint(directory, fingerprint))
+        yield
+
+
 def read_fingerprint(directory: Path) -> RunFingerprint | None:
     """What the run in this directory settled when it began, or None if it did not come that far."""
     path = directory / SETTLED
@@ -115,13 +134,13 @@ def write_json(path: Path, content: object) -> None:
 
 
 @contextmanager
-def writing(directory: Path) -> Iterator[None]:
+def writing(directory: Path, command: str | None = None) -> Iterator[None]:
     """Say how to go on where a disk is full or fails, or a signal stops the training.
 
     Raises:
         RunError, Stopped: with the command that goes on.
     """
-    command = f"event-lora --resume --run-dir {directory}"
+    command = command or f"event-lora --resume --run-dir {directory}"
     try:
         yield
     except Stopped as stopped:
@@ -183,6 +202,8 @@ def _not_writable(directory: Path, error: OSError) -> RunError:
 def _require_unfinished(directory: Path) -> Path:
     if not (directory / CONFIG).exists():
         raise RunError(f"{directory} holds no run to resume: it has no {CONFIG}")
+    if (directory / VARIANT).exists():
+        raise RunError(f"{directory} is one training of an ablation: resume it with the ablate command")
     if (directory / FINISHED).exists():
         raise RunError(f"the run in {directory} has finished: there is nothing to resume")
     return directory
@@ -190,7 +211,11 @@ def _require_unfinished(directory: Path) -> Path:
 
 def _newest_unfinished() -> Path:
     begun = sorted(RUNS.glob(f"*/{CONFIG}"), key=lambda path: (path.stat().st_mtime_ns, path))
-    unfinished = [path.parent for path in begun if not (path.parent / FINISHED).exists()]
+    unfinished = [
+        path.parent
+        for path in begun
+        if not (path.parent / FINISHED).exists() and not (path.parent / VARIANT).exists()
+    ]
     idle = [directory for directory in unfinished if _is_idle(directory)]
     if not idle:
         busy = f" ({unfinished[-1]} is being trained by another process)" if unfinished else ""

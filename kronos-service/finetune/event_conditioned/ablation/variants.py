@@ -1,4 +1,4 @@
-"""The arms of an ablation: what each training shows its model, which part it trains, what else differs."""
+"""The variants of an ablation: what each shows its model, which part it trains, what else differs."""
 
 import typing
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ class AblationVariant:
 
     variant: Variant
     question: str
-    """What the arm is there to answer, in a few words."""
+    """What the variant answers, in a few words."""
     changes: Mapping[str, Any] = field(default_factory=dict)
     """Settings that differ from the configured ones."""
 
@@ -28,7 +28,7 @@ class AblationVariant:
         return self.variant.name
 
     def config(self, common: EventLoraConfig) -> EventLoraConfig:
-        """The settings this arm is trained with."""
+        """The settings that this variant is trained with."""
         return replace(common, **self.changes)
 
 
@@ -40,8 +40,8 @@ REFERENCE = AblationVariant(variant=ADAPTER, question="the adapter as configured
 ZEROED = AblationVariant(variant=CONTROL, question="all channels zeroed: what recent bars alone teach")
 
 VARIANTS: Mapping[str, AblationVariant] = {
-    arm.name: arm
-    for arm in (
+    variant.name: variant
+    for variant in (
         REFERENCE,
         ZEROED,
         AblationVariant(variant=PLACEBO, question="channels of other dates: must not gain"),
@@ -80,11 +80,11 @@ VARIABLE = (
     "batch_size",
     "epochs",
 )
-"""Settings that an arm may vary: all leave the targets as they are, so that differences stay paired."""
+"""Settings that `--vary` may change: all leave the targets as they are, so that differences stay paired."""
 
 
 def varied(assignment: str) -> AblationVariant:
-    """The arm of `NAME=VALUE`: the adapter with one setting changed.
+    """The variant of `NAME=VALUE`: the adapter with one setting changed.
 
     Raises:
         ConfigError: not of that form, a setting that cannot be varied, or a value of another type.
@@ -104,8 +104,8 @@ def varied(assignment: str) -> AblationVariant:
 
 
 def chosen(names: Sequence[str], assignments: Sequence[str]) -> list[AblationVariant]:
-    """Reference and control first, then the arms asked for: all of them where nothing is."""
+    """Adapter and control first, then the variants asked for: all of them where nothing is."""
     wanted = names if names or assignments else tuple(VARIANTS)
     named = [VARIANTS[name] for name in wanted]
-    arms = {arm.name: arm for arm in (REFERENCE, ZEROED, *named, *map(varied, assignments))}
-    return list(arms.values())
+    variants = {one.name: one for one in (REFERENCE, ZEROED, *named, *map(varied, assignments))}
+    return list(variants.values())

@@ -1,4 +1,4 @@
-"""The arms differ from the adapter in what they say, and in nothing else."""
+"""The variants differ from the adapter in what they say, and in nothing else."""
 
 from dataclasses import asdict
 
@@ -13,10 +13,10 @@ COMMON = EventLoraConfig(rank=6, taps="input", epochs=3, seed=5)
 
 
 def difference(name: str) -> dict[str, object]:
-    arm = VARIANTS[name]
-    changed = asdict(arm.config(COMMON))
+    variant = VARIANTS[name]
+    changed = asdict(variant.config(COMMON))
     settings = {key: value for key, value in changed.items() if value != asdict(COMMON)[key]}
-    parts = {"conditioning": arm.variant.conditioning, "without": arm.variant.without}
+    parts = {"conditioning": variant.variant.conditioning, "without": variant.variant.without}
     return settings | {key: value for key, value in parts.items() if value not in ("real", None)}
 
 
@@ -37,11 +37,11 @@ def difference(name: str) -> dict[str, object]:
         ("lora-only", {"without": "event_emb"}),
     ],
 )
-def test_an_arm_changes_one_thing(name: str, expected: dict[str, object]) -> None:
+def test_a_variant_changes_one_thing(name: str, expected: dict[str, object]) -> None:
     assert difference(name) == expected
 
 
-def test_those_are_all_the_arms() -> None:
+def test_those_are_all_the_variants() -> None:
     assert len(VARIANTS) == 12
 
 
@@ -53,10 +53,10 @@ def test_those_are_all_the_arms() -> None:
         ("taps=both", "taps", "both"),
     ],
 )
-def test_a_varied_setting_is_an_arm_of_its_own(assignment: str, name: str, value: object) -> None:
-    arm = varied(assignment)
-    assert arm.name == assignment
-    assert asdict(arm.config(COMMON)) == asdict(COMMON) | {name: value}
+def test_a_varied_setting_is_a_variant_of_its_own(assignment: str, name: str, value: object) -> None:
+    variant = varied(assignment)
+    assert variant.name == assignment
+    assert asdict(variant.config(COMMON)) == asdict(COMMON) | {name: value}
 
 
 @pytest.mark.parametrize("name", VARIABLE)
@@ -75,10 +75,10 @@ def test_what_cannot_be_varied_is_refused(assignment: str) -> None:
         varied(assignment)
 
 
-def test_adapter_and_control_are_always_there_and_all_arms_are_the_default() -> None:
-    assert [arm.name for arm in chosen((), ())] == list(VARIANTS)
-    assert [arm.name for arm in chosen(("rank-4", "adapter"), ())] == ["adapter", "control", "rank-4"]
-    assert [arm.name for arm in chosen((), ("clip=2",))] == ["adapter", "control", "clip=2.0"]
+def test_adapter_and_control_are_always_there_and_all_variants_are_the_default() -> None:
+    assert [one.name for one in chosen((), ())] == list(VARIANTS)
+    assert [one.name for one in chosen(("rank-4", "adapter"), ())] == ["adapter", "control", "rank-4"]
+    assert [one.name for one in chosen((), ("clip=2",))] == ["adapter", "control", "clip=2.0"]
 
 
 def test_the_common_settings_reach_every_training_and_their_ranges_are_checked_at_once() -> None:
