@@ -126,6 +126,7 @@ def ablation_figure(found: Mapping[str, Any], *, event: str, other: str) -> Figu
                 if gain := one[group][f"over_{reference}"]:
                     _gain(panel, place + shift, gain, color)
         panel.set(title=f"gain over the {reference}", xlabel="nats per target, 95 % interval over dates")
+        panel.xaxis.set_major_locator(MaxNLocator(5))
         _names(panel, names)
     return figure
 
