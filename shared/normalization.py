@@ -6,10 +6,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos_shared.columns import FEATURES
+from kronos_shared.columns import AMOUNT, FEATURES, PRICES, VOLUME
 
 EPSILON: Final = 1e-5
 CLIP: Final = 5.0
+MIN_HISTORY: Final = 64
+"""Bars before the first predicted one, at least: fewer give no steady mean and deviation."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -19,8 +21,8 @@ def feature_matrix(bars: pd.DataFrame) -> Floats:
     Kronos does.
     """
     x = bars.loc[:, list(FEATURES)].to_numpy(dtype=np.float64, copy=True)
-    missing = np.isnan(x[:, 5])
-    x[missing, 5] = x[missing, 4] * x[missing, :4].mean(axis=1)
+    missing = np.isnan(x[:, AMOUNT])
+    x[missing, AMOUNT] = x[missing, VOLUME] * x[missing, PRICES].mean(axis=1)
     return x
 
 

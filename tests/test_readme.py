@@ -22,13 +22,13 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^python -m kronos_service\.finetune (.+)$", README, re.MULTILINE)
 FORECASTS = re.findall(r"python -m kronos_service\.inference forecast (.+)$", README, re.MULTILINE)
 TINY = (
-    "--epochs 1 --scored 8 --context 72 --rank 2 "
+    "--epochs 1 --targets-per-window 8 --context 72 --rank 2 "
     "--train-start 2021-06-01 --val-start 2022-06-01 --test-start 2022-10-01"
 )
 SMALL = {
     "event-lora": f"{TINY} --test-end 2023-03-31 --forecast-origins 4",
     "ablate": f"{TINY} --seeds 0 --arms adapter control",
-    "evaluate": "--scored 8 --origins 6 --horizon 2 --paths 20",
+    "evaluate": "--targets-per-window 8 --origins 6 --horizon 2 --paths 20",
 }
 
 

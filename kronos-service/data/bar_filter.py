@@ -46,7 +46,7 @@ class BarFilter:
         """Overnight moves near a split ratio: symbol, ts, ratio."""
         return _table(self._splits, [*KEY, "ratio"])
 
-    def kept(self, frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    def filter(self, frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         """The good ones of typed bars, symbol by symbol.
 
         Raises:

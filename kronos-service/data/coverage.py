@@ -18,8 +18,7 @@ from kronos_service.events.calendar import read_calendar
 from kronos_service.events.encoder import REACH_DAYS
 from kronos_service.events.sessions import Times, sessions
 from kronos_service.events.surprises import MIN_EARLIER, find_surprises
-from kronos_service.events.taxonomy import CURRENCY, EVENT_TYPES
-from kronos_shared.columns import LEADERS
+from kronos_service.events.taxonomy import CURRENCY, EVENT_TYPES, LEADERS
 
 LONG_AFTER: Final = pd.Timedelta(days=7)
 """A row first seen so much later than its release was loaded afterwards: the model will not have known it."""

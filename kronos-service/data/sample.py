@@ -19,7 +19,8 @@ import pandas as pd
 
 from kronos_service.data.snapshot.read import write_snapshot
 from kronos_service.events.sessions import Sessions, sessions
-from kronos_shared.columns import BAR_COLUMNS, CALENDAR_COLUMNS, LEADER_ASSET_CLASS, SYMBOL_COLUMNS
+from kronos_service.events.taxonomy import LEADER_ASSET_CLASS
+from kronos_shared.columns import BAR_COLUMNS, CALENDAR_COLUMNS, SYMBOL_COLUMNS
 from kronos_shared.errors import KronosError
 
 Floats = npt.NDArray[np.float64]
@@ -106,6 +107,7 @@ _LEADER_SHAPES: Final = {
     "DXY": _Shape(0.004, 100.0, 0.0),
     "VIX": _Shape(0.05, 20.0, 0.0),
 }
+_OTHER_LEADER: Final = _Shape(0.01, 100.0, 0.0)
 
 
 def sample_snapshot_path() -> Path:
@@ -155,7 +157,8 @@ def make_market(
         f"SYN{n:02d}": _equity(n, seed, days["SPY"], _after(known), calendar, planted)
         for n in range(1, symbols)
     }
-    rows = [(n, LEADER_ASSET_CLASS.get(n, "us_equity"), n not in ("BTCUSDT", "DXY", "VIX")) for n in tables]
+    classes = [(name, LEADER_ASSET_CLASS.get(name, "us_equity")) for name in tables]
+    rows = [(name, asset_class, asset_class == "us_equity") for name, asset_class in classes]
     bars = pd.concat([tables[name].assign(symbol=name) for name in sorted(tables)], ignore_index=True)
     return Market(
         pd.DataFrame(sorted(rows), columns=list(SYMBOL_COLUMNS)),
@@ -266,7 +269,12 @@ def _leader(
     noise = _noise(rng, days)
     widen = np.where(event_bars(calendar, days), planted.volatility, 1.0)
     return _bars(
-        _LEADER_SHAPES[name], days, noise, widen, np.zeros(len(noise)) if drift is None else drift, rng
+        _LEADER_SHAPES.get(name, _OTHER_LEADER),
+        days,
+        noise,
+        widen,
+        np.zeros(len(noise)) if drift is None else drift,
+        rng,
     )
 
 

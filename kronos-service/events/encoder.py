@@ -31,8 +31,7 @@ from kronos_service.events.sessions import (
     sessions,
 )
 from kronos_service.events.surprises import Surprises, find_surprises, surprise_channel
-from kronos_service.events.taxonomy import CHANNELS, DAYS_UNTIL, FIRST_LEADER, SURPRISE
-from kronos_shared.columns import LEADERS
+from kronos_service.events.taxonomy import CHANNELS, DAYS_UNTIL, FIRST_LEADER, LEADERS, SURPRISE
 
 REACH_DAYS: Final = 10
 """So many days past the last target the calendar must go on, or its end would look like quiet days."""
@@ -48,6 +47,12 @@ class EventTables:
     surprises: Surprises
     leaders: tuple[Leader, ...]
     reach: np.datetime64
+    """UTC date of the last release."""
+
+    @property
+    def covers(self) -> np.datetime64:
+        """The last target date about which the calendar can say everything."""
+        return self.reach - np.timedelta64(REACH_DAYS, "D")
 
 
 def prepare(calendar: pd.DataFrame, leader_data: Mapping[str, pd.DataFrame]) -> EventTables:
@@ -102,19 +107,24 @@ def encode_rows(
 
 @dataclass(frozen=True)
 class EventEncoder:
-    """The one encoder of training and serving; it has no state."""
+    """The way in to the event tensor: a base's bundle carries one, and it has no state."""
 
     def encode(
         self,
         bars: pd.DataFrame,
         asset_class: str,
-        calendar: pd.DataFrame,
-        leader_data: Mapping[str, pd.DataFrame],
+        calendar: pd.DataFrame | EventTables,
+        leader_data: Mapping[str, pd.DataFrame] | None = None,
         horizon: int = 0,
         scenario: Scenario | None = None,
     ) -> Events:
-        """`prepare` and `encode_rows` in one call; `bars` needs only its column ts."""
-        tables = prepare(calendar, leader_data)
+        """The (T + max(H - 1, 0), 20) float32 event tensor of `bars`, of which only the column ts is read.
+
+        Args:
+            calendar: rows of `CALENDAR_COLUMNS`, with the leaders' bars in `leader_data`; or both as
+                `prepare` read them, so that many symbols share one reading.
+        """
+        tables = calendar if isinstance(calendar, EventTables) else prepare(calendar, leader_data or {})
         return encode_rows(tables, bars["ts"], asset_class, horizon=horizon, scenario=scenario)
 
 

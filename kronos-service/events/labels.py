@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
-from kronos_service.events.calendar import NEVER, read_calendar
+from kronos_service.events.calendar import NEVER, CalendarRows
 from kronos_service.events.sessions import (
     LONGEST_CLOSURE,
     TimesLike,
@@ -26,7 +25,7 @@ class TargetLabels:
     families: npt.NDArray[np.bool_]
 
 
-def label_targets(calendar: pd.DataFrame, asset_class: str, dates: TimesLike) -> TargetLabels:
+def label_targets(rows: CalendarRows, asset_class: str, dates: TimesLike) -> TargetLabels:
     """Label session dates (n,) by the high-impact events that fell on them.
 
     The last version of each event counts, whenever it was seen. An event falls on the session that closes
@@ -38,7 +37,6 @@ def label_targets(calendar: pd.DataFrame, asset_class: str, dates: TimesLike) ->
     # Start early: the first row of the table then takes every older event, and is no target itself.
     table = sessions(asset_class, days.min().item() - LONGEST_CLOSURE, days.max().item())
     index = locate(table, days)
-    rows = read_calendar(calendar)
     final = rows.is_high & (rows.superseded_at == NEVER)
     target = target_index(table, rows.release_at[final])
     inside = target < len(table.dates)

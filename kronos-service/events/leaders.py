@@ -17,7 +17,7 @@ from kronos_service.events.sessions import (
     session_dates,
     sessions,
 )
-from kronos_shared.columns import LEADER_ASSET_CLASS, LEADERS
+from kronos_service.events.taxonomy import LEADER_ASSET_CLASS, LEADERS
 from kronos_shared.errors import KronosError
 
 RETURNS: Final = 60

@@ -9,8 +9,7 @@ import numpy.typing as npt
 
 from kronos_service.events.scaling import CLIP
 from kronos_service.events.sessions import Times
-from kronos_service.events.taxonomy import CHANNELS, FIRST_LEADER, SURPRISE
-from kronos_shared.columns import LEADERS
+from kronos_service.events.taxonomy import CHANNELS, FIRST_LEADER, LEADERS, SURPRISE
 from kronos_shared.errors import KronosError
 
 

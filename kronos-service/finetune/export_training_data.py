@@ -1,9 +1,9 @@
-"""From a source to a snapshot: read everything, judge every row, and only then write, in one step.
+"""From a source to a snapshot: read everything, bar_filter every row, and only then write, in one step.
 
 Design choices:
 - Nothing is dropped silently: bad bars stop the export, or are dropped and listed; the unfinished bar of a
   session still open is left out and counted.
-- Bars go to disk as they are read and are judged symbol by symbol, so memory does not grow with the table.
+- Bars go to disk as they are read and are bar_filterd symbol by symbol, so memory does not grow with the table.
 - An incremental export reads the bars of the last days only, and must find the past as it was: the same
   number of bars before, the same bars in the overlap. Otherwise everything is read again.
 - The calendar is always read whole, because what a surprise is worth depends on the earlier surprises of its
@@ -28,9 +28,9 @@ from kronos_service.data.snapshot.incremental import (
     first_day,
 )
 from kronos_service.data.snapshot.revisions import Revised, revise
-from kronos_service.data.snapshot.staging import begin
-from kronos_service.data.snapshot.write import PARTIAL, Origin, commit, exclusive
-from kronos_service.data.sources.base import Source
+from kronos_service.data.snapshot.staging import open_staging
+from kronos_service.data.snapshot.write import STAGING, Origin, commit, exclusive
+from kronos_service.data.sources import Source
 from kronos_service.data.tables import TableError, calendar_table, symbol_table
 from kronos_service.data.validation import check_calendar
 from kronos_service.finetune.progress import follow
@@ -124,23 +124,27 @@ def export(
             notes += _changes(revised, is_past_same=bars is not None)
         check_calendar(calendar)
         request = {"source": source.name, "since": since and since.isoformat()}
-        with begin(directory / PARTIAL, request, resume=resume, now=now) as partial:
-            last = partial.symbols[-1] if partial.symbols else None
+        with open_staging(directory / STAGING, request, resume=resume, now=now) as staging:
+            last = staging.symbols[-1] if staging.symbols else None
             if last:
-                notes.append(f"resumed after {last}: read since {partial.read_at:%Y-%m-%d %H:%M} UTC")
+                notes.append(f"resumed after {last}: read since {staging.read_at:%Y-%m-%d %H:%M} UTC")
             with closing(_shown(bars or source.bars(since, last), symbols, console)) as chunks:
-                partial.fill(chunks)
-            if partial.is_empty:
+                staging.fill(chunks)
+            if staging.is_empty:
                 raise TableError(
                     f"table ohlcv_1d of {source.name} has no bars" + (f" since {since}" if since else "")
                 )
-            if not set(partial.names()) <= set(symbols["symbol"]):  # a writer added one meanwhile
+            if not set(staging.names()) <= set(symbols["symbol"]):  # a writer added one meanwhile
                 symbols = symbol_table(source.symbols())
-            judge = BarFilter(symbols=symbols, on_bad_row=on_bad_row, now=partial.read_at)
-            window = (since or partial.first_day(), now.date())
-            origin = Origin(source=source.name, window=window, read_at=partial.read_at, calendar_read_at=now)
+            bar_filter = BarFilter(symbols=symbols, on_bad_row=on_bad_row, now=staging.read_at)
+            window = (since or staging.first_day(), now.date())
+            origin = Origin(source=source.name, window=window, read_at=staging.read_at, calendar_read_at=now)
             manifest = commit(
-                directory, symbols=symbols, bars=judge.kept(partial.bars()), calendar=calendar, origin=origin
+                directory,
+                symbols=symbols,
+                bars=bar_filter.filter(staging.bars()),
+                calendar=calendar,
+                origin=origin,
             )
     return ExportSummary(
         directory=directory,
@@ -149,9 +153,9 @@ def export(
         bars=manifest["tables"]["ohlcv_1d"]["rows"],
         events=len(calendar),
         window=window,
-        unfinished=judge.unfinished,
-        dropped=judge.bad,
-        splits=judge.splits,
+        unfinished=bar_filter.unfinished,
+        dropped=bar_filter.bad,
+        splits=bar_filter.splits,
         notes=tuple(notes),
         seconds=time.perf_counter() - started,
     )

@@ -11,7 +11,6 @@ BF16_WIDTH: Final = 256
 """Narrower models run faster in fp32 on a CPU: there, casting costs more than bf16 products save
 (docs/performance.md).
 """
-PRECISIONS: Final = ("auto", "no", "bf16")
 
 
 def fast_precision(precision: str, *, width: int) -> str:

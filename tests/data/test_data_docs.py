@@ -20,7 +20,7 @@ from fake_postgrest import FakePostgrest
 from small_tables import small_tables
 
 from kronos_service.data.snapshot.read import load_snapshot
-from kronos_service.data.sources.column_map import TableMaps
+from kronos_service.data.sources.column_map import ColumnMaps
 from kronos_shared.columns import BAR_COLUMNS, CALENDAR_COLUMNS, SYMBOL_COLUMNS
 
 ROOT = Path(__file__).parents[2]
@@ -154,7 +154,7 @@ def test_the_columns_are_those_of_the_tables() -> None:
 def test_every_key_of_a_map_is_in_its_table() -> None:
     table = TEXT[TEXT.index("### The map") : TEXT.index("## The summary")]
     named = set(re.findall(r"^\| `(\w+)` \|", table, re.M))
-    keys = {key for part in TableMaps.model_fields.values() for key in part.annotation.model_fields}  # type: ignore[union-attr]
+    keys = {key for part in ColumnMaps.model_fields.values() for key in part.annotation.model_fields}  # type: ignore[union-attr]
     assert named == keys
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from kronos_service.data.bar_filter import still_open
 from kronos_service.data.snapshot.manifest import MANIFEST, SnapshotError
 from kronos_service.data.snapshot.read import Snapshot, read_tables
-from kronos_service.data.sources.base import Source
+from kronos_service.data.sources import Source
 from kronos_service.data.tables import bar_table
 
 OVERLAP: Final = timedelta(days=14)

@@ -34,7 +34,7 @@ from kronos_service.data.snapshot.manifest import (
 from kronos_service.data.snapshot.write import TYPED, write_snapshot
 from kronos_service.data.tables import TABLES, read_csv
 from kronos_service.data.validation import check_tables
-from kronos_shared.columns import LEADERS
+from kronos_service.events.taxonomy import LEADERS
 
 __all__ = [
     "Snapshot",

@@ -28,7 +28,7 @@ STATE = "state.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Partial:
+class Staging:
     """The part of a table of bars that has been read."""
 
     directory: Path
@@ -72,26 +72,26 @@ class Partial:
 
 
 @contextmanager
-def begin(directory: Path, request: dict[str, Any], *, resume: bool, now: datetime) -> Iterator[Partial]:
+def open_staging(directory: Path, request: dict[str, Any], *, resume: bool, now: datetime) -> Iterator[Staging]:
     """An empty start, or with `resume` what an earlier export of the same request left here.
 
     If the reading is cut off, what has been read stays; in every other case nothing does.
     """
-    partial = _left(directory, request) if resume else None
-    if partial is None:
+    staging = _resumable(directory, request) if resume else None
+    if staging is None:
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir()
         replace_file(directory / STATE, json.dumps({"request": request, "read_at": now.isoformat()}).encode())
-        partial = Partial(directory=directory, read_at=now, symbols=())
+        staging = Staging(directory=directory, read_at=now, symbols=())
     try:
-        yield partial
+        yield staging
     except TableError:  # what was read is at fault: it must be read again
         shutil.rmtree(directory, ignore_errors=True)
         raise
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def _left(directory: Path, request: dict[str, Any]) -> Partial | None:
+def _resumable(directory: Path, request: dict[str, Any]) -> Staging | None:
     state = directory / STATE
     if not state.exists():
         return None
@@ -99,8 +99,8 @@ def _left(directory: Path, request: dict[str, Any]) -> Partial | None:
     if left["request"] != request:
         return None
     read_at = datetime.fromisoformat(left["read_at"])
-    names = Partial(directory=directory, read_at=read_at, symbols=()).names()
-    return Partial(directory=directory, read_at=read_at, symbols=tuple(names))
+    names = Staging(directory=directory, read_at=read_at, symbols=()).names()
+    return Staging(directory=directory, read_at=read_at, symbols=tuple(names))
 
 
 def symbol_frames(chunks: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:

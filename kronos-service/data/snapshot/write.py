@@ -24,10 +24,10 @@ from filelock import FileLock, Timeout
 from kronos_service.data.snapshot.manifest import MANIFEST, SnapshotError, make_manifest
 from kronos_service.data.tables import TABLES, bar_table, calendar_table, symbol_table
 from kronos_service.data.validation import check_tables
-from kronos_shared.atomic import fsync
+from kronos_shared.atomic import fsync, replace_file
 
 LOCK: Final = ".lock"
-PARTIAL: Final = ".partial"
+STAGING: Final = ".partial"
 """What an export that was cut off had read, for the next one to go on from."""
 
 TYPED: Final[dict[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {
@@ -37,7 +37,8 @@ TYPED: Final[dict[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {
 }
 _TABLE: Final = f"({'|'.join(TABLES)})"
 _OURS: Final = re.compile(
-    rf"\{LOCK}|\{PARTIAL}|\.?{MANIFEST}(\.tmp)?|{_TABLE}-[0-9a-f]{{12}}\.parquet|\.{_TABLE}[-.0-9a-z]*\.tmp"
+    rf"\{LOCK}|\{STAGING}|\.?{MANIFEST}(\.tmp)?|\.{MANIFEST}-\w+|{_TABLE}-[0-9a-f]{{12}}\.parquet|"
+    rf"\.{_TABLE}[-.0-9a-z]*\.tmp"
 )
 
 
@@ -160,7 +161,7 @@ def commit(
                 path.unlink(missing_ok=True)
             raise
         fsync(directory)
-        _write_durably(directory / MANIFEST, json.dumps(manifest, indent=2).encode() + b"\n")
+        replace_file(directory / MANIFEST, json.dumps(manifest, indent=2).encode() + b"\n")
         _remove_leftovers(directory, {MANIFEST, LOCK, *files.values()})
     return manifest
 
@@ -212,21 +213,10 @@ def _refuse_foreign(directory: Path) -> None:
         )
 
 
-def _write_durably(path: Path, data: bytes) -> None:
-    """Write beside, fsync, rename: `path` has its old content or all of the new, whatever happens."""
-    beside = path.with_name(f".{path.name}.tmp")
-    with beside.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
-    fsync(path.parent)  # the rename itself is only durable once the directory is
-
-
 def _remove_leftovers(directory: Path, keep: set[str]) -> None:
     """Drop the files of older versions and of writers that were killed; the new one is in place."""
     for path in directory.iterdir():
-        if path.name == PARTIAL:
+        if path.name == STAGING:
             shutil.rmtree(path, ignore_errors=True)
         elif path.name not in keep:
             path.unlink()

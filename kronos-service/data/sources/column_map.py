@@ -33,11 +33,11 @@ Epoch = Literal["s", "ms", "us", "ns"]
 Value = str | bool | int | float
 
 
-class MapError(KronosError):
+class ColumnMapError(KronosError):
     """A map file cannot be read, or says something that the files contradict."""
 
 
-class TableMap(BaseModel):
+class ColumnMap(BaseModel):
     """How the columns of one table come about; the keys of all three mappings are our columns."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -59,7 +59,7 @@ class TableMap(BaseModel):
         return given
 
 
-class StampedMap(TableMap):
+class TimedColumnMap(ColumnMap):
     """A table with times."""
 
     time_format: str | None = None
@@ -68,7 +68,7 @@ class StampedMap(TableMap):
     """Unit of times that are numbers since 1970-01-01 UTC."""
 
 
-class BarMap(StampedMap):
+class BarMap(TimedColumnMap):
     """[ohlcv]"""
 
     ours = BAR_COLUMNS
@@ -89,7 +89,7 @@ class BarMap(StampedMap):
         return self.time_zone if isinstance(self.time_zone, str) else self.time_zone.get(asset_class, "UTC")
 
 
-class SymbolMap(TableMap):
+class SymbolMap(ColumnMap):
     """[symbols]"""
 
     ours = SYMBOL_COLUMNS
@@ -97,7 +97,7 @@ class SymbolMap(TableMap):
     """Without a file of symbols: where a symbol differs from the constants."""
 
 
-class CalendarMap(StampedMap):
+class CalendarMap(TimedColumnMap):
     """[calendar]"""
 
     ours = CALENDAR_COLUMNS
@@ -113,7 +113,7 @@ class CalendarMap(StampedMap):
         return given
 
 
-class TableMaps(BaseModel):
+class ColumnMaps(BaseModel):
     """The whole file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -122,21 +122,21 @@ class TableMaps(BaseModel):
     calendar: CalendarMap = Field(default_factory=CalendarMap)
 
 
-def read_maps(path: Path) -> TableMaps:
+def read_column_maps(path: Path) -> ColumnMaps:
     """Read a map file.
 
     Raises:
-        MapError: it does not exist or parse, or names a key, a column or a time zone that there is not.
+        ColumnMapError: it does not exist or parse, or names a key, a column or a time zone that there is not.
     """
     try:
-        return TableMaps.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return ColumnMaps.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
-        raise MapError(f"cannot read the map {path} ({error.strerror})") from None
+        raise ColumnMapError(f"cannot read the map {path} ({error.strerror})") from None
     except ValidationError as error:
         wrong = [f"{'.'.join(map(str, one['loc']))}: {_words(one)}" for one in error.errors()]
-        raise MapError(f"{path}: {'; '.join(wrong)}; docs/data.md shows a map") from None
+        raise ColumnMapError(f"{path}: {'; '.join(wrong)}; docs/data.md shows a map") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise MapError(f"{path} is not valid TOML: {error}") from None
+        raise ColumnMapError(f"{path} is not valid TOML: {error}") from None
 
 
 def _words(error: Any) -> str:

@@ -81,10 +81,9 @@ class PostgresSource:
             cursor.execute(f"select count(*) from public.ohlcv_1d {where}")
             return int(cursor.fetchall()[0][0])
 
-    def calendar(self, since: date | None = None) -> pd.DataFrame:
-        where = _conditions({"release_at >= {}::date": since})
+    def calendar(self) -> pd.DataFrame:
         order = "event_id, first_seen_at nulls first"
-        return pd.concat(self._read("economic_calendar", CALENDAR_COLUMNS, order, where), ignore_index=True)
+        return pd.concat(self._read("economic_calendar", CALENDAR_COLUMNS, order), ignore_index=True)
 
     def _read(
         self, table: str, wanted: tuple[str, ...], order: str, where: str = ""
@@ -117,6 +116,18 @@ class PostgresSource:
             raise PostgresError(_explain(table, self.name, error)) from None
 
 
+def postgres_settings() -> PostgresSettings:
+    """The settings of the environment.
+
+    Raises:
+        PostgresError: DATABASE_URL is absent or not text.
+    """
+    try:
+        return PostgresSettings.model_validate({})
+    except ValidationError:
+        raise PostgresError("set DATABASE_URL in the environment (absent or not valid)") from None
+
+
 @contextmanager
 def postgres_source(settings: PostgresSettings | None = None) -> Iterator[PostgresSource]:
     """A source for the database that the settings, or else DATABASE_URL, name; its transaction ends with it.
@@ -124,11 +135,7 @@ def postgres_source(settings: PostgresSettings | None = None) -> Iterator[Postgr
     Raises:
         PostgresError: DATABASE_URL is absent or cannot be, or the server lets nobody in.
     """
-    try:
-        settings = settings or PostgresSettings.model_validate({})
-    except ValidationError:
-        raise PostgresError("set DATABASE_URL in the environment (absent or not valid)") from None
-    url = settings.database_url.get_secret_value()
+    url = (settings or postgres_settings()).database_url.get_secret_value()
     address, name = _checked(url)
     try:
         connection = adbc.connect(address)

@@ -62,7 +62,7 @@ class SupabaseSource:
         return f"supabase:{httpx.URL(self.settings.url).host}"
 
     def symbols(self) -> pd.DataFrame:
-        return self._whole("symbols", Span())
+        return self._whole("symbols")
 
     def bars(self, since: date | None = None, after: str | None = None) -> Iterator[pd.DataFrame]:
         names = [str(name) for name in self.symbols()["symbol"]]
@@ -82,9 +82,8 @@ class SupabaseSource:
         at_least = {} if first is None else {"ts": _midnight(first)}
         return self._reader.count("ohlcv_1d", Span(gte=at_least, lt={"ts": _midnight(before)}))
 
-    def calendar(self, since: date | None = None) -> pd.DataFrame:
-        at_least = {} if since is None else {"release_at": _midnight(since)}
-        return self._whole("economic_calendar", Span(gte=at_least))
+    def calendar(self) -> pd.DataFrame:
+        return self._whole("economic_calendar")
 
     @property
     def _reader(self) -> RestReader:
@@ -96,11 +95,11 @@ class SupabaseSource:
     def _bars_within(self, span: Span) -> list[pd.DataFrame]:
         return list(self._reader.pages("ohlcv_1d", KEYS["ohlcv_1d"], span))
 
-    def _whole(self, table: str, span: Span) -> pd.DataFrame:
-        frames = list(self._reader.pages(table, KEYS[table], span))
-        if not frames and span == Span():
+    def _whole(self, table: str) -> pd.DataFrame:
+        frames = list(self._reader.pages(table, KEYS[table], Span()))
+        if not frames:
             raise SupabaseError(self._hidden(table))
-        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+        return pd.concat(frames, ignore_index=True)
 
     def _hidden(self, table: str) -> str:
         return (

@@ -19,11 +19,11 @@ _ZONE: Final = r"(?:[Zz]|[+-]\d\d:?(?:\d\d)?)$"
 _TIME_OF_DAY: Final = r"\d[T ]\d"
 
 
-class StampError(TableError):
+class TimestampError(TableError):
     """Times that do not parse, that a clock change makes doubtful, or that fit no session."""
 
 
-def read_stamps(
+def read_timestamps(
     raw: pd.Series, where: str, zone: str, *, time_format: str | None = None, epoch: Epoch | None = None
 ) -> pd.Series:
     """Moments in the clock of `zone`; a null stays null.
@@ -35,7 +35,7 @@ def read_stamps(
         time_format: strptime format of text (default: ISO 8601).
 
     Raises:
-        StampError: a value does not parse, or falls into an hour that a clock change skips or repeats.
+        TimestampError: a value does not parse, or falls into an hour that a clock change skips or repeats.
     """
     try:
         if epoch is not None:
@@ -53,15 +53,15 @@ def read_stamps(
             got = (
                 f"a time in an hour that a clock change of {zone} skips or repeats ({got.partition(',')[0]})"
             )
-        raise StampError(f"{where}: expected {what}, got {got}; see docs/data.md") from None
+        raise TimestampError(f"{where}: expected {what}, got {got}; see docs/data.md") from None
     return moments
 
 
 def session_days(moments: pd.Series, asset_class: str, where: str) -> pd.Series:
-    """Session dates at 00:00 UTC of bar stamps in their own clock (see `read_stamps`).
+    """Session dates at 00:00 UTC of bar stamps in their own clock (see `read_timestamps`).
 
     Raises:
-        StampError: a stamp is neither midnight nor within the session of its date.
+        TimestampError: a stamp is neither midnight nor within the session of its date.
     """
     wall = moments.dt.tz_localize(None)
     days = wall.dt.normalize()
@@ -77,7 +77,7 @@ def refuse_bare_dates(raw: pd.Series, moments: pd.Series, at_midnight: pd.Series
 
     Args:
         raw: the values as the file has them.
-        moments: what `read_stamps` made of them.
+        moments: what `read_timestamps` made of them.
         at_midnight: rows where midnight, too, can only be a bare date.
         where: file and column, for messages.
     """
@@ -117,7 +117,7 @@ def _refuse_outside(moments: pd.Series, days: pd.Series, asset_class: str, where
     outside = (table.dates[at] == dates) & ((times < table.opens[at]) | (times >= table.as_of[at]))
     if outside.any():
         first = moments[outside].iloc[0]
-        raise StampError(
+        raise TimestampError(
             f"{where}: {int(outside.sum())} stamps are neither midnight nor within the {asset_class} session "
             f"of their date, the first {first.isoformat()}: set ohlcv.time_zone to the zone in which they "
             f'are midnight, for this asset class alone as in time_zone = {{ {asset_class} = "UTC" }}'

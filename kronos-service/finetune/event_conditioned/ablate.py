@@ -29,12 +29,12 @@ from pathlib import Path
 from typing import Any
 
 from kronos_service.finetune.event_conditioned.ablation import store
-from kronos_service.finetune.event_conditioned.ablation.config import AblateConfig
 from kronos_service.finetune.event_conditioned.ablation.figure import forest_plot, png
 from kronos_service.finetune.event_conditioned.ablation.present import announce, show
 from kronos_service.finetune.event_conditioned.ablation.table import Row, gain_between, table
 from kronos_service.finetune.event_conditioned.ablation.variants import VARIANTS, AblationVariant, chosen
 from kronos_service.finetune.event_conditioned.audit.audit import require_no_leak
+from kronos_service.finetune.event_conditioned.config import AblateConfig
 from kronos_service.finetune.event_conditioned.evaluation.criteria import Criterion, rank_criterion
 from kronos_service.finetune.event_conditioned.training.lora import trainable
 from kronos_service.finetune.event_conditioned.training.memory_budget import fit
@@ -181,8 +181,8 @@ def _write(
         "base": {"repo": material.bundle.base.repo, "sha256": material.bundle.base.content_sha256},
         "split": [str(split.first), str(split.last)],
         "context": material.context,
-        "scored": config.scored,
-        "settings": asdict(config),
+        "scored": config.targets_per_window,
+        "settings": config.model_dump(mode="json"),
         "seeds": list(config.seeds),
         "unfinished": [[arm.name, seed] for arm, seed in missing],
         "arms": [row.as_json() for row in rows],

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +171,7 @@ def _micro_batch(config: EventLoraConfig, before: RunFingerprint | None, setup: 
     train, model = setup.splits.dataset("train"), setup.bundle.model
 
     def fit(windows: int | None) -> int:
-        asked = replace(config, micro_batch=windows)
+        asked = config.replace(micro_batch=windows)
         return memory_budget.fit(asked, train, model, setup.accelerator).windows
 
     return fit(before.micro_batch if before else on_main(lambda: fit(config.micro_batch)))
@@ -191,7 +191,7 @@ def _conclude(run: Run, base: pd.DataFrame, trained: dict[str, TrainedVariant], 
         _save(run, adapter, figures, gains)
     criteria = judge(_run_figures(run, adapter, figures, gains))
     promoted = None
-    if config.force or may_promote(criteria, require_gain=config.require_gain):
+    if config.promote == "always" or may_promote(criteria, require_gain=config.promote == "if-gain"):
         promoted = _promote(run.directory / "adapter", config)
     _write_results(run.directory, criteria, figures, records)
     result = Result(run_dir=run.directory, criteria=criteria, gains=gains, promoted=promoted)
@@ -203,8 +203,8 @@ def _conclude(run: Run, base: pd.DataFrame, trained: dict[str, TrainedVariant], 
 
 def _promote(adapter: Path, config: EventLoraConfig) -> str:
     """Make the adapter LATEST, unless this run did so before it was killed."""
-    before = published_as(adapter, config.adapters)
-    return before or publish(adapter, config.adapters, keep=config.keep_versions).version
+    before = published_as(adapter, config.adapter_store)
+    return before or publish(adapter, config.adapter_store, keep=config.keep_versions).version
 
 
 def val_figures(records: dict[str, pd.DataFrame], gains: dict[str, Gain], seed: int) -> dict[str, Any]:

@@ -9,25 +9,25 @@ finished.json   written last
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from kronos_service.finetune.event_conditioned.config import EventLoraConfig
+from kronos_service.finetune.event_conditioned.config import EventLoraConfig, current
 from kronos_service.finetune.event_conditioned.training.checkpoints import CheckpointError
 from kronos_service.finetune.event_conditioned.training.distributed import on_main, process_number
 from kronos_service.finetune.event_conditioned.training.signals import Stopped
 from kronos_shared.atomic import replace_file
+from kronos_shared.cli import flag
 from kronos_shared.errors import KronosError
-from kronos_shared.options import flag, restore
 
 RUNS = Path("runs")
 CONFIG, FINGERPRINT, FINISHED, LOCK = "config.json", "settled.json", "finished.json", ".lock"
 
-MAY_DIFFER = frozenset({"run_dir", "checkpoint_every", "keep_versions", "require_gain", "force"})
+MAY_DIFFER = frozenset({"run_dir", "checkpoint_every", "keep_versions", "promote", "tracker"})
 """Settings that may change when a run is resumed: no number depends on them."""
 
 
@@ -172,7 +172,7 @@ def _require_empty(directory: Path) -> None:
 def _start(directory: Path, config: EventLoraConfig) -> None:
     _require_empty(directory)
     try:
-        write_json(directory / CONFIG, asdict(config))
+        write_json(directory / CONFIG, config.model_dump(mode="json"))
     except OSError as error:
         raise _not_writable(directory, error) from None
 
@@ -212,7 +212,7 @@ def _is_idle(directory: Path) -> bool:
 
 def _settings(directory: Path, given: Mapping[str, Any]) -> EventLoraConfig:
     try:
-        config = restore(EventLoraConfig, json.loads((directory / CONFIG).read_bytes()))
+        config = EventLoraConfig(**current(json.loads((directory / CONFIG).read_bytes())))
     except ValueError as error:
         raise RunError(f"{directory / CONFIG} cannot be read back: {error}") from None
     changed = [
@@ -225,4 +225,4 @@ def _settings(directory: Path, given: Mapping[str, Any]) -> EventLoraConfig:
             f"{directory} keeps the settings it began with: {'; '.join(changed)}; leave that out, or start a "
             "new run"
         )
-    return replace(config, **{name: value for name, value in given.items() if name in MAY_DIFFER})
+    return config.replace(**{name: value for name, value in given.items() if name in MAY_DIFFER})

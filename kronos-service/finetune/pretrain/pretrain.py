@@ -13,7 +13,6 @@ import hashlib
 import json
 import shutil
 import time
-from dataclasses import asdict, dataclass, fields
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -26,47 +25,18 @@ from rich.console import Console
 from torch import Tensor
 
 from kronos_service.data.snapshot.read import load_snapshot
+from kronos_service.finetune.config import PretrainConfig
 from kronos_service.finetune.event_conditioned.samples.dataset import TokenBatch
 from kronos_service.finetune.event_conditioned.training.checkpoints import Checkpoints
 from kronos_service.finetune.event_conditioned.training.loss import token_losses
-from kronos_service.finetune.precision import PRECISIONS, fast_precision
+from kronos_service.finetune.precision import fast_precision
 from kronos_service.finetune.pretrain.loop import PretrainError, Stage, train_stage
 from kronos_service.finetune.pretrain.windows import Batch, draw_batch, training_series, validation_batch
 from kronos_service.model.factory import save_base
 from kronos_service.model.kronos import Kronos
 from kronos_service.model.presets import PRESETS
 from kronos_service.model.tokenizer import KronosTokenizer
-from kronos_shared.options import option, require
-
-
-@dataclass(frozen=True, kw_only=True)
-class PretrainConfig:
-    """Settings of the command `pretrain`; the defaults make a mini-sized base in about an hour of 2 cores."""
-
-    snapshot: Path = option(help="snapshot, or directory of tables, whose bars are learned")
-    out: Path = option(help="directory of the new base")
-    preset: str = option("mini", help="shape of the network", choices=tuple(PRESETS))
-    until: date = option(date(2025, 1, 1), help="only bars before this date are seen")
-    context: int = option(256, help="bars per window, and the base's longest sequence")
-    tokenizer_steps: int = option(1500, help="optimizer steps of the tokenizer")
-    predictor_steps: int = option(2000, help="optimizer steps of the predictor")
-    batch_size: int = option(16, help="windows per step")
-    tokenizer_lr: float = option(2e-3, help="peak learning rate of the tokenizer")
-    predictor_lr: float = option(1e-3, help="peak learning rate of the predictor")
-    heldout: float = option(0.05, help="share of the dates, the last before --until, kept for validation")
-    precision: str = option("auto", help="auto: bf16 where it is the faster", choices=PRECISIONS)
-    save_every: int = option(200, help="steps between two states to resume from")
-    seed: int = option(0, help="seed of weights, windows and dropout")
-
-    def __post_init__(self) -> None:
-        require(self.context >= 32, f"--context must be at least 32 bars, got {self.context}")
-        require(0 < self.heldout < 1, f"--heldout must lie between 0 and 1, got {self.heldout}")
-        for name in ("tokenizer_steps", "predictor_steps", "batch_size", "save_every"):
-            require(getattr(self, name) >= 1, f"--{name.replace('_', '-')} must be at least 1")
-        for name in ("tokenizer_lr", "predictor_lr"):
-            value = getattr(self, name)
-            require(value > 0, f"--{name.replace('_', '-')} must be positive, got {value}")
-        require(self.seed >= 0, f"--seed must not be negative, got {self.seed}")
+from kronos_shared.cli import flag
 
 
 def pretrain(config: PretrainConfig, console: Console | None = None) -> dict[str, Any]:
@@ -120,9 +90,9 @@ def command_line(config: PretrainConfig) -> str:
     """The command that repeats the run: what differs from the defaults, without the directories' parents."""
     parts = ["kronos-finetune pretrain"]
     plain = _plain(config)
-    for item in fields(config):
-        if getattr(config, item.name) != item.default:
-            parts.append(f"--{item.name.replace('_', '-')} {plain[item.name]}")
+    for name, value in plain.items():
+        if getattr(config, name) != PretrainConfig.model_fields[name].default:
+            parts.append(f"{flag(name)} {value}")
     return " ".join(parts)
 
 
@@ -215,15 +185,14 @@ def _perplexity(ids: Tensor, bits: int) -> float:
 
 
 def _plain(config: PretrainConfig) -> dict[str, Any]:
-    """The settings as JSON values; a directory is its name only, for the rest belongs to one machine."""
-    values = asdict(config)
+    """The settings as JSON values, but for where losses are shown, which changes nothing; a directory is its
+    name only, for the rest belongs to one machine.
+    """
+    values = {name: value.name if isinstance(value, Path) else value for name, value in config}
     return {
-        name: value.name
-        if isinstance(value, Path)
-        else value.isoformat()
-        if isinstance(value, date)
-        else value
+        name: value.isoformat() if isinstance(value, date) else value
         for name, value in values.items()
+        if name != "tracker"
     }
 
 

@@ -18,10 +18,10 @@ from safetensors.torch import load_file
 from kronos_service.data.sample import sample_snapshot_path, write_sample
 from kronos_service.data.snapshot.read import load_snapshot
 from kronos_service.finetune import progress
+from kronos_service.finetune.config import PretrainConfig
 from kronos_service.finetune.pretrain import loop
 from kronos_service.finetune.pretrain.loop import PretrainError, learning_rate
 from kronos_service.finetune.pretrain.pretrain import (
-    PretrainConfig,
     command_line,
     mean_losses,
     prediction_loss,
@@ -43,7 +43,7 @@ from kronos_service.model.factory import NANO_DIRECTORY, load_bundle
 from kronos_service.model.kronos import Kronos
 from kronos_service.model.presets import PRESETS
 from kronos_service.model.tokenizer import KronosTokenizer
-from kronos_shared.options import ConfigError
+from kronos_shared.cli import ConfigError
 
 UNTIL = date(2022, 7, 1)
 CONTEXT = 48
@@ -266,11 +266,11 @@ def test_a_snapshot_without_a_full_window_is_refused(snapshot: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"context": 16}, "at least 32"),
-        ({"heldout": 1.0}, "between 0 and 1"),
+        ({"context": 16}, "--context must be greater than or equal to 32"),
+        ({"heldout": 1.0}, "--heldout must be less than 1"),
         ({"batch_size": 0}, "--batch-size"),
-        ({"predictor_lr": -1e-3}, "--predictor-lr must be positive"),
-        ({"seed": -1}, "--seed must not be negative"),
+        ({"predictor_lr": -1e-3}, "--predictor-lr must be greater than 0"),
+        ({"seed": -1}, "--seed must be greater than or equal to 0"),
     ],
 )
 def test_settings_out_of_range_are_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:

@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ import pandas as pd
 import torch
 
 from kronos_service.events.taxonomy import channel_hash
-from kronos_service.finetune.event_conditioned.ablation.variants import VARIABLE, AblationVariant
-from kronos_service.finetune.event_conditioned.config import EventLoraConfig
+from kronos_service.finetune.event_conditioned.ablation.variants import AblationVariant
+from kronos_service.finetune.event_conditioned.config import RENAMED, VARIABLE, EventLoraConfig
 from kronos_service.model.factory import Bundle
 from kronos_shared.atomic import replace_file
 
@@ -52,21 +52,22 @@ def what_matters(
         "channels": channel_hash(),
         "context": context,
         "precision": precision,
-        "scored": config.scored,
+        "scored": config.targets_per_window,
         "train_start": str(config.train_start),
         "val_start": str(config.val_start),
         "test_start": str(config.test_start),
     }
     if arm is None:
         return data
-    settings = asdict(arm.config(config))
+    settings = arm.config(config)
+    before = {new: old for old, new in RENAMED.items()}  # the names that finished trainings are kept under
     return data | {
         "conditioning": arm.variant.conditioning,
         "without": arm.variant.without,
         "seed": config.seed,
         "micro_batch": micro_batch,
         "torch": torch.__version__,
-        **{name: settings[name] for name in VARIABLE},
+        **{before.get(name, name): getattr(settings, name) for name in VARIABLE},
     }
 
 

@@ -6,26 +6,17 @@ event-lora and evaluate write it too. What a run does not have is named in the p
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kronos_service.finetune.event_conditioned.config import ReportConfig
 from kronos_service.finetune.event_conditioned.evaluation.summary import FEWEST_DATES
 from kronos_service.finetune.event_conditioned.report import figures, forecasts, html, tables
 from kronos_service.finetune.event_conditioned.report.forecasts import forecasts_of
 from kronos_service.finetune.event_conditioned.report.run_record import RunRecord, read_run
 from kronos_shared.atomic import replace_file
-from kronos_shared.options import option
 
 REPORT = "report.html"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReportConfig:
-    """Write the report of a run again, from what its directory holds now."""
-
-    run: Path = option(help="the run directory, or the directory of an evaluation")
-    ablation: Path | None = option(None, help="an ablation.json to show; the run's own if left out")
 
 
 def report(config: ReportConfig) -> Path:

@@ -5,7 +5,7 @@ from typing import Any
 
 from kronos_service.finetune.event_conditioned.report import figures, html, tables
 from kronos_service.finetune.event_conditioned.report.run_record import RunRecord
-from kronos_shared.options import flag
+from kronos_shared.cli import flag
 
 GROUPS = ("day", "all", "family", "asset_class", "month")
 

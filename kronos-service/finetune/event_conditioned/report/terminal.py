@@ -137,10 +137,14 @@ def closing(config: EventLoraConfig, result: "Result", seconds: float) -> None:
         "figures in criteria.json, results.json, metrics.jsonl"
     )
     if result.promoted:
-        console.print(f"[green]promoted[/]: {config.adapters / 'versions' / result.promoted} is now LATEST")
-        adapter = str(config.adapters)
+        console.print(
+            f"[green]promoted[/]: {config.adapter_store / 'versions' / result.promoted} is now LATEST"
+        )
+        adapter = str(config.adapter_store)
     else:
-        console.print("[yellow]not promoted[/]: the criteria above do not allow it (--force promotes anyway)")
+        console.print(
+            "[yellow]not promoted[/]: the criteria above do not allow it (--promote always ignores them)"
+        )
         adapter = str(result.run_dir / "adapter")
     snapshot = f" --snapshot {config.snapshot}" if config.snapshot else ""
     console.print(

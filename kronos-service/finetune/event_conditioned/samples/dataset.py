@@ -88,14 +88,14 @@ class EventConditionedDataset(Dataset[Sample]):
         windows: Sequence[Window],
         tokens: Tokens,
         *,
-        event_oversample: float = 1.0,
+        event_weight: float = 1.0,
         blank_probability: float = 0.0,
         seed: int = 0,
     ) -> None:
         self.series = series
         self.windows = windows
         self.tokens = tokens
-        self.event_oversample = event_oversample
+        self.event_weight = event_weight
         self.blank_probability = blank_probability
         self.seed = seed
         self.epoch = 0
@@ -104,7 +104,7 @@ class EventConditionedDataset(Dataset[Sample]):
             int((_scored(series, window) & _event(series, window)).sum()) for window in windows
         )
         events = self.n_event_targets
-        self._mean_weight = (event_oversample * events + self.n_targets - events) / max(self.n_targets, 1)
+        self._mean_weight = (event_weight * events + self.n_targets - events) / max(self.n_targets, 1)
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -131,7 +131,7 @@ class EventConditionedDataset(Dataset[Sample]):
         )
         weight = np.zeros(length - 1, dtype=np.float32)
         unscored = window.first_target - window.start - 1
-        raw = np.where(_event(self.series, window), self.event_oversample, 1.0) / self._mean_weight
+        raw = np.where(_event(self.series, window), self.event_weight, 1.0) / self._mean_weight
         weight[unscored:] = raw * _scored(self.series, window)
         return WindowInputs(
             stamps=torch.from_numpy(one.stamps[window.start : window.stop - 1]),

@@ -59,18 +59,16 @@ def build_series(snapshot: snapshots.Snapshot) -> list[Series]:
     tables = prepare(snapshot.calendar, snapshots.leader_data(snapshot))
     tradable = snapshot.symbols[snapshot.symbols["tradable"]]
     return [
-        _one_series(symbol, asset_class, snapshots.series(snapshot, symbol), snapshot.calendar, tables)
+        _one_series(symbol, asset_class, snapshots.series(snapshot, symbol), tables)
         for symbol, asset_class in zip(tradable["symbol"], tradable["asset_class"], strict=True)
     ]
 
 
-def _one_series(
-    symbol: str, asset_class: str, bars: pd.DataFrame, calendar: pd.DataFrame, tables: EventTables
-) -> Series:
+def _one_series(symbol: str, asset_class: str, bars: pd.DataFrame, tables: EventTables) -> Series:
     dates = session_dates(bars["ts"])
     where = locate(sessions(asset_class, dates[0].item(), dates[-1].item()), dates)
-    labels = label_targets(calendar, asset_class, dates)
-    covered = int((dates[1:] <= calendar_covers(calendar)).sum())
+    labels = label_targets(tables.rows, asset_class, dates)
+    covered = int((dates[1:] <= tables.covers).sum())
     events = np.zeros((len(dates), len(CHANNELS)), dtype=np.float32)
     events[:covered] = encode_rows(tables, dates[:covered], asset_class)
     return Series(

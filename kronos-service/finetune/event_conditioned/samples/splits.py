@@ -19,14 +19,10 @@ from kronos_service.finetune.event_conditioned.samples.series import (
     condition,
 )
 from kronos_service.finetune.event_conditioned.samples.tokens import Tokens, tokenize
-from kronos_service.finetune.event_conditioned.samples.windows import (
-    MIN_HISTORY,
-    LeftOut,
-    Window,
-    plan_windows,
-)
+from kronos_service.finetune.event_conditioned.samples.windows import LeftOut, Window, plan_windows
 from kronos_service.model.factory import Bundle
 from kronos_shared.errors import KronosError
+from kronos_shared.normalization import MIN_HISTORY
 
 Span = tuple[np.datetime64, np.datetime64]
 """First and last target date, both inclusive."""
@@ -79,7 +75,7 @@ class Splits:
             self.series,
             [split.windows[number] for number in chosen],
             {key: ids[chosen] for key, ids in split.tokens.items()},
-            event_oversample=oversample,
+            event_weight=oversample,
             blank_probability=blank,
             seed=seed,
         )

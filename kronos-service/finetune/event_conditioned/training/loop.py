@@ -1,7 +1,8 @@
 """The training loop: checkpoint, stop where asked, validate, and step (batch, loss, backward, clip, log).
 
+
 A step's loss is the weighted sum over its targets divided by the split's mean number of targets per step. So
-an event target counts exactly `event_oversample` times one of a non-event day whatever the batch it falls in,
+an event target counts exactly `event_weight` times one of a non-event day whatever the batch it falls in,
 and gradients depend neither on the micro-batch nor on the number of processes that share a batch.
 """
 
@@ -176,7 +177,7 @@ class Loop:
         loss, weight = self._accumulate(share(windows))
         sum_gradients(parameters)  # before the norm is taken, so that clipping sees the whole batch
         loss, weight = sum_over_processes(loss, weight)
-        norm = float(self.accelerator.clip_grad_norm_(parameters, self.config.clip))
+        norm = float(self.accelerator.clip_grad_norm_(parameters, self.config.max_grad_norm))
         _require_finite(loss, norm, step, self.data.train, windows)
         lora_rate, event_rate = (float(rate) for rate in self.scheduler.get_last_lr())
         self.optimizer.step()

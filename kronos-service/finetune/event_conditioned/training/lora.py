@@ -34,7 +34,7 @@ def adapt(
     with torch.random.fork_rng():
         # A seed for each part: adapters that differ in one part start from the same other part.
         torch.manual_seed(2 * seed)
-        event_emb = EventEmbedding(base.config["d_model"], taps=TAPS[taps], n_channels=len(CHANNELS))
+        event_emb = EventEmbedding(base.config["d_model"], TAPS[taps], n_channels=len(CHANNELS))
         settings = LoraConfig(
             r=rank, lora_alpha=2 * rank, lora_dropout=dropout, target_modules=LORA_TARGETS, bias="none"
         )

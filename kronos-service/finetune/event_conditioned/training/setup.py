@@ -59,7 +59,7 @@ def prepare_training(config: EventLoraConfig, dates: Mapping[str, Span], runs: P
             bundle,
             dates=dates,
             context=context,
-            scored=config.scored,
+            scored=config.targets_per_window,
             cache=runs / "token-cache",
         )
     for name in ("train", "val"):

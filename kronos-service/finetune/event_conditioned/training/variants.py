@@ -173,7 +173,7 @@ def train_variant(
 
 def _data(variant: Variant, config: EventLoraConfig, splits: Splits) -> Data:
     conditioned = splits.conditioned(variant.conditioning, config.seed)
-    oversample, seed = config.event_oversample, config.seed
+    oversample, seed = config.event_weight, config.seed
     return Data(
         train=conditioned.dataset("train", oversample=oversample, blank=config.blank_probability, seed=seed),
         fixed=conditioned.dataset("train", oversample=oversample, seed=seed, at_most=FIXED_SUBSET),

@@ -1,7 +1,6 @@
 """The command on the small market: it goes on after a kill, mixes nothing, and says what it found."""
 
 import json
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import pytest
 
 from kronos_service.finetune.__main__ import main
 from kronos_service.finetune.event_conditioned.ablate import ablate
-from kronos_service.finetune.event_conditioned.ablation.config import AblateConfig
+from kronos_service.finetune.event_conditioned.config import AblateConfig
 from kronos_service.finetune.event_conditioned.training.variants import train_variant
 
 TRAIN_ARM = "kronos_service.finetune.event_conditioned.ablate.train_variant"
@@ -30,7 +29,7 @@ def config(market_path: Path, base_path: Path, tmp_path_factory: pytest.TempPath
         val_start=date(2022, 6, 1),
         test_start=date(2022, 10, 1),
         context=72,
-        scored=8,
+        targets_per_window=8,
         epochs=1,
         warmup_steps=2,
         batch_size=16,
@@ -98,7 +97,7 @@ def test_a_second_run_trains_nothing_and_says_the_same(
 def test_a_killed_run_goes_on_to_the_same_table(
     config: AblateConfig, whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stopped = replace(config, out=tmp_path / "out")
+    stopped = config.replace(out=tmp_path / "out")
     calls: list[tuple[Any, ...]] = []
 
     def killed(*args: Any, **keywords: Any) -> Any:
@@ -122,7 +121,7 @@ def test_a_changed_setting_trains_anew_and_leaves_the_old_records(
     config: AblateConfig, whole: dict[str, Any]
 ) -> None:
     before = {path.name for path in (config.out / "records").iterdir()}
-    rows = ablate(replace(config, seeds=(0,), arms=("adapter",), weight_decay=0.5))
+    rows = ablate(config.replace(seeds=(0,), arms=("adapter",), weight_decay=0.5))
     added = {path.name for path in (config.out / "records").iterdir()} - before
     assert len(added) == 2 * 2  # adapter and control; the base is the same
     assert [row.name for row in rows] == ["base", "adapter", "control"]
@@ -133,7 +132,7 @@ def test_a_changed_setting_trains_anew_and_leaves_the_old_records(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--vary", "scored=3"], "NAME=VALUE"),
+        (["--vary", "targets-per-window=3"], "NAME=VALUE"),
         (["--arms", "rank-16"], "invalid choice"),
         (["--epochs", "0"], "epochs must be at least 1"),
         (["--seeds", "-1"], "seed must not be negative"),

@@ -1,21 +1,20 @@
 """The arms differ from the adapter in what they say, and in nothing else."""
 
-from dataclasses import asdict
+from typing import get_args
 
 import pytest
 
-from kronos_service.finetune.event_conditioned.ablation.config import AblateConfig
-from kronos_service.finetune.event_conditioned.ablation.variants import VARIABLE, VARIANTS, chosen, varied
-from kronos_service.finetune.event_conditioned.config import EventLoraConfig
-from kronos_shared.options import ConfigError
+from kronos_service.finetune.event_conditioned.ablation.variants import VARIANTS, chosen, varied
+from kronos_service.finetune.event_conditioned.config import VARIABLE, AblateConfig, ArmName, EventLoraConfig
+from kronos_shared.cli import ConfigError
 
 COMMON = EventLoraConfig(rank=6, taps="input", epochs=3, seed=5)
 
 
 def difference(name: str) -> dict[str, object]:
     arm = VARIANTS[name]
-    changed = asdict(arm.config(COMMON))
-    settings = {key: value for key, value in changed.items() if value != asdict(COMMON)[key]}
+    changed = arm.config(COMMON).model_dump()
+    settings = {key: value for key, value in changed.items() if value != COMMON.model_dump()[key]}
     parts = {"conditioning": arm.variant.conditioning, "without": arm.variant.without}
     return settings | {key: value for key, value in parts.items() if value not in ("real", None)}
 
@@ -43,6 +42,7 @@ def test_an_arm_changes_one_thing(name: str, expected: dict[str, object]) -> Non
 
 def test_those_are_all_the_arms() -> None:
     assert len(VARIANTS) == 12
+    assert tuple(VARIANTS) == get_args(ArmName)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_those_are_all_the_arms() -> None:
 def test_a_varied_setting_is_an_arm_of_its_own(assignment: str, name: str, value: object) -> None:
     arm = varied(assignment)
     assert arm.name == assignment
-    assert asdict(arm.config(COMMON)) == asdict(COMMON) | {name: value}
+    assert arm.config(COMMON).model_dump() == COMMON.model_dump() | {name: value}
 
 
 @pytest.mark.parametrize("name", VARIABLE)
@@ -68,7 +68,7 @@ def test_every_variable_setting_can_be_parsed(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "assignment", ["scored=8", "rank", "rank=", "rank=many", "seed=1", "test_end=2020-01-01"]
+    "assignment", ["targets_per_window=8", "rank", "rank=", "rank=many", "seed=1", "test_end=2020-01-01"]
 )
 def test_what_cannot_be_varied_is_refused(assignment: str) -> None:
     with pytest.raises(ConfigError, match="--vary"):
@@ -78,13 +78,17 @@ def test_what_cannot_be_varied_is_refused(assignment: str) -> None:
 def test_adapter_and_control_are_always_there_and_all_arms_are_the_default() -> None:
     assert [arm.name for arm in chosen((), ())] == list(VARIANTS)
     assert [arm.name for arm in chosen(("rank-4", "adapter"), ())] == ["adapter", "control", "rank-4"]
-    assert [arm.name for arm in chosen((), ("clip=2",))] == ["adapter", "control", "clip=2.0"]
+    assert [arm.name for arm in chosen((), ("max-grad-norm=2",))] == [
+        "adapter",
+        "control",
+        "max_grad_norm=2.0",
+    ]
 
 
 def test_the_common_settings_reach_every_training_and_their_ranges_are_checked_at_once() -> None:
-    config = AblateConfig(epochs=3, blank_probability=0.4, scored=16, context=100)
+    config = AblateConfig(epochs=3, blank_probability=0.4, targets_per_window=16, context=100)
     assert config.training(7) == EventLoraConfig(
-        epochs=3, blank_probability=0.4, scored=16, context=100, seed=7
+        epochs=3, blank_probability=0.4, targets_per_window=16, context=100, seed=7
     )
     with pytest.raises(ConfigError, match="blank_probability"):
         AblateConfig(vary=("blank_probability=1.5",))

@@ -11,12 +11,12 @@ from kronos_service.events import leaders
 from kronos_service.finetune.__main__ import main
 from kronos_service.model.adapter.read import read_adapter
 
-TINY = ["--epochs", "1", "--scored", "8", "--context", "72", "--warmup-steps", "2", "--rank", "2"]
+TINY = ["--epochs", "1", "--targets-per-window", "8", "--context", "72", "--warmup-steps", "2", "--rank", "2"]
 SPLITS = ["--val-start", "2022-06-01", "--test-start", "2022-10-01", "--test-end", "2023-03-31"]
 
 
 def event_lora(market_path: Path, base_path: Path, directory: Path) -> int:
-    where = ["--run-dir", str(directory / "run"), "--adapters", str(directory / "adapters")]
+    where = ["--run-dir", str(directory / "run"), "--adapter-store", str(directory / "adapters")]
     data = ["--snapshot", str(market_path), "--base-model", str(base_path)]
     return main(["event-lora", *data, *TINY, *SPLITS, *where])
 

@@ -64,7 +64,7 @@ def test_training_lowers_the_loss_and_a_repeated_run_gives_the_same_bits(
     assert fixed[0] > fixed[1] > fixed[2]
     assert history == repeated
     assert all(torch.equal(first[name], again[name]) for name in first)
-    other, _ = run(splits, bundle, replace(CONFIG, seed=1), tmp_path / "c")
+    other, _ = run(splits, bundle, CONFIG.replace(seed=1), tmp_path / "c")
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
@@ -72,9 +72,9 @@ def test_training_lowers_the_loss_and_a_repeated_run_gives_the_same_bits(
 def test_without_dropout_the_micro_batch_does_not_matter(
     splits: Splits, bundle: Bundle, tmp_path: Path, micro_batch: int
 ) -> None:
-    whole = replace(CONFIG, lora_dropout=0.0, epochs=1)
+    whole = CONFIG.replace(lora_dropout=0.0, epochs=1)
     expected, history = run(splits, bundle, whole, tmp_path / "a")
-    got, other = run(splits, bundle, replace(whole, micro_batch=micro_batch), tmp_path / "b")
+    got, other = run(splits, bundle, whole.replace(micro_batch=micro_batch), tmp_path / "b")
     for name, value in expected.items():
         torch.testing.assert_close(got[name], value, atol=2e-4, rtol=1e-3)
     assert other[-1]["val/all_total"] == pytest.approx(history[-1]["val/all_total"], abs=1e-4)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from kronos_service.inference.models.base_model import BaseChoice, BaseUnknownError, base_named_by
+from kronos_service.model.base_files import BaseModelError
+from kronos_service.model.factory import BaseChoice, base_named_by
 from kronos_service.model.presets import PRESETS
 from kronos_shared.adapter_manifest import MANIFEST, AdapterManifest, SourceRecord
 
@@ -47,7 +48,7 @@ def test_a_manifest_may_choose_nothing_else(
         ("someone/else", str(small.tokenizer_hub_id)),
         (str(small.hub_id), "someone/else"),
     ):
-        with pytest.raises(BaseUnknownError, match="cannot be found by name; configure the base"):
+        with pytest.raises(BaseModelError, match="cannot be found by name; configure the base"):
             base_named_by(naming(manifest, base, tokenizer))
 
 
