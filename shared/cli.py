@@ -201,8 +201,11 @@ def _add_flag(parser: ArgumentParser, *names: str, **keywords: Any) -> None:
         keywords |= {"action": "extend", "nargs": "+"}
     if "metavar" in keywords:
         metavar = keywords["metavar"].removeprefix("tuple[").removesuffix(",...]")
-        keywords["metavar"] = metavar if metavar.startswith("{") else metavar.upper()
-    keywords["help"] = keywords["help"].replace("default: null)", "default: none)").replace("()", "none")
+        if not metavar.startswith("{"):
+            keywords["metavar"] = metavar.upper()
+        elif "nargs" in keywords:
+            keywords["metavar"] = (metavar, "{..}")  # the choices are listed once
+    keywords["help"] = re.sub(r"\(default: (null|\(\))\)$", "(default: none)", keywords["help"])
     parser.add_argument(*names, **keywords)
 
 
@@ -272,7 +275,8 @@ def _fault(error: ErrorDetails, shown: str, strict: bool) -> str:
     """What is wrong with one value, in pydantic's words: what was expected, and what came."""
     if error["type"] == "value_error":  # a rule of ours, which names its flags itself
         return str(error["ctx"]["error"])
-    expected = re.sub(r"^(\w+) (should|is)", r"must", error["msg"].partition(", ")[0])
+    words = error["msg"] if error["type"] == "literal_error" else error["msg"].partition(", ")[0]
+    expected = re.sub(r"^\w+ (should|is)", "must", words)
     got = repr(error["input"]) if strict or error["input"] in ("", None) else str(error["input"])
     return f"{shown} {expected}, got {got}"
 

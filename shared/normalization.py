@@ -27,7 +27,7 @@ def feature_matrix(bars: pd.DataFrame) -> Floats:
 
 
 def statistics(x: Floats) -> tuple[Floats, Floats]:
-    """Mean and standard deviation (ddof 0) per column of the (T, 6) bars that may be looked at."""
+    """Mean and standard deviation (ddof 0) per column of the (T, 6) bars of the lookback."""
     return x.mean(axis=0), x.std(axis=0)
 
 
@@ -42,5 +42,5 @@ def denormalize(z: npt.NDArray[np.floating], mean: Floats, std: Floats) -> Float
 
 
 def time_features(ts: pd.DatetimeIndex) -> npt.NDArray[np.int64]:
-    """The (T, 5) calendar stamps [minute, hour, weekday, day, month] of each bar, in UTC."""
+    """The (T, 5) time features [minute, hour, weekday, day, month] of each bar, in UTC."""
     return np.stack([ts.minute, ts.hour, ts.day_of_week, ts.day, ts.month], axis=1).astype(np.int64)

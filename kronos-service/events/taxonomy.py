@@ -12,7 +12,7 @@ from kronos_shared.errors import KronosError
 
 
 class UnknownEventType(KronosError):
-    """The calendar holds event types that `event_types.toml` does not list."""
+    """The calendar has event types that `event_types.toml` does not list."""
 
 
 def _read() -> dict[str, Any]:
@@ -45,7 +45,7 @@ CHANNELS: Final[tuple[str, ...]] = (
 
 
 def channel_hash() -> str:
-    """The sha256 of everything that gives the channels their meaning; an adapter fits one hash only."""
+    """The sha256 of everything that defines the channels; an adapter fits one hash only."""
     # Without the table of leaders, whose names are among the channels: published adapters carry this hash.
     events = {key: value for key, value in _TAXONOMY.items() if key != "leaders"}
     meaning = {"taxonomy": events, "channels": CHANNELS}
@@ -53,7 +53,7 @@ def channel_hash() -> str:
 
 
 def check_event_types(event_types: Iterable[str]) -> None:
-    """Raise `UnknownEventType` naming every type that is not in the taxonomy, at once."""
+    """Raise `UnknownEventType` with every type that is not in the taxonomy."""
     unknown = sorted({str(event_type) for event_type in event_types} - set(EVENT_TYPES))
     if unknown:
         raise UnknownEventType(

@@ -183,7 +183,7 @@ exit code: 0 done, 2 a mistake, 130 or 143 stopped by Ctrl-C or SIGTERM with a c
   {PROGRAM} audit --snapshot data/snapshots/2026-11
       all checks; --quick takes seconds
 
-exit code: 0 nothing was found, 1 rows that show a fault, 2 a mistake
+exit code: 0 when nothing was found, 1 with the rows that show a fault, 2 a mistake
 """,
     "export": f"""
   {PROGRAM} export --out data/snapshots/2026-11

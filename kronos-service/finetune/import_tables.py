@@ -1,6 +1,6 @@
 """From a person's own files to a snapshot: the command `import`, for people without a database.
 
-The files become a source like any other; `export` judges its rows and writes the snapshot in one step.
+The files become a source like any other; `export` checks its rows and writes the snapshot in one step.
 """
 
 import sys
@@ -16,7 +16,7 @@ def import_tables(config: ImportConfig) -> ExportSummary:
     """Read the files, make them the snapshot in `config.out`, and print what it holds.
 
     Raises:
-        KronosError: a file, the map or a row is not in order; an older snapshot stays as it was then.
+        KronosError: a file, the map or a row is invalid; an older snapshot stays as it was.
     """
     maps = read_column_maps(config.map) if config.map else ColumnMaps()
     source = read_files(config.ohlcv, config.calendar, config.symbols, maps)

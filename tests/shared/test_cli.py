@@ -23,7 +23,7 @@ class Example(Settings):
     """a count"""
     note: str | None = None
     """a note"""
-    mode: Literal["slow", "fast"] = "slow"
+    mode: Literal["slow", "even", "fast"] = "slow"
     """a mode"""
     since: date = date(2024, 1, 1)
     """a day"""
@@ -92,7 +92,7 @@ def test_an_earlier_name_means_the_same_as_a_flag_and_in_the_file(tmp_path: Path
         (("--out", "x", "--count", "many"), "--count must be a valid integer, got many"),
         (("--out", "x", "--count", "-1"), "--count must be greater than or equal to 0, got -1"),
         (("--out", "x", "--rate", "nan"), "--rate must be a finite number, got nan"),
-        (("--out", "x", "--mode", "odd"), "--mode must be 'slow' or 'fast', got odd"),
+        (("--out", "x", "--mode", "odd"), "--mode must be 'slow', 'even' or 'fast', got odd"),
         (("--out", "x", "--since", "yesterday"), "--since must be a valid date or datetime, got yesterday"),
         (("--out", "x", "--files"), "--files: expected at least one argument"),
         (("--out", "x", "--loud", "--rate", "10"), "--loud needs a --rate of at most 9"),
@@ -148,7 +148,7 @@ def test_a_wrong_variable_is_refused_by_name(
         ('out = "a"\nseeds = []', "seeds must have at least 1 item after validation, got []"),
         ("out = 5", "out must be a valid string, got 5"),
         ('out = "a"\nrate = "0.5"', "rate must be a valid number, got '0.5'"),
-        ('out = "a"\nmode = "odd"', "mode must be 'slow' or 'fast', got 'odd'"),
+        ('out = "a"\nmode = "odd"', "mode must be 'slow', 'even' or 'fast', got 'odd'"),
         ("out = ", "not valid TOML"),
     ],
 )

@@ -85,6 +85,6 @@ def open_source(name: SourceName, directory: Path | None = None) -> AbstractCont
         directory: of tables, for the source snapshot.
 
     Raises:
-        KronosError: its settings are absent or not valid, its extra is not installed, or it cannot be reached.
+        KronosError: its settings or its extra are missing or not valid, or it cannot be reached.
     """
     return SOURCES[name](directory)()

@@ -1,6 +1,6 @@
-"""Tables from a person's own files: csv or parquet, under whatever names and in whatever time zone.
+"""Tables from a user's own csv or parquet files, under any column names and in any time zone.
 
-A source like the others: what it hands over goes through the same validation into the same snapshot.
+They become a source like any other: the same validation leads into the same snapshot.
 """
 
 import re
@@ -10,10 +10,10 @@ from typing import Final
 
 import pandas as pd
 
-from kronos_service.data.sources.column_map import ColumnMapError, ColumnMap, ColumnMaps
+from kronos_service.data.sources.column_map import ColumnMap, ColumnMapError, ColumnMaps
 from kronos_service.data.sources.snapshot import TableSource
 from kronos_service.data.sources.timestamps import read_timestamps, refuse_bare_dates, session_days
-from kronos_service.data.tables import OPTIONAL, TableError, read_csv, some
+from kronos_service.data.tables import OPTIONAL, TableError, first_line, read_csv, some
 from kronos_service.events.taxonomy import CURRENCY, EVENT_TYPES
 from kronos_shared.columns import BAR_COLUMNS, CALENDAR_COLUMNS, FEATURES, SYMBOL_COLUMNS
 
@@ -22,7 +22,7 @@ _UNITS: Final = {"": 1.0, "%": 1.0, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 
 
 class FileError(TableError):
-    """A file cannot be read, or a column of it cannot be what the map says."""
+    """A file cannot be read, or a column is not what the map says."""
 
 
 def read_files(
@@ -37,9 +37,9 @@ def read_files(
         maps: names, constants, zones.
 
     Raises:
-        FileError: a file cannot be read, or a column that the map names is not in it, or holds no numbers.
+        FileError: a file cannot be read, or lacks a column that the map names, or a number does not parse.
         ColumnMapError: the map contradicts the files, or leaves a symbol without an asset class.
-        TableError: stamps that are not what the map says (`TimestampError`), release times that are bare dates.
+        TableError: timestamps are not what the map says (`TimestampError`), or release times are bare dates.
     """
     bars = [(file, _named_bars(file, maps)) for file in ohlcv]
     events = [(file, _complete(file, _named(file, maps.calendar), "calendar")) for file in calendar]
@@ -72,17 +72,17 @@ def _read(file: Path) -> pd.DataFrame:
     except OSError as error:
         raise FileError(f"cannot read {file} ({error.strerror or error})") from None
     except ValueError as error:
-        raise FileError(f"{file} does not parse as {kind[1:]}: {_first_line(error)}") from None
+        raise FileError(f"{file} does not parse as {kind[1:]}: {first_line(error)}") from None
     if frame.empty:
         raise FileError(f"{file} has no rows")
     if kind == ".csv" and not isinstance(frame.index, pd.RangeIndex):
-        raise FileError(f"{file}: its rows have more cells than its header; mend the header")
+        raise FileError(f"{file}: its rows have more cells than its header; fix the header")
     # A parquet file may keep its dates in a named index.
     return frame.reset_index(drop=frame.index.names == [None])
 
 
 def _named(file: Path, column_map: ColumnMap) -> pd.DataFrame:
-    """The columns of ours that the file has, or that the map makes, under our names."""
+    """Our columns, under our names, as far as the file has them or the map makes them."""
     frame, chosen = _read(file), {}
     for ours in column_map.ours:
         theirs = column_map.columns.get(ours, ours)
@@ -111,7 +111,9 @@ def _named_bars(file: Path, maps: ColumnMaps) -> pd.DataFrame:
     rows = _named(file, maps.ohlcv)
     if maps.ohlcv.symbol_from_file_name:
         if "symbol" in rows.columns:
-            raise ColumnMapError(f"{file} has a column for symbol, and the map takes it from the name: keep one")
+            raise ColumnMapError(
+                f"{file} has a column for symbol, and the map takes it from the name: keep one"
+            )
         rows = rows.assign(symbol=file.stem)
     _complete(file, rows, "ohlcv")
     if rows["symbol"].isna().any():
@@ -131,7 +133,7 @@ def _complete(file: Path, rows: pd.DataFrame, section: str) -> pd.DataFrame:
 
 
 def _mapped(rows: pd.DataFrame, column_map: ColumnMap) -> pd.DataFrame:
-    """Their values in our words."""
+    """Replace their values by ours, as the map says."""
     changed = {
         ours: rows[ours].map(lambda value, words=words: words.get(str(value), value))
         for ours, words in column_map.values.items()
@@ -141,7 +143,7 @@ def _mapped(rows: pd.DataFrame, column_map: ColumnMap) -> pd.DataFrame:
 
 
 def _unmatched(table: str, column_map: ColumnMap, frames: Sequence[pd.DataFrame]) -> list[str]:
-    """A misspelt name in the map would leave its rows as they are, so it is said."""
+    """A note per mapped value that no row has: a misspelt one would silently map nothing."""
     notes = []
     for ours, words in column_map.values.items():
         seen = {str(value) for rows in frames if ours in rows.columns for value in rows[ours].unique()}
@@ -179,7 +181,7 @@ def _require_symbols(rows: pd.DataFrame, where: str) -> pd.DataFrame:
 
 
 def _bars(file: Path, rows: pd.DataFrame, asset_class: pd.Series, maps: ColumnMaps) -> pd.DataFrame:
-    """Bars with session dates and numbers; what a symbol's stamps mean depends on its asset class."""
+    """Bars with session dates and numbers; the asset class decides the zone of a symbol's timestamps."""
     rows = _with_numbers(file, rows, FEATURES)
     where = f"{file.name}, ts"
     dated = []
@@ -196,7 +198,7 @@ def _bars(file: Path, rows: pd.DataFrame, asset_class: pd.Series, maps: ColumnMa
 
 
 def _events(file: Path, rows: pd.DataFrame, maps: ColumnMaps) -> pd.DataFrame:
-    """Calendar rows in our words, with moments and numbers."""
+    """Calendar rows with our values, moments and numbers."""
     rows = _with_numbers(file, _mapped(rows, maps.calendar), ("actual", "forecast", "previous"))
     ours = rows["currency"] == CURRENCY
     for column, at_midnight in (("release_at", ours), ("first_seen_at", ours & False)):
@@ -219,7 +221,7 @@ def _with_numbers(file: Path, rows: pd.DataFrame, columns: Sequence[str]) -> pd.
 
 
 def _numbers(file: Path, raw: pd.Series, column: str) -> pd.Series:
-    """Numbers, also those written as 3.2%, 216K or 1.5M; commas are refused, since they mean two things."""
+    """Numbers, also as 3.2%, 216K or 1.5M; commas are ambiguous (1,234 or 1,5) and refused."""
     try:
         return pd.to_numeric(raw).astype("float64")
     except (ValueError, TypeError):
@@ -236,14 +238,10 @@ def _numbers(file: Path, raw: pd.Series, column: str) -> pd.Series:
 
 
 def _without_unknown_types(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Rows whose type is ours or whose currency no channel uses, and what was left out in words."""
+    """Rows whose type is known or whose currency no channel uses, and a note of what was left out."""
     unknown = (rows["currency"] == CURRENCY) & ~rows["event_type"].isin(list(EVENT_TYPES))
     if not unknown.any():
         return rows, []
     counts = rows.loc[unknown, "event_type"].astype("str").value_counts()
     listed = some([f"{name} ({count})" for name, count in counts.items()])
     return rows[~unknown], [f"left out {int(unknown.sum())} {CURRENCY} rows of other event types: {listed}"]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]

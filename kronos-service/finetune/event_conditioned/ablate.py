@@ -1,25 +1,26 @@
 """The ablate command: train the adapter with one thing changed at a time, and compare target by target.
 
-Within a seed, every arm starts from the same initial weights and sees the same targets in the same order, so
-differences are paired. The test split is not read. In the output directory:
+Within a seed, every variant starts from the same initial weights and sees the same targets in the same order,
+so differences are paired. The test split is not read. In the output directory:
 
-    ablation.json     figures, rewritten after every training (layout below)
-    ablation.png      the same as a forest plot
-    records/          per training `<key>.parquet` (loss of every validation target) and `<key>.json`
-    training/         per training what `arms` describes: it goes on from there after a stop
+    ablation.json                    figures, rewritten after every training (layout below)
+    ablation.png                     the same as a forest plot
+    <variant>-seed-<n>-<key>/        a run directory per training (ablation/runs.py)
+
+The same command resumes after a stop, and trains only what it does not find.
 
 ablation.json holds
     snapshot, base            name and sha256 of the data, repo and sha256 of the base
     split, context, scored    first and last validation target date; bars in a window, targets scored in it
     settings                  the command's settings
-    seeds, unfinished         seeds asked for; [arm, seed] pairs that are not trained yet
-    arms                      list of {name, question, seeds, trainable, seconds, event, quiet}; `base` is
-                              the untrained base
+    seeds, unfinished         seeds asked for; [variant, seed] pairs that are not trained yet
+    arms                      list of {name, question, seeds, trainable, seconds, event, quiet}, one per
+                              variant; `base` is the untrained base
     criteria                  list of {name, wanted, figure, detail, verdict}, as in a run's criteria.json
 
-`event` and `quiet` hold {loss, over_adapter, over_control, by_seed}: the mean loss in nats per target; gains
-{nats, low, high, percent, targets, dates}, positive where the arm is better, null where it would be compared
-with itself; and per seed its loss and gains in nats.
+`event` and `quiet` (non-event targets) hold {loss, over_adapter, over_control, by_seed}: the mean loss in
+nats per target; gains {nats, low, high, percent, targets, dates}, positive where the variant is better, null
+where it would be compared with itself; and per seed its loss and gains in nats.
 """
 
 import json
@@ -28,166 +29,193 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from kronos_service.finetune.event_conditioned.ablation import store
-from kronos_service.finetune.event_conditioned.ablation.figure import forest_plot, png
-from kronos_service.finetune.event_conditioned.ablation.present import announce, show
-from kronos_service.finetune.event_conditioned.ablation.table import Row, gain_between, table
+from kronos_service.finetune.event_conditioned.ablation.runs import (
+    dependencies,
+    directory_of,
+    key_of,
+    read_result,
+    require_current,
+)
+from kronos_service.finetune.event_conditioned.ablation.table import (
+    BySeed,
+    VariantResult,
+    gain_between,
+    table,
+)
 from kronos_service.finetune.event_conditioned.ablation.variants import VARIANTS, AblationVariant, chosen
 from kronos_service.finetune.event_conditioned.audit.audit import require_no_leak
 from kronos_service.finetune.event_conditioned.config import AblateConfig
 from kronos_service.finetune.event_conditioned.evaluation.criteria import Criterion, rank_criterion
+from kronos_service.finetune.event_conditioned.report import figures, tables, terminal
+from kronos_service.finetune.event_conditioned.run_directory import (
+    RunFingerprint,
+    finish,
+    variant_run,
+    write_json,
+    writing,
+)
 from kronos_service.finetune.event_conditioned.training.lora import trainable
 from kronos_service.finetune.event_conditioned.training.memory_budget import fit
 from kronos_service.finetune.event_conditioned.training.setup import TrainingSetup, prepare_training
-from kronos_service.finetune.event_conditioned.training.signals import Stop, stop_on_signals
+from kronos_service.finetune.event_conditioned.training.signals import stop_on_signals
 from kronos_service.finetune.event_conditioned.training.validation import score
 from kronos_service.finetune.event_conditioned.training.variants import train_variant
-from kronos_service.finetune.progress import working
+from kronos_service.finetune.progress import console, working
 from kronos_shared.atomic import replace_file
 
 BASE = "base"
+FIGURES = "ablation.json"
+
+Training = tuple[AblationVariant, int]
+"""A variant and the seed it is trained from."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class Ablation:
     """What all trainings of an ablation share."""
 
     config: AblateConfig
-    material: TrainingSetup
-    micro_batch: int
-    """Windows in memory at once."""
+    setup: TrainingSetup
+    fingerprint: RunFingerprint
+    base: VariantResult
+    """The untrained base."""
 
-    def matters(self, arm: AblationVariant | None, seed: int) -> dict[str, Any]:
-        """Everything that decides the losses of an arm; None is the base."""
-        return store.what_matters(
-            arm,
-            self.config.training(seed),
-            snapshot_sha256=self.material.snapshot.sha256,
-            bundle=self.material.bundle,
-            context=self.material.context,
-            micro_batch=self.micro_batch,
-            precision=self.material.accelerator.mixed_precision,
-        )
+    def key(self, variant: AblationVariant, seed: int) -> str:
+        """The name of everything that this training depends on."""
+        config = self.config.training(seed)
+        return key_of(dependencies(variant, config, self.fingerprint, context=self.setup.context))
+
+    def directory(self, variant: AblationVariant, seed: int) -> Path:
+        """The run directory of this training."""
+        return directory_of(self.config.out, variant, seed, self.key(variant, seed))
+
+    def finished(self, variant: AblationVariant) -> BySeed:
+        """The results of a variant so far."""
+        found = {seed: read_result(self.directory(variant, seed)) for seed in self.config.seeds}
+        return {seed: result for seed, result in found.items() if result is not None}
 
 
-def ablate(config: AblateConfig) -> list[Row]:
-    """Train what is missing, write the table after each training, and return it.
+def ablate(config: AblateConfig) -> dict[str, Any]:
+    """Train what is missing, write the figures after each training, and return what ablation.json holds.
 
     Raises:
-        Stopped: SIGTERM or SIGINT came; the same call goes on from there.
-        KronosError: anything the user can mend, named by its subclass.
+        Stopped: SIGTERM or SIGINT came; the same call resumes.
+        KronosError: anything that the user can fix, named by its subclass.
     """
-    setting = _prepare(config)
-    arms = _distinct(setting, chosen(config.arms, config.vary))
-    missing = [(arm, seed) for seed in config.seeds for arm in arms if _load(setting, arm, seed) is None]
-    _score_base(setting)
+    require_current(config.out)
+    ablation = _prepare(config)
+    variants = _distinct(ablation, chosen(config.arms, config.vary))
+    finished = {variant.name: ablation.finished(variant) for variant in variants}
+    missing = [
+        (variant, seed) for seed in config.seeds for variant in variants if seed not in finished[variant.name]
+    ]
     if missing:
-        material = setting.material
+        setup = ablation.setup
         with working("auditing: was anything known before its time?"):
-            require_no_leak(material.snapshot, material.splits, material.bundle, seed=config.seeds[0])
-    rows = _write(setting, arms, missing)
-    for number, (arm, seed) in enumerate(missing):
-        announce(arm.name, seed, number, len(missing), rows)
-        with stop_on_signals() as stop:
-            _train(setting, arm, seed, stop)
-        rows = _write(setting, arms, missing[number + 1 :])
-    show(rows, _criteria(setting), config.out)
-    return rows
+            require_no_leak(setup.snapshot, setup.splits, setup.bundle, seed=config.seeds[0])
+    found = _write(ablation, variants, missing)
+    for number, (variant, seed) in enumerate(missing):
+        left = _time_left(found, len(missing) - number)
+        console.print(f"training {number + 1} of {len(missing)}: {variant.name}, seed {seed}{left}")
+        _train(ablation, variant, seed)
+        found = _write(ablation, variants, missing[number + 1 :])
+    for group in ("event", "quiet"):
+        terminal.show(tables.ablation(found, group))
+    terminal.show(tables.criteria(found["criteria"]))
+    console.print(f"{FIGURES}, ablation.png and a run directory per training are in {config.out}")
+    return found
 
 
-def _prepare(config: AblateConfig) -> Setting:
+def _prepare(config: AblateConfig) -> Ablation:
     common = config.training(config.seeds[0])
     spans = {name: span for name, span in common.split_dates().items() if name != "test"}
-    material = prepare_training(common, spans, config.out.parent)
-    train, model = material.splits.dataset("train"), material.bundle.model
-    windows = fit(common, train, model, material.accelerator).windows
-    return Setting(config=config, material=material, micro_batch=windows)
+    setup = prepare_training(common, spans, config.out.parent)
+    bundle, accelerator, validation = setup.bundle, setup.accelerator, setup.splits.dataset("val")
+    micro_batch = fit(common, setup.splits.dataset("train"), bundle.model, accelerator).windows
+    with working("scoring the base"):
+        records = score(bundle.model, validation, accelerator, micro_batch=micro_batch, events=False)
+    return Ablation(
+        config=config,
+        setup=setup,
+        fingerprint=RunFingerprint(
+            snapshot=setup.snapshot.sha256,
+            base=bundle.base.content_sha256,
+            tokenizer=bundle.tokenizer_print.content_sha256,
+            processes=accelerator.num_processes,
+            device=accelerator.device.type,
+            precision=accelerator.mixed_precision,
+            micro_batch=micro_batch,
+        ),
+        base=VariantResult(records=records, trainable=0, seconds=0.0),
+    )
 
 
-def _distinct(setting: Setting, arms: Sequence[AblationVariant]) -> list[AblationVariant]:
-    """Without arms that come to the same training as an earlier one, such as the default taps."""
-    seed = setting.config.seeds[0]
+def _distinct(ablation: Ablation, variants: Sequence[AblationVariant]) -> list[AblationVariant]:
+    """Without variants that come to the same training as an earlier one, such as the default `taps`."""
+    seed = ablation.config.seeds[0]
     first: dict[str, AblationVariant] = {}
-    for arm in arms:
-        first.setdefault(store.key_of(setting.matters(arm, seed)), arm)
+    for variant in variants:
+        first.setdefault(ablation.key(variant, seed), variant)
     return list(first.values())
 
 
-def _records(setting: Setting) -> Path:
-    return setting.config.out / "records"
+def _time_left(found: dict[str, Any], trainings: int) -> str:
+    """From the mean duration of what is finished."""
+    seconds = [one["seconds"] for one in found["arms"] if one["trainable"]]
+    return f", about {trainings * sum(seconds) / len(seconds) / 60:.0f} min left" if seconds else ""
 
 
-def _load(setting: Setting, arm: AblationVariant | None, seed: int) -> store.Finished | None:
-    return store.load(_records(setting), store.key_of(setting.matters(arm, seed)))
-
-
-def _score_base(setting: Setting) -> None:
-    if _load(setting, None, 0) is None:
-        with working("scoring the base"):
-            records = score(
-                setting.material.bundle.model,
-                setting.material.splits.dataset("val"),
-                setting.material.accelerator,
-                micro_batch=setting.micro_batch,
-                events=False,
-            )
-        untrained = store.Finished(records=records, trainable=0, seconds=0.0, fixed_losses=[])
-        store.save(_records(setting), setting.matters(None, 0), BASE, untrained)
-
-
-def _train(setting: Setting, arm: AblationVariant, seed: int, stop: Stop) -> None:
-    matters = setting.matters(arm, seed)
-    config = arm.config(setting.config.training(seed))
-    trained = train_variant(
-        arm.variant,
-        config,
-        setting.material.splits,
-        setting.material.bundle,
-        setting.material.accelerator,
-        setting.config.out / "training" / f"{arm.name}-seed{seed}-{store.key_of(matters)}",
-        micro_batch=setting.micro_batch,
-        stop=stop,
-    )
-    finished = store.Finished(
-        records=trained.records,
-        trainable=sum(parameter.numel() for _, parameter in trainable(trained.model)),
-        seconds=trained.seconds,
-        fixed_losses=trained.fixed_losses,
-    )
-    store.save(_records(setting), matters, arm.name, finished)
-
-
-def _by_seed(setting: Setting, arm: AblationVariant) -> dict[int, store.Finished]:
-    found = {seed: _load(setting, arm, seed) for seed in setting.config.seeds}
-    return {seed: one for seed, one in found.items() if one is not None}
-
-
-def _criteria(setting: Setting) -> list[Criterion]:
-    eight, four = (_by_seed(setting, VARIANTS[name]) for name in ("rank-8", "rank-4"))
-    return [rank_criterion(gain_between(four, eight, on_event=True))]
+def _train(ablation: Ablation, variant: AblationVariant, seed: int) -> None:
+    """Train one variant in its run directory, or resume it there."""
+    config, setup = variant.config(ablation.config.training(seed)), ablation.setup
+    directory = ablation.directory(variant, seed)
+    about = {**asdict(variant.variant), "question": variant.question}
+    with (
+        variant_run(directory, config, about, ablation.fingerprint),
+        writing(directory, command="the same ablate command"),
+        stop_on_signals() as stop,
+    ):
+        trained = train_variant(
+            variant.variant,
+            config,
+            setup.splits,
+            setup.bundle,
+            setup.accelerator,
+            directory,
+            micro_batch=ablation.fingerprint.micro_batch,
+            stop=stop,
+        )
+        size = sum(parameter.numel() for _, parameter in trainable(trained.model))
+        finish(directory, {"trainable": size, "seconds": trained.seconds})
 
 
 def _write(
-    setting: Setting, arms: Sequence[AblationVariant], missing: Sequence[tuple[AblationVariant, int]]
-) -> list[Row]:
-    config, material = setting.config, setting.material
-    split = material.splits.splits["val"]
-    base = _load(setting, None, 0)
-    assert base is not None
-    results = {BASE: dict.fromkeys(config.seeds, base)} | {arm.name: _by_seed(setting, arm) for arm in arms}
-    rows = table(results, {BASE: "untrained"} | {arm.name: arm.question for arm in arms})
+    ablation: Ablation, variants: Sequence[AblationVariant], missing: Sequence[Training]
+) -> dict[str, Any]:
+    """Write ablation.json and ablation.png from the trainings that are finished."""
+    config, setup = ablation.config, ablation.setup
+    split = setup.splits.splits["val"]
+    results: dict[str, BySeed] = {BASE: dict.fromkeys(config.seeds, ablation.base)}
+    results |= {variant.name: ablation.finished(variant) for variant in variants}
+    rows = table(results, {BASE: "untrained"} | {one.name: one.question for one in variants})
     content = {
-        "snapshot": {"name": material.snapshot.name, "sha256": material.snapshot.sha256},
-        "base": {"repo": material.bundle.base.repo, "sha256": material.bundle.base.content_sha256},
+        "snapshot": {"name": setup.snapshot.name, "sha256": setup.snapshot.sha256},
+        "base": {"repo": setup.bundle.base.repo, "sha256": setup.bundle.base.content_sha256},
         "split": [str(split.first), str(split.last)],
-        "context": material.context,
+        "context": setup.context,
         "scored": config.targets_per_window,
         "settings": config.model_dump(mode="json"),
         "seeds": list(config.seeds),
-        "unfinished": [[arm.name, seed] for arm, seed in missing],
-        "arms": [row.as_json() for row in rows],
-        "criteria": [asdict(one) for one in _criteria(setting)],
+        "unfinished": [[variant.name, seed] for variant, seed in missing],
+        "arms": [asdict(row) for row in rows],
+        "criteria": [asdict(_rank_criterion(ablation))],
     }
-    replace_file(config.out / "ablation.json", (json.dumps(content, indent=2, default=str) + "\n").encode())
-    replace_file(config.out / "ablation.png", png(forest_plot(rows)))
-    return rows
+    write_json(config.out / FIGURES, content)
+    found: dict[str, Any] = json.loads((config.out / FIGURES).read_bytes())
+    replace_file(config.out / "ablation.png", figures.ablation_png(found))
+    return found
+
+
+def _rank_criterion(ablation: Ablation) -> Criterion:
+    eight, four = (ablation.finished(VARIANTS[name]) for name in ("rank-8", "rank-4"))
+    return rank_criterion(gain_between(four, eight, on_event=True))

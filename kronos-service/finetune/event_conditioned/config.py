@@ -6,7 +6,7 @@ Only light modules are imported here: flags are checked before torch is loaded.
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -240,14 +240,13 @@ class AblateConfig(_Training):
     """arms beside adapter and control; all, if neither --arms nor --vary is given"""
     vary: tuple[str, ...] = ()
     """NAME=VALUE: an arm that is the adapter with this one setting changed"""
-    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0, 1, 2), min_length=1)
     """seeds of weights and order; each trains every arm"""
 
     @model_validator(mode="after")
     def _variations_are_settings(self) -> Self:
         for assignment in self.vary:
             variation(assignment)
-        self.training(self.seeds[0])
         return self
 
     def training(self, seed: int) -> EventLoraConfig:

@@ -291,8 +291,5 @@ def _report(run: Run, figures: dict[str, Any]) -> None:
 
 
 def _show(config: EventLoraConfig, result: Result, figures: dict[str, Any], seconds: float) -> None:
-    terminal.loss_table(figures["val"])
-    terminal.family_table(figures["val_families"])
-    terminal.gain_table(result.gains)
-    terminal.criteria_table(result.criteria)
-    terminal.closing(config, result, seconds)
+    terminal.results(figures, [asdict(one) for one in result.criteria])
+    terminal.closing(config, result.run_dir, result.promoted, seconds)

@@ -3,6 +3,7 @@
 config.json     the settings, written before anything is trained
 settled.json    what else the numbers depend on: data, base, device, micro-batch; the same when resumed
 finished.json   written last
+variant.json    only of an ablation's training: which variant it is; the ablate command resumes it
 .lock           held by the process that trains
 """
 
@@ -26,6 +27,7 @@ from kronos_shared.errors import KronosError
 
 RUNS = Path("runs")
 CONFIG, FINGERPRINT, FINISHED, LOCK = "config.json", "settled.json", "finished.json", ".lock"
+VARIANT = "variant.json"
 
 MAY_DIFFER = frozenset({"run_dir", "checkpoint_every", "keep_versions", "promote", "tracker"})
 """Settings that may change when a run is resumed: no number depends on them."""
@@ -78,6 +80,23 @@ def unfinished_run(given: Mapping[str, Any]) -> Iterator[tuple[Path, EventLoraCo
         yield directory, on_main(lambda: _settings(directory, given))
 
 
+@contextmanager
+def variant_run(
+    directory: Path, config: EventLoraConfig, variant: Mapping[str, object], fingerprint: RunFingerprint
+) -> Iterator[None]:
+    """Lock the directory of one training of an ablation, and start or resume it there.
+
+    Raises:
+        RunError: another process trains in it, it holds something else, or it cannot be written.
+    """
+    with _locked(directory):
+        if not on_main((directory / CONFIG).exists):
+            on_main(lambda: _start(directory, config))
+        on_main(lambda: write_json(directory / VARIANT, variant))
+        on_main(lambda: record_fingerprint(directory, fingerprint))
+        yield
+
+
 def read_fingerprint(directory: Path) -> RunFingerprint | None:
     """The fingerprint that the run in this directory recorded, or None if it was cut off before."""
     path = directory / FINGERPRINT
@@ -116,13 +135,13 @@ def write_json(path: Path, content: object) -> None:
 
 
 @contextmanager
-def writing(directory: Path) -> Iterator[None]:
+def writing(directory: Path, command: str | None = None) -> Iterator[None]:
     """Add the command that resumes the run to the error of a full disk, or to a stop by a signal.
 
     Raises:
         RunError, Stopped: with that command.
     """
-    command = f"event-lora --resume --run-dir {directory}"
+    command = command or f"event-lora --resume --run-dir {directory}"
     try:
         yield
     except Stopped as stopped:
@@ -184,6 +203,8 @@ def _not_writable(directory: Path, error: OSError) -> RunError:
 def _require_unfinished(directory: Path) -> Path:
     if not (directory / CONFIG).exists():
         raise RunError(f"{directory} holds no run to resume: it has no {CONFIG}")
+    if (directory / VARIANT).exists():
+        raise RunError(f"{directory} is one training of an ablation: resume it with the ablate command")
     if (directory / FINISHED).exists():
         raise RunError(f"the run in {directory} has finished: there is nothing to resume")
     return directory
@@ -191,7 +212,11 @@ def _require_unfinished(directory: Path) -> Path:
 
 def _newest_unfinished() -> Path:
     begun = sorted(RUNS.glob(f"*/{CONFIG}"), key=lambda path: (path.stat().st_mtime_ns, path))
-    unfinished = [path.parent for path in begun if not (path.parent / FINISHED).exists()]
+    unfinished = [
+        path.parent
+        for path in begun
+        if not (path.parent / FINISHED).exists() and not (path.parent / VARIANT).exists()
+    ]
     idle = [directory for directory in unfinished if _is_idle(directory)]
     if not idle:
         busy = f" ({unfinished[-1]} is being trained by another process)" if unfinished else ""

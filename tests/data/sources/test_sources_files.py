@@ -233,7 +233,12 @@ def test_a_release_time_in_a_zone_still_needs_a_time_of_day(tmp_path: Path) -> N
             ColumnMapError,
             "has a column for volume, and the map a const",
         ),
-        ({"ohlcv": {"symbol_from_file_name": True}}, {}, ColumnMapError, "column for symbol, and the map takes it"),
+        (
+            {"ohlcv": {"symbol_from_file_name": True}},
+            {},
+            ColumnMapError,
+            "column for symbol, and the map takes it",
+        ),
         ({"symbols": {}}, {}, FileError, "the map gives no asset_class for SPY"),
         ({"symbols": {"constants": {"asset_class": "crypto"}}}, {}, FileError, "gives no tradable for SPY"),
         ({"symbols": SPY | {"rows": {"VXI": {}}}}, {}, ColumnMapError, "symbols.rows of the map lists VXI"),

@@ -11,7 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kronos_service.data.sources.timestamps import TimestampError, read_timestamps, refuse_bare_dates, session_days
+from kronos_service.data.sources.timestamps import (
+    TimestampError,
+    read_timestamps,
+    refuse_bare_dates,
+    session_days,
+)
 from kronos_service.data.tables import ReleaseTimeError
 from kronos_service.events.sessions import sessions
 
@@ -70,7 +75,9 @@ def test_the_stamps_that_vendors_use_become_the_session_date(
     ],
 )
 def test_a_stamp_that_could_be_another_day_is_refused(stamp: str, zone: str, asset_class: str) -> None:
-    with pytest.raises(TimestampError, match=r"file, ts: 1 stamps are neither midnight .* set ohlcv.time_zone"):
+    with pytest.raises(
+        TimestampError, match=r"file, ts: 1 stamps are neither midnight .* set ohlcv.time_zone"
+    ):
         days([stamp], zone, asset_class)
 
 
@@ -152,7 +159,8 @@ def test_a_format_and_an_epoch_say_how_to_read_what_is_not_iso() -> None:
     assert read_timestamps(with_offset, "f", NEW_YORK, time_format="%d.%m.%y %H:%M %z")[0] == moment
     # A date at the end is no offset.
     assert (
-        read_timestamps(pd.Series(["08:30 12-06-24"]), "f", NEW_YORK, time_format="%H:%M %d-%m-%y")[0] == moment
+        read_timestamps(pd.Series(["08:30 12-06-24"]), "f", NEW_YORK, time_format="%H:%M %d-%m-%y")[0]
+        == moment
     )
     for value in (1718195400000, "1718195400000", 1718195400000.0):
         assert read_timestamps(pd.Series([value]), "f", NEW_YORK, epoch="ms")[0] == moment
@@ -182,7 +190,9 @@ def test_a_release_needs_a_time_of_day() -> None:
 
 def test_half_days_and_null_stamps_do_not_get_in_the_way() -> None:
     close = datetime(2024, 7, 3, 13, tzinfo=ZoneInfo(NEW_YORK))
-    found = session_days(read_timestamps(pd.Series([close.isoformat(), None]), "f", NEW_YORK), "us_equity", "f")
+    found = session_days(
+        read_timestamps(pd.Series([close.isoformat(), None]), "f", NEW_YORK), "us_equity", "f"
+    )
     assert found.isna().tolist() == [False, True]
     assert found[0] == pd.Timestamp(HALF_DAY, tz="UTC")
     saturday = (HALF_DAY + timedelta(days=3)).isoformat() + " 12:00"

@@ -18,7 +18,7 @@ from kronos_service.events import leaders, surprises
 from kronos_service.events.encoder import EventEncoder, prepare
 from kronos_service.events.scenario import Scenario, ScenarioError
 from kronos_service.events.taxonomy import SURPRISE
-from kronos_service.finetune.event_conditioned.audit.rows import read_records
+from kronos_service.finetune.event_conditioned.audit.rows import read_rows
 from kronos_service.finetune.event_conditioned.audit.scramble import only, scramble
 from kronos_service.finetune.event_conditioned.samples.series import build_series
 from kronos_service.finetune.event_conditioned.samples.tokens import normalized_window
@@ -139,7 +139,7 @@ def assert_no_leak(snapshot: Snapshot, bar: int, seed: int) -> None:
     known = only(snapshot, ["SYN01"])
     first = prepared(known, "SYN01", bar)
     moment = pd.Timestamp(first.as_of, tz="UTC").to_pydatetime()
-    other = prepared(scramble(known, read_records(known, ["SYN01"]), moment, seed), "SYN01", bar)
+    other = prepared(scramble(known, read_rows(known, ["SYN01"]), moment, seed), "SYN01", bar)
     for name, one, two in _bytes(first, other):
         assert one == two, f"{name} knows what came after as_of"
 

@@ -1,42 +1,51 @@
-"""Figures of an ablation: each arm's loss, and its paired gain over the adapter and over the control.
+"""Figures of an ablation: each variant's loss, and its paired gain over the adapter and over the control.
 
 Seeds are averaged target by target before anything is compared. They score the same targets, so more seeds
 do not make more market days: the interval is about the days, given these seeds. (Pooling the rows of all
-seeds would give the same interval, as blocks of dates are drawn whole.) How much seeds differ is shown beside
-it, seed by seed.
+seeds would give the same interval, as blocks of dates are drawn whole.) How much the seeds differ is shown
+beside it, seed by seed.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import pandas as pd
 
-from kronos_service.finetune.event_conditioned.ablation.store import Finished
 from kronos_service.finetune.event_conditioned.evaluation.bootstrap import Gain, paired_gain
 
-GROUPS = ("event", "quiet")
 KEYS = ["symbol", "date"]
 
-BySeed = Mapping[int, Finished]
+
+@dataclass(frozen=True, kw_only=True)
+class VariantResult:
+    """What the comparison needs of one variant trained from one seed."""
+
+    records: pd.DataFrame
+    """Validation losses per target, as `validation.score` gives them."""
+    trainable: int
+    """Trained parameters."""
+    seconds: float
+
+
+BySeed = Mapping[int, VariantResult]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """An arm on event or on quiet targets."""
+    """A variant on event or on non-event targets."""
 
     loss: float
     """Mean total loss in nats per target."""
     over_adapter: Gain | None
     over_control: Gain | None
-    """Positive: the arm is better. None for the arm compared with itself, or while the other is missing."""
+    """Positive: the variant is better. None for a comparison with itself, or while the other is missing."""
     by_seed: dict[int, dict[str, float | None]]
     """loss, over_adapter and over_control (nats) of each seed alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One arm, over all its seeds."""
+    """One variant, over all its seeds."""
 
     name: str
     question: str
@@ -47,13 +56,9 @@ class Row:
     event: Comparison
     quiet: Comparison
 
-    def as_json(self) -> dict[str, Any]:
-        """As it stands in ablation.json."""
-        return asdict(self)
-
 
 def table(results: Mapping[str, BySeed], questions: Mapping[str, str]) -> list[Row]:
-    """One row for each arm that has finished for at least one seed; results are by arm name and seed."""
+    """A row for each variant that has finished for at least one seed; results are by variant and seed."""
     return [
         Row(
             name=name,
@@ -70,7 +75,7 @@ def table(results: Mapping[str, BySeed], questions: Mapping[str, str]) -> list[R
 
 
 def gain_between(reference: BySeed, better: BySeed, *, on_event: bool) -> Gain | None:
-    """Paired gain of one arm over another, over the seeds that both have; None where there are none."""
+    """Paired gain of one variant over another, over the seeds that both have; None where there are none."""
     seeds = sorted(reference.keys() & better.keys())
     if not seeds:
         return None

@@ -1,4 +1,4 @@
-"""The arms of an ablation: what each training shows its model, which part it trains, what else differs."""
+"""The variants of an ablation: what each shows its model, which part it trains, what else differs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ class AblationVariant:
 
     variant: Variant
     question: str
-    """What the arm is there to answer, in a few words."""
+    """What the variant answers, in a few words."""
     changes: Mapping[str, Any] = field(default_factory=dict)
     """Settings that differ from the configured ones."""
 
@@ -26,7 +26,7 @@ class AblationVariant:
         return self.variant.name
 
     def config(self, common: EventLoraConfig) -> EventLoraConfig:
-        """The settings this arm is trained with."""
+        """The settings that this variant is trained with."""
         return common.replace(**self.changes)
 
 
@@ -38,8 +38,8 @@ REFERENCE = AblationVariant(variant=ADAPTER, question="the adapter as configured
 ZEROED = AblationVariant(variant=CONTROL, question="all channels zeroed: what recent bars alone teach")
 
 VARIANTS: Mapping[str, AblationVariant] = {
-    arm.name: arm
-    for arm in (
+    variant.name: variant
+    for variant in (
         REFERENCE,
         ZEROED,
         AblationVariant(variant=PLACEBO, question="channels of other dates: must not gain"),
@@ -66,7 +66,7 @@ VARIANTS: Mapping[str, AblationVariant] = {
 
 
 def varied(assignment: str) -> AblationVariant:
-    """The arm of `NAME=VALUE`: the adapter with one setting changed.
+    """The variant of `NAME=VALUE`: the adapter with one setting changed.
 
     Raises:
         ConfigError: as `variation` does.
@@ -76,8 +76,8 @@ def varied(assignment: str) -> AblationVariant:
 
 
 def chosen(names: Sequence[str], assignments: Sequence[str]) -> list[AblationVariant]:
-    """Reference and control first, then the arms asked for: all of them where nothing is."""
+    """Adapter and control first, then the variants asked for: all of them where nothing is."""
     wanted = names if names or assignments else tuple(VARIANTS)
     named = [VARIANTS[name] for name in wanted]
-    arms = {arm.name: arm for arm in (REFERENCE, ZEROED, *named, *map(varied, assignments))}
-    return list(arms.values())
+    variants = {one.name: one for one in (REFERENCE, ZEROED, *named, *map(varied, assignments))}
+    return list(variants.values())

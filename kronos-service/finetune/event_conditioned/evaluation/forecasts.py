@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from kronos_service.data.snapshot.read import Snapshot
@@ -98,14 +97,3 @@ def forecast_split(
         "event_study": event_study(records, splits.series),
     }
     return Forecasts(records=records, figures=figures)
-
-
-def spread_ratio(figures: dict[str, Any], model: str) -> float | None:
-    """Mean first-bar spread of a model on event days over that on quiet days; None where one is missing."""
-    spread = {
-        one["group"]: one["models"][model]["spread"]
-        for one in figures["groups"]
-        if one["by"] == "day" and one["steps"] == "1"
-    }
-    event, quiet = spread.get("event"), spread.get("quiet")
-    return None if not event or not quiet else float(np.divide(event, quiet))

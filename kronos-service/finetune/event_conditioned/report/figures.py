@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from io import StringIO
+from io import BytesIO, StringIO
 from typing import Any, Final
 
 import matplotlib
@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from kronos_service.finetune.event_conditioned.report.tables import MODEL_NAMES
+from kronos_service.finetune.event_conditioned.report.tables import limits, shown
 
 INK: Final = "#000001"
 MUTED: Final = "#000002"
@@ -23,15 +23,14 @@ COLORS: Final[Mapping[str, str]] = {
     "control": "#000007",
     "placebo": "#000008",
     "random_walk": "#000009",
-    "realised": INK,
 }
 VARIABLES: Final[Mapping[str, str]] = {
     INK: "--ink",
     MUTED: "--muted",
     RULE: "--rule",
-    **{color: f"--{name.replace('_', '-')}" for name, color in COLORS.items() if name != "realised"},
+    **{color: f"--{name.replace('_', '-')}" for name, color in COLORS.items()},
 }
-"""Drawn with colours that stand for the page's variables, and replaced by them afterwards."""
+"""matplotlib takes no CSS variables: it draws in colours that stand for them, and `_svg` replaces those."""
 STYLE: Final[dict[Any, Any]] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "report",
@@ -56,51 +55,80 @@ STYLE: Final[dict[Any, Any]] = {
     "legend.frameon": False,
     "lines.linewidth": 1.8,
     "lines.solid_capstyle": "round",
+    "lines.markersize": 3.5,
 }
 WIDTH: Final = 9.0
 """Inches of every figure; the page scales them to its own width."""
 
 
 def loss_curves(epochs: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
-    """Fixed train subset, validation event and quiet days, per epoch and arm; dotted: the untrained base."""
+    """Fixed train subset, validation event and non-event days, per epoch and variant; dotted: the base."""
+    titles = {
+        "train/fixed_loss": "train (fixed subset, weighted)",
+        "val/event_total": "validation, event days",
+        "val/quiet_total": "validation, non-event days",
+    }
     with matplotlib.rc_context(STYLE):
         figure, axes = _panels(1, 3, height=2.9)
-        titles = {
-            "train/fixed_loss": "train (fixed subset, weighted)",
-            "val/event_total": "validation, event days",
-            "val/quiet_total": "validation, quiet days",
-        }
         for panel, (key, title) in zip(axes, titles.items(), strict=True):
-            for arm, lines in epochs.items():
-                panel.plot(
-                    [line["epoch"] for line in lines],
-                    [line[key] for line in lines],
-                    color=COLORS[arm],
-                    label=MODEL_NAMES[arm],
+            for name, lines in epochs.items():
+                _line(
+                    panel, [line["epoch"] for line in lines], [line[key] for line in lines], name, marker=""
                 )
-            panel.axhline(
-                next(iter(epochs.values()))[0][key], color=COLORS["base"], linestyle=":", label="base"
-            )
+            # At epoch 0 every variant equals its base.
+            untrained = next(iter(epochs.values()))[0][key]
+            panel.axhline(untrained, color=COLORS["base"], linestyle=":", label="base")
             panel.set(title=title, xlabel="epoch")
             panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes[0].set_ylabel("nats per target")
         return _svg(figure, legend=axes[0])
 
 
-def dots(rows: Sequence[tuple[str, float, float | None, float | None]], xlabel: str) -> str:
-    """One line per (name, figure, low, high): a dot with its 95 % interval, against zero."""
+def family_gains(gains: Mapping[str, Mapping[str, Any]], reference: str) -> str:
+    """A line per event family: its gain over the reference with the interval, and its number of dates."""
     with matplotlib.rc_context(STYLE):
-        figure, (panel,) = _panels(1, 1, height=0.75 + 0.27 * len(rows))
-        for place, (_, value, low, high) in enumerate(rows):
-            if low is not None and high is not None:
-                panel.plot([low, high], [place, place], color=COLORS["adapter"], linewidth=2.2, alpha=0.45)
-            panel.plot([value], [place], "o", color=COLORS["adapter"], markersize=5)
+        figure, (panel,) = _panels(1, 1, height=0.75 + 0.27 * len(gains))
+        for place, gain in enumerate(gains.values()):
+            _gain(panel, place, gain, COLORS["adapter"])
         panel.axvline(0, color=MUTED, linewidth=1)
-        panel.set(xlabel=xlabel, ylim=(len(rows) - 0.4, -0.6))
-        panel.set_yticks(range(len(rows)), [name for name, *_ in rows])
-        panel.grid(axis="y", visible=False)
-        panel.spines["left"].set_visible(False)
+        panel.set_xlabel(f"gain over the {reference}, nats per target")
+        _names(panel, [f"{shown(name)} ({gain['dates']})" for name, gain in gains.items()])
         return _svg(figure)
+
+
+def ablation(found: Mapping[str, Any]) -> str:
+    """`ablation_figure` in the colours of the page."""
+    with matplotlib.rc_context(STYLE):
+        figure = ablation_figure(found, event=COLORS["adapter"], other=COLORS["base"])
+        return _svg(figure, legend=figure.axes[0])
+
+
+def ablation_png(found: Mapping[str, Any]) -> bytes:
+    """`ablation_figure` as a PNG file, in colours of its own."""
+    figure = ablation_figure(found, event="tab:red", other="tab:blue")
+    figure.axes[0].legend(loc="best", frameon=False)
+    out = BytesIO()
+    figure.savefig(out, format="png", dpi=150)
+    return out.getvalue()
+
+
+def ablation_figure(found: Mapping[str, Any], *, event: str, other: str) -> Figure:
+    """Gains over the control and over the adapter: a line per variant, its event targets (in the colour
+    `event`) above its non-event targets (`other`).
+    """
+    names = [one["name"] for one in found["arms"]]
+    figure, panels = _panels(1, 2, height=1.2 + 0.4 * len(names), sharey=True)
+    for panel, reference in zip(panels, ("control", "adapter"), strict=True):
+        panel.axvline(0, color="0.5", linewidth=1)
+        for group, shift, color in (("event", -0.12, event), ("quiet", 0.12, other)):
+            panel.plot([], [], "o", color=color, label=f"{shown(group)} targets")
+            for place, one in enumerate(found["arms"]):
+                if gain := one[group][f"over_{reference}"]:
+                    _gain(panel, place + shift, gain, color)
+        panel.set(title=f"gain over the {reference}", xlabel="nats per target, 95 % interval over dates")
+        panel.xaxis.set_major_locator(MaxNLocator(5))
+        _names(panel, names)
+    return figure
 
 
 def crps_by_step(steps: Mapping[str, Mapping[str, float]]) -> str:
@@ -110,15 +138,8 @@ def crps_by_step(steps: Mapping[str, Mapping[str, float]]) -> str:
         walk = np.array(list(steps["random_walk"].values()))
         bars = [int(step) for step in steps["random_walk"]]
         for name in ("base", "zeroed", "adapter"):
-            panel.plot(
-                bars,
-                100 * np.array(list(steps[name].values())) / walk,
-                color=COLORS[name],
-                marker="o",
-                markersize=3.5,
-                label=MODEL_NAMES[name],
-            )
-        panel.axhline(100, color=COLORS["random_walk"], linestyle=":", label=MODEL_NAMES["random_walk"])
+            _line(panel, bars, 100 * np.array(list(steps[name].values())) / walk, name)
+        panel.axhline(100, color=COLORS["random_walk"], linestyle=":", label=shown("random_walk"))
         panel.set(xlabel="bars ahead", ylabel="CRPS, % of the random walk's")
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         return _svg(figure, legend=panel)
@@ -137,20 +158,14 @@ def calibration(calibrations: Mapping[str, Mapping[str, Any]]) -> str:
             panel.bar(edges[:-1], share, width=0.092, align="edge", color=COLORS[name])
             panel.axhline(100 / len(counts), color=MUTED, linewidth=1)
             panel.grid(axis="x", visible=False)
-            panel.set(title=f"PIT, {MODEL_NAMES[name]}", xlabel="where the outcome fell")
-        axes[0].set(ylabel="% of outcomes", ylim=(0, 1.08 * highest))
-        axes[1].set(ylim=(0, 1.08 * highest))
+            panel.set(title=f"PIT, {name}", xlabel="where the outcome fell")
+        for panel in axes[:2]:
+            panel.set_ylim(0, 1.08 * highest)
+        axes[0].set_ylabel("% of outcomes")
         for name in ("random_walk", "base", "adapter"):
             below = calibrations[name]["below"]
             levels = [float(level[1:]) for level in below]
-            axes[2].plot(
-                levels,
-                100 * np.array(list(below.values())),
-                color=COLORS[name],
-                marker="o",
-                markersize=3.5,
-                label=MODEL_NAMES[name],
-            )
+            _line(axes[2], levels, 100 * np.array(list(below.values())), name)
         axes[2].plot([0, 100], [0, 100], color=MUTED, linewidth=1)
         axes[2].set(title="quantiles", xlabel="quantile, %", ylabel="% of outcomes below")
         return _svg(figure, legend=axes[2])
@@ -168,23 +183,17 @@ def event_study(study: Mapping[str, Mapping[str, Any]]) -> str:
             panel.plot(
                 places,
                 [one["realised"] for one in found],
-                color=COLORS["realised"],
+                color=INK,
                 linestyle="none",
                 marker="_",
                 markersize=9,
                 label="what came (root mean square)",
             )
             for name in ("base", "adapter"):
-                panel.plot(
-                    places,
-                    [one["models"][name] for one in found],
-                    color=COLORS[name],
-                    marker="o",
-                    markersize=3,
-                    label=f"forecast, {MODEL_NAMES[name]}",
-                )
+                spread = [one["models"][name] for one in found]
+                _line(panel, places, spread, name, label=f"forecast, {name}")
             panel.axvline(0, color=MUTED, linewidth=0.8, linestyle=":")
-            panel.set_title(f"{family.replace('_', ' ')} ({offsets.get('0', {'targets': 0})['targets']})")
+            panel.set_title(f"{shown(family)} ({offsets.get('0', {'targets': 0})['targets']})")
             panel.set_xticks(range(-3, 4))
             panel.set_ylim(bottom=0)
         for panel in axes[len(study) :]:
@@ -192,6 +201,27 @@ def event_study(study: Mapping[str, Mapping[str, Any]]) -> str:
         figure.supxlabel("bars from the event's bar", fontsize=9, color=MUTED)
         figure.supylabel("in 20-day volatilities", fontsize=9, color=MUTED)
         return _svg(figure, legend=axes[0])
+
+
+def _line(panel: Axes, x: Any, y: Any, name: str, *, label: str = "", marker: str = "o") -> None:
+    """A model's line, in its colour and under its name."""
+    panel.plot(x, y, color=COLORS[name], marker=marker, label=label or shown(name))
+
+
+def _gain(panel: Axes, place: float, gain: Mapping[str, Any], color: str) -> None:
+    """A dot with its 95 % interval."""
+    low, high = limits(gain)
+    if low is not None and high is not None:
+        panel.plot([low, high], [place, place], color=color, linewidth=2.2, alpha=0.45)
+    panel.plot([gain["nats"]], [place], "o", color=color, markersize=5)
+
+
+def _names(panel: Axes, names: Sequence[str]) -> None:
+    """A named line per place, from the top."""
+    panel.set_ylim(len(names) - 0.4, -0.6)
+    panel.set_yticks(range(len(names)), names)
+    panel.grid(axis="y", visible=False)
+    panel.spines["left"].set_visible(False)
 
 
 def _panels(rows: int, columns: int, *, height: float, sharey: bool = False) -> tuple[Figure, list[Axes]]:
@@ -206,13 +236,11 @@ def _svg(figure: Figure, legend: Axes | None = None) -> str:
         handles, labels = legend.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=len(labels), handlelength=1.6)
     out = StringIO()
-    figure.savefig(out, format="svg", transparent=True, metadata=dict.fromkeys(_METADATA))
+    metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(out, format="svg", transparent=True, metadata=metadata)
     svg = out.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r'^<svg [^>]*?viewBox="([^"]+)"[^>]*>', r'<svg viewBox="\1" role="img">', svg)
     svg = re.sub(r' id="[A-Za-z]+[A-Za-z0-9.]*_\d+"', "", svg)
     svg = svg.replace("'DejaVu Sans'", "system-ui")
     return re.sub("|".join(VARIABLES), lambda found: f"var({VARIABLES[found.group()]})", svg)
-
-
-_METADATA: Final = ("Date", "Creator", "Format", "Type")

@@ -1,4 +1,7 @@
-"""The README.md of an adapter, from the figures that its run's report shows."""
+"""The README.md of an adapter, from the figures that its run's report shows.
+
+Its bytes count in the adapter's size, a figure of criteria.json: other words here change that figure.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +9,6 @@ from typing import Any
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_service.finetune.event_conditioned.provenance import out_of_sample
 from kronos_service.finetune.event_conditioned.report import tables
-from kronos_service.finetune.event_conditioned.report.tables import markdown
 from kronos_shared.adapter_manifest import DataRecord
 
 
@@ -27,13 +29,13 @@ LoRA rank {config.rank} (alpha {2 * config.rank}) on q_proj and v_proj, plus an 
 
 Loss in nats per target:
 
-{markdown(tables.losses(results["val"], ""))}
+{tables.losses(results["val"], "").markdown()}
 
 {_gains(results)}
 
 Loss on the bars of each event family:
 
-{markdown(tables.family_losses(results["val_families"], ""))}
+{tables.family_losses(results["val_families"], "").markdown()}
 
 ## What it can be trusted with
 
@@ -48,7 +50,7 @@ Loss on the bars of each event family:
 def _gains(results: Mapping[str, Any]) -> str:
     if not results["gains"]:
         return "Conditioning gain over a control trained without events: unknown (no control was trained)."
-    return f"Gain over a control trained without events:\n\n{markdown(tables.gains(results['gains']))}"
+    return f"Gain over a control trained without events:\n\n{tables.gains(results['gains']).markdown()}"
 
 
 def _audit(data: DataRecord) -> str:

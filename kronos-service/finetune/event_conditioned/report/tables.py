@@ -1,7 +1,7 @@
-"""Figures as rows of text: one place for how each number looks, on the terminal, in a report, on a card.
+"""Tables of text: the one place that decides how a number looks on a terminal, in a report and on a card.
 
-The figures are those of results.json, criteria.json and evaluation-<split>.json. `-` is a figure that a model
-does not have.
+The numbers are those of results.json, criteria.json, evaluation-<split>.json and ablation.json. `-` stands
+where there is none.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,137 +13,86 @@ from kronos_service.finetune.event_conditioned.training.validation import LOSSES
 
 Figures = Mapping[str, Any]
 
-MODEL_NAMES: Final[Mapping[str, str]] = {
-    "persistence": "persistence",
-    "random_walk": "random walk",
-    "base": "base",
-    "zeroed": "zeroed",
-    "adapter": "adapter",
-    "control": "control",
-    "placebo": "placebo",
-}
 SCORES: Final = ("CRPS", "pinball", "in 50 %", "in 80 %", "in 90 %", "direction", "spread")
-COUNTS: Final = ("count", "origins", "dates")
+GAIN: Final = ("gain (nats)", "95 % interval", "gain (%)", "count", "dates")
+GROUPS: Final = ("event", "quiet", "all")
+WORDS: Final = {"quiet": "non-event", "unknown": "not measured"}
+"""Keys of the JSON files that terminal and report show in other words."""
 NOTHING: Final = "-"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A titled table of text; the first `labels` columns are names, the others figures."""
+    """A titled table of text; the first `labels` columns are names, the others numbers.
+
+    terminal.py and page.html show it, with `WORDS` in the place of its keys; a model card has its Markdown.
+    """
 
     title: str
     columns: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
     labels: int = 1
 
+    @property
+    def grouped(self) -> bool:
+        """Whether several rows share a name in the first column."""
+        return len({row[0] for row in self.rows}) < len(self.rows)
+
+    def markdown(self) -> str:
+        """The table in Markdown, without its title."""
+        lines: Iterable[Sequence[str]] = (self.columns, ["---"] * len(self.columns), *self.rows)
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
 
 def losses(summaries: Mapping[str, Figures], title: str) -> Table:
-    """Mean token losses per group of targets and model, as `validate.summarize` gives them."""
-    return Table(
-        title=title,
-        columns=("targets", "model", *LOSSES, "count"),
-        rows=[
-            (
-                group,
-                MODEL_NAMES.get(model, model),
-                *(number(summary[group][name]) for name in LOSSES),
-                count(summary[group]["targets"]),
-            )
-            for group in ("event", "quiet", "all")
-            for model, summary in summaries.items()
-        ],
-        labels=2,
-    )
+    """Mean token losses per group of targets and model, as `validation.summarize` gives them."""
+    rows = [
+        (group, model, *(number(means[name]) for name in LOSSES), count(means["targets"]))
+        for group in GROUPS
+        for model, summary in summaries.items()
+        for means in (summary[group],)
+    ]
+    return Table(title=title, columns=("targets", "model", *LOSSES, "count"), rows=rows, labels=2)
 
 
 def family_losses(families: Mapping[str, Figures], title: str) -> Table:
     """Total loss on the targets of each event family, adapter against base."""
-    base, adapted = families["base"], families["adapter"]
-    return Table(
-        title=title,
-        columns=("family", "base", "adapter", "change", "count"),
-        rows=[
-            (
-                name,
-                number(row["total"]),
-                number(adapted[name]["total"]),
-                f"{100 * (adapted[name]['total'] / row['total'] - 1):+.2f} %",
-                count(row["targets"]),
-            )
-            for name, row in base.items()
-        ],
-    )
+    rows = []
+    for name, base in families["base"].items():
+        adapted = families["adapter"][name]["total"]
+        change = f"{100 * (adapted / base['total'] - 1):+.2f} %"
+        rows.append((name, number(base["total"]), number(adapted), change, count(base["targets"])))
+    return Table(title=title, columns=("family", "base", "adapter", "change", "count"), rows=rows)
 
 
 def gains(found: Mapping[str, Figures]) -> Table:
     """Gains over the control, keyed `<model>_<group>`, with their intervals."""
-    return Table(
-        title="Gain over the control",
-        columns=("model", "targets", "gain (nats)", "95 % interval", "gain (%)", "count", "dates"),
-        rows=[
-            (
-                *name.rsplit("_", 1),
-                f"{gain['nats']:+.4f}",
-                interval(gain["low"], gain["high"]),
-                f"{gain['percent']:+.2f}",
-                count(gain["targets"]),
-                count(gain["dates"]),
-            )
-            for name, gain in found.items()
-        ],
-        labels=2,
-    )
+    rows = [(*name.rsplit("_", 1), *_gain(gain)) for name, gain in found.items()]
+    return Table(title="Gain over the control", columns=("model", "targets", *GAIN), rows=rows, labels=2)
 
 
 def family_gains(found: Mapping[str, Figures], title: str) -> Table:
     """Gains per event family with their intervals."""
-    return Table(
-        title=title,
-        columns=("family", "gain (nats)", "95 % interval", "gain (%)", "count", "dates"),
-        rows=[
-            (
-                name,
-                f"{gain['nats']:+.4f}",
-                interval(gain["low"], gain["high"]) if gain["dates"] >= FEWEST_DATES else NOTHING,
-                f"{gain['percent']:+.2f}",
-                count(gain["targets"]),
-                count(gain["dates"]),
-            )
-            for name, gain in found.items()
-        ],
-    )
+    rows = [(name, *_gain(gain)) for name, gain in found.items()]
+    return Table(title=title, columns=("family", *GAIN), rows=rows)
 
 
 def criteria(judged: Sequence[Figures]) -> Table:
     """Each success criterion with its figure and verdict."""
-    return Table(
-        title="Success criteria",
-        columns=("criterion", "wanted", "figure", "verdict"),
-        rows=[(one["name"], one["wanted"], one["detail"], one["verdict"]) for one in judged],
-        labels=4,
-    )
+    columns = ("criterion", "wanted", "figure", "verdict")
+    rows = [(one["name"], one["wanted"], one["detail"], one["verdict"]) for one in judged]
+    return Table(title="Success criteria", columns=columns, rows=rows, labels=4)
 
 
 def forecast_scores(forecasts: Figures, *, steps: str) -> Table:
-    """Every model's scores over event days, quiet days and all targets, for the first bar or all bars."""
-    chosen = [one for one in forecasts["groups"] if one["by"] in ("day", "all") and one["steps"] == steps]
-    order = {"event": 0, "quiet": 1, "all": 2}
-    rows = []
-    for one in sorted(chosen, key=lambda found: order[found["group"]]):
-        for model, means in one["models"].items():
-            pinball = [value for name, value in means.items() if name.startswith("pinball_")]
-            rows.append(
-                (
-                    one["group"],
-                    MODEL_NAMES[model],
-                    percent(means["crps"], 3),
-                    percent(sum(pinball) / len(pinball), 3),
-                    *(percent(means[f"inside_{name}"], 0) for name in ("50", "80", "90")),
-                    percent(means["hit"], 0),
-                    percent(means["spread"], 2) if means["spread"] else NOTHING,
-                    count(one["targets"]),
-                )
-            )
+    """Every model's scores over event days, non-event days and all targets, for the first bar or all bars."""
+    found = {one["group"]: one for one in forecast_groups(forecasts, steps, ("day", "all"))}
+    rows = [
+        (group, shown(model), *_scores(means), count(found[group]["targets"]))
+        for group in GROUPS
+        if group in found
+        for model, means in found[group]["models"].items()
+    ]
     return Table(
         title=f"Forecasts of {_bars(forecasts, steps)}",
         columns=("targets", "model", *SCORES, "count"),
@@ -154,69 +103,82 @@ def forecast_scores(forecasts: Figures, *, steps: str) -> Table:
 
 def forecast_gains(forecasts: Figures, *, steps: str, by: Sequence[str]) -> Table:
     """How much lower the adapter's CRPS is than the others', per group of targets, with intervals."""
-    chosen = [one for one in forecasts["groups"] if one["by"] in by and one["steps"] == steps]
     against = ("base", "zeroed", "random_walk")
+    sizes = ("targets", "origins", "dates")
+    rows = [
+        (
+            one["group"],
+            percent(one["models"]["adapter"]["crps"], 3),
+            *(_crps_gain(one["gain"][name]) for name in against),
+            *(count(one[size]) for size in sizes),
+        )
+        for one in forecast_groups(forecasts, steps, by)
+    ]
     return Table(
         title=f"CRPS of the adapter against others, {_bars(forecasts, steps)}",
-        columns=("targets", "adapter", *(f"over {MODEL_NAMES[name]}" for name in against), *COUNTS),
-        rows=[
-            (
-                one["group"],
-                percent(one["models"]["adapter"]["crps"], 3),
-                *(_gain(one["gain"][name]) for name in against),
-                count(one["targets"]),
-                count(one["origins"]),
-                count(one["dates"]),
-            )
-            for one in chosen
-        ],
+        columns=("targets", "adapter", *(f"over {shown(name)}" for name in against), "count", *sizes[1:]),
+        rows=rows,
     )
+
+
+def forecast_groups(forecasts: Figures, steps: str, by: Sequence[str]) -> list[Figures]:
+    """The groups of targets that were formed `by` day, family and so on, with "1" or "all" forecast bars."""
+    return [one for one in forecasts["groups"] if one["by"] in by and one["steps"] == steps]
 
 
 def event_study(study: Mapping[str, Figures]) -> Table:
     """Forecast dispersion of base and adapter and what came, on the event's bar and around it."""
-    rows = []
-    for family, offsets in study.items():
-        for offset in sorted(offsets, key=int):
-            one = offsets[offset]
-            models = [f"{one['models'][name]:.2f}" for name in ("base", "zeroed", "adapter")]
-            place = offset if offset == "0" else f"{int(offset):+d}"
-            rows.append((family, place, *models, f"{one['realised']:.2f}", count(one["targets"])))
+    models = ("base", "zeroed", "adapter")
+    rows = [
+        (
+            family,
+            offset if offset == "0" else f"{int(offset):+d}",
+            *(f"{one['models'][name]:.2f}" for name in models),
+            f"{one['realised']:.2f}",
+            count(one["targets"]),
+        )
+        for family, offsets in study.items()
+        for offset, one in sorted(offsets.items(), key=lambda item: int(item[0]))
+    ]
     return Table(
         title="Dispersion of one bar, in 20-day volatilities",
-        columns=("family", "bars from event", "base", "zeroed", "adapter", "came", "count"),
+        columns=("family", "bars from event", *models, "came", "count"),
         rows=rows,
         labels=2,
     )
 
 
-def ablation(found: Figures) -> Table:
-    """Every arm of an ablation: its losses and its gains over the control, event and quiet days."""
-    rows = []
-    for arm in found["arms"]:
-        for group in ("event", "quiet"):
-            over = arm[group]["over_control"]
-            gained = (
-                (f"{over['nats']:+.4f}", interval(over["low"], over["high"])) if over else (NOTHING, NOTHING)
-            )
-            seeds = ", ".join(map(str, arm["seeds"])) or NOTHING
-            rows.append((arm["name"], group, arm["question"], seeds, number(arm[group]["loss"]), *gained))
+def ablation(found: Figures, group: str) -> Table:
+    """Every variant of an ablation on event or non-event targets; `found` is what ablation.json holds."""
+    rows = [
+        (
+            one["name"],
+            number(one[group]["loss"]),
+            *(_with_interval(one[group][other]) for other in ("over_control", "over_adapter")),
+            ", ".join(_seed(seed, one[group]["by_seed"]) for seed in one["seeds"]) or NOTHING,
+            count(one["trainable"]),
+            f"{one['seconds'] / 60:.1f}",
+        )
+        for one in found["arms"]
+    ]
+    sizes = [gain for one in found["arms"] for gain in (one[group]["over_control"],) if gain]
+    size = f"{count(sizes[0]['targets'])} targets on {count(sizes[0]['dates'])} dates, " if sizes else ""
     return Table(
-        title="Ablation",
-        columns=("arm", "targets", "question", "seeds", "loss", "over control (nats)", "95 % interval"),
+        title=f"Ablation, {shown(group)} targets ({size}nats per target, 95 % intervals over dates)",
+        columns=("variant", "loss", "gain over control", "gain over adapter", "seeds", "trainable", "min"),
         rows=rows,
-        labels=4,
     )
 
 
-def facts(found: Mapping[str, Any], title: str) -> Table:
+def key_value(found: Mapping[str, Any], title: str) -> Table:
     """Names and what they are."""
-    return Table(
-        title=title,
-        columns=("name", "value"),
-        rows=[(name, "none" if value is None else str(value)) for name, value in found.items()],
-        labels=2,
-    )
+    rows = [(name, "none" if value is None else str(value)) for name, value in found.items()]
+    return Table(title=title, columns=("name", "value"), rows=rows, labels=2)
+
+
+def shown(name: str) -> str:
+    """A key of the JSON files as people read it."""
+    return WORDS.get(name, name.replace("_", " "))
 
 
 def number(value: float | None) -> str:
@@ -239,16 +201,43 @@ def interval(low: float | None, high: float | None) -> str:
     return NOTHING if low is None or high is None else f"[{low:+.4f}, {high:+.4f}]"
 
 
-def markdown(grid: Table) -> str:
-    """The grid as a Markdown table, without its title."""
-    lines: Iterable[Sequence[str]] = (grid.columns, ["---"] * len(grid.columns), *grid.rows)
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def limits(gain: Figures) -> tuple[float | None, float | None]:
+    """A gain's interval; (None, None) on so few dates that it would be far too narrow."""
+    return (gain["low"], gain["high"]) if gain["dates"] >= FEWEST_DATES else (None, None)
 
 
-def _gain(gain: Figures) -> str:
+def _gain(gain: Figures) -> tuple[str, ...]:
+    """The cells of the columns in `GAIN`."""
+    sizes = (count(gain["targets"]), count(gain["dates"]))
+    return (f"{gain['nats']:+.4f}", interval(*limits(gain)), f"{gain['percent']:+.2f}", *sizes)
+
+
+def _with_interval(gain: Figures | None) -> str:
+    return f"{gain['nats']:+.4f} {interval(*limits(gain))}" if gain else NOTHING
+
+
+def _seed(seed: int, by_seed: Figures) -> str:
+    """`0: +0.012`, the seed and its gain over the control, or the seed alone where there is no such gain."""
+    gain = by_seed.get(str(seed), {}).get("over_control")
+    return str(seed) if gain is None else f"{seed}: {gain:+.3f}"
+
+
+def _scores(means: Figures) -> tuple[str, ...]:
+    """The cells of the columns in `SCORES`."""
+    pinball = [value for name, value in means.items() if name.startswith("pinball_")]
+    return (
+        percent(means["crps"], 3),
+        percent(sum(pinball) / len(pinball), 3),
+        *(percent(means[f"inside_{name}"], 0) for name in ("50", "80", "90")),
+        percent(means["hit"], 0),
+        percent(means["spread"] or None, 2),
+    )
+
+
+def _crps_gain(gain: Figures) -> str:
     known = gain["low"] is not None and gain["high"] is not None
-    limits = f" [{100 * gain['low']:+.3f}, {100 * gain['high']:+.3f}]" if known else " (too few dates)"
-    return f"{100 * gain['crps']:+.3f}{limits}"
+    spread = f"[{100 * gain['low']:+.3f}, {100 * gain['high']:+.3f}]" if known else "(too few dates)"
+    return f"{100 * gain['crps']:+.3f} {spread}"
 
 
 def _bars(forecasts: Figures, steps: str) -> str:

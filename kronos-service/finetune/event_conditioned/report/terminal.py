@@ -2,27 +2,22 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from accelerate import Accelerator
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
-from kronos_service.finetune.event_conditioned.evaluation.bootstrap import Gain
-from kronos_service.finetune.event_conditioned.evaluation.criteria import Criterion
 from kronos_service.finetune.event_conditioned.report import tables
 from kronos_service.finetune.event_conditioned.report.tables import Table
 from kronos_service.finetune.event_conditioned.samples.splits import Splits
 from kronos_service.finetune.progress import console, follow
 from kronos_service.model.factory import Bundle
 
-if TYPE_CHECKING:
-    from kronos_service.finetune.event_conditioned.event_lora import Result
-
-VERDICTS = {"pass": "[green]pass[/]", "fail": "[red]FAIL[/]", "unknown": "[yellow]unknown[/]"}
+VERDICTS = {"pass": "green", "fail": "red", "not measured": "yellow"}
 
 
 def data_table(snapshot: Snapshot, bundle: Bundle, splits: Splits, dead: Sequence[str]) -> None:
@@ -33,19 +28,17 @@ def data_table(snapshot: Snapshot, bundle: Bundle, splits: Splits, dead: Sequenc
         console.print(
             "[yellow]flagged: the tables came without a manifest, so they were hashed on the spot[/]"
         )
-    table = RichTable(
-        "split", "target dates", "windows", "targets", "event targets", "left out", title="Splits"
-    )
+    rows = []
     for name, split in splits.splits.items():
         dataset = splits.dataset(name)
         share = f"{dataset.n_event_targets:,} ({dataset.n_event_targets / max(dataset.n_targets, 1):.1%})"
-        counted = (
-            (f"{len(split.windows):,}", f"{dataset.n_targets:,}", share)
-            if split.windows
-            else ("empty", "0", "")
+        sizes = (tables.count(len(split.windows)), tables.count(dataset.n_targets), share)
+        span = f"{split.first} to {split.last}"
+        rows.append(
+            (name, span, *(sizes if split.windows else ("empty", "0", "")), split.left_out.describe())
         )
-        table.add_row(name, f"{split.first} to {split.last}", *counted, split.left_out.describe())
-    console.print(table)
+    columns = ("split", "target dates", "windows", "targets", "event targets", "left out")
+    show(Table(title="Splits", columns=columns, rows=rows, labels=len(columns)))
     if dead:
         console.print(
             "[bold red]dead channels[/]: constant over the whole train split, so nothing can be learnt "
@@ -68,37 +61,29 @@ def forecasting() -> Iterator[Callable[[int, int], None]]:
         yield progress.reach
 
 
-def show(grid: Table) -> None:
-    """A table of figures."""
-    table = RichTable(title=grid.title)
-    for number, column in enumerate(grid.columns):
-        table.add_column(column, justify="left" if number < grid.labels else "right")
-    for row in grid.rows:
-        table.add_row(*(VERDICTS.get(cell, cell) for cell in row))
-    console.print(table)
+def show(table: Table) -> None:
+    """A table, as wide as the terminal allows."""
+    shown = RichTable(title=table.title)
+    for number, column in enumerate(table.columns):
+        shown.add_column(column, justify="left" if number < table.labels else "right")
+    for row in table.rows:
+        shown.add_row(*(_cell(tables.WORDS.get(text, text)) for text in row))
+    console.print(shown)
 
 
-def loss_table(summaries: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
-    """Validation losses in nats: one row per target group and model."""
-    show(tables.losses(summaries, "Validation loss (nats per target)"))
+def _cell(text: str) -> Text:
+    return Text("FAIL" if text == "fail" else text, style=VERDICTS.get(text, ""))
 
 
-def family_table(families: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
-    """Total loss on the targets of each event family, adapter against base."""
-    show(tables.family_losses(families, "Validation loss per event family"))
-
-
-def gain_table(gains: Mapping[str, Gain]) -> None:
-    """Gains over the control with their intervals, or a line that says that they are unknown."""
-    if gains:
-        show(tables.gains({name: asdict(gain) for name, gain in gains.items()}))
+def results(figures: Mapping[str, Any], criteria: Sequence[Mapping[str, Any]]) -> None:
+    """Losses and gains of a run as results.json holds them, and its verdicts as criteria.json does."""
+    show(tables.losses(figures["val"], "Validation loss (nats per target)"))
+    show(tables.family_losses(figures["val_families"], "Validation loss per event family"))
+    if figures["gains"]:
+        show(tables.gains(figures["gains"]))
     else:
-        console.print("[yellow]conditioning gain unknown[/]: no control was trained (add --control)")
-
-
-def criteria_table(criteria: Sequence[Criterion]) -> None:
-    """Each success criterion with its figure and verdict."""
-    show(tables.criteria([asdict(one) for one in criteria]))
+        console.print("[yellow]conditioning gain not measured[/]: no control was trained (add --control)")
+    show(tables.criteria(criteria))
 
 
 def forecast_tables(forecasts: Mapping[str, Any]) -> None:
@@ -130,25 +115,23 @@ def reported(path: Path) -> None:
     console.print(f"report {path}", highlight=False, soft_wrap=True)
 
 
-def closing(config: EventLoraConfig, result: "Result", seconds: float) -> None:
+def closing(config: EventLoraConfig, run_dir: Path, promoted: str | None, seconds: float) -> None:
     """Where everything is, whether the adapter was promoted, and what to type next."""
     console.print(
-        f"run {result.run_dir} ({seconds / 60:.1f} min in all); "
+        f"run {run_dir} ({seconds / 60:.1f} min in all); "
         "figures in criteria.json, results.json, metrics.jsonl"
     )
-    if result.promoted:
-        console.print(
-            f"[green]promoted[/]: {config.adapter_store / 'versions' / result.promoted} is now LATEST"
-        )
+    if promoted:
+        console.print(f"[green]promoted[/]: {config.adapter_store / 'versions' / promoted} is now LATEST")
         adapter = str(config.adapter_store)
     else:
         console.print(
             "[yellow]not promoted[/]: the criteria above do not allow it (--promote always ignores them)"
         )
-        adapter = str(result.run_dir / "adapter")
+        adapter = str(run_dir / "adapter")
     snapshot = f" --snapshot {config.snapshot}" if config.snapshot else ""
     console.print(
         f"next: python -m kronos_service.finetune evaluate --adapter {adapter}{snapshot} "
         f"--base-model {config.base_model}"
     )
-    console.print(f"      tensorboard --logdir {result.run_dir / 'tensorboard'}", highlight=False)
+    console.print(f"      tensorboard --logdir {run_dir / 'tensorboard'}", highlight=False)

@@ -1,18 +1,24 @@
-"""The command on the small market: it goes on after a kill, mixes nothing, and says what it found."""
+"""The command on the small market: it resumes after a kill, mixes nothing, and says what it found."""
 
 import json
+import shutil
+import signal
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from kronos_service.finetune.__main__ import main
 from kronos_service.finetune.event_conditioned.ablate import ablate
 from kronos_service.finetune.event_conditioned.config import AblateConfig
+from kronos_service.finetune.event_conditioned.training import loop
+from kronos_service.finetune.event_conditioned.training.signals import Stopped
 from kronos_service.finetune.event_conditioned.training.variants import train_variant
 
-TRAIN_ARM = "kronos_service.finetune.event_conditioned.ablate.train_variant"
+TRAIN_VARIANT = "kronos_service.finetune.event_conditioned.ablate.train_variant"
 
 
 class Killed(BaseException):
@@ -89,12 +95,12 @@ def test_a_picture_lies_beside_the_table(config: AblateConfig) -> None:
 def test_a_second_run_trains_nothing_and_says_the_same(
     config: AblateConfig, whole: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(TRAIN_ARM, None)
+    monkeypatch.setattr(TRAIN_VARIANT, None)
     ablate(config)
     assert figures(config.out) == whole
 
 
-def test_a_killed_run_goes_on_to_the_same_table(
+def test_a_killed_run_resumes_to_the_same_table(
     config: AblateConfig, whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stopped = config.replace(out=tmp_path / "out")
@@ -106,7 +112,7 @@ def test_a_killed_run_goes_on_to_the_same_table(
             raise Killed
         return train_variant(*args, **keywords)
 
-    monkeypatch.setattr(TRAIN_ARM, killed)
+    monkeypatch.setattr(TRAIN_VARIANT, killed)
     with pytest.raises(Killed):
         ablate(stopped)
     half = figures(stopped.out)
@@ -117,25 +123,80 @@ def test_a_killed_run_goes_on_to_the_same_table(
     assert figures(stopped.out) == whole
 
 
-def test_a_changed_setting_trains_anew_and_leaves_the_old_records(
+def runs(out: Path) -> set[str]:
+    return {path.name for path in out.iterdir() if path.is_dir()}
+
+
+def test_a_changed_setting_trains_anew_and_leaves_the_old_runs(
     config: AblateConfig, whole: dict[str, Any]
 ) -> None:
-    before = {path.name for path in (config.out / "records").iterdir()}
-    rows = ablate(config.replace(seeds=(0,), arms=("adapter",), weight_decay=0.5))
-    added = {path.name for path in (config.out / "records").iterdir()} - before
-    assert len(added) == 2 * 2  # adapter and control; the base is the same
-    assert [row.name for row in rows] == ["base", "adapter", "control"]
+    before = runs(config.out)
+    found = ablate(config.replace(seeds=(0,), arms=("adapter",), weight_decay=0.5))
+    assert len(runs(config.out) - before) == 2  # adapter and control; the base is not trained
+    assert before < runs(config.out)
+    assert [arm["name"] for arm in found["arms"]] == ["base", "adapter", "control"]
     by_seed = {arm["name"]: arm["event"]["by_seed"] for arm in whole["arms"]}
-    assert rows[1].event.by_seed[0]["loss"] != by_seed["adapter"]["0"]["loss"]
+    assert found["arms"][1]["event"]["by_seed"]["0"]["loss"] != by_seed["adapter"]["0"]["loss"]
+
+
+def test_each_training_is_an_ordinary_run(
+    config: AblateConfig, whole: dict[str, Any], tmp_path: Path
+) -> None:
+    (directory,) = config.out.glob("rank-4-seed-1-*")
+    settings = json.loads((directory / "config.json").read_bytes())
+    assert (settings["rank"], settings["seed"]) == (4, 1)
+    assert json.loads((directory / "settled.json").read_bytes())["micro_batch"] == 16
+    assert json.loads((directory / "variant.json").read_bytes())["name"] == "rank-4"
+    losses = pd.read_parquet(directory / "trained" / "val_losses.parquet")
+    by_seed = next(arm for arm in whole["arms"] if arm["name"] == "rank-4")["event"]["by_seed"]
+    assert losses.loc[losses["is_event"], "total"].mean() == by_seed["1"]["loss"]
+    copy = shutil.copytree(directory, tmp_path / "run")
+    assert main(["report", str(copy)]) == 0
+    assert "validation, event days" in (copy / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_stopped_training_resumes_from_its_checkpoint(
+    config: AblateConfig,
+    whole: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A signal in the middle of the second training; event-lora leaves the ablation's run alone."""
+    stopped = config.replace(out=tmp_path / "out")
+    step = loop.Loop.step
+    done: list[int] = []
+
+    def counted(self: loop.Loop, number: int, windows: Sequence[int]) -> dict[str, float]:
+        done.append(number)
+        if len(done) == stop_after:
+            signal.raise_signal(signal.SIGTERM)
+        return step(self, number, windows)
+
+    finished, *_ = config.out.glob("adapter-seed-0-*/metrics.jsonl")
+    steps = sum("train/loss" in line for line in finished.read_text().splitlines())
+    stop_after = steps + 2
+    monkeypatch.setattr(loop.Loop, "step", counted)
+    with pytest.raises(Stopped, match=r"after step 2 of .* with the same ablate command"):
+        ablate(stopped)
+    (directory,) = stopped.out.glob("control-seed-0-*")
+    assert (directory / "checkpoints" / "step-00000002").is_dir()
+    assert main(["event-lora", "--resume", "--run-dir", str(directory)]) == 2
+    assert "resume it with the ablate command" in capsys.readouterr().err
+    done.clear()
+    stop_after = -1
+    ablate(stopped)
+    assert done[: steps - 2] == list(range(2, steps))
+    assert figures(stopped.out) == whole
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (["--vary", "targets-per-window=3"], "NAME=VALUE"),
-        (["--arms", "rank-16"], "invalid choice"),
-        (["--epochs", "0"], "epochs must be at least 1"),
-        (["--seeds", "-1"], "seed must not be negative"),
+        (["--arms", "rank-16"], "'events-only' or 'lora-only', got rank-16"),
+        (["--epochs", "0"], "--epochs must be greater than or equal to 1, got 0"),
+        (["--seeds", "-1"], "--seeds must be greater than or equal to 0, got -1"),
     ],
 )
 def test_mistakes_are_one_line(flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

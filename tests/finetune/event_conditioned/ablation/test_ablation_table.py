@@ -4,17 +4,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kronos_service.finetune.event_conditioned.ablation.store import Finished
-from kronos_service.finetune.event_conditioned.ablation.table import gain_between, table
+from kronos_service.finetune.event_conditioned.ablation.table import VariantResult, gain_between, table
 from kronos_service.finetune.event_conditioned.evaluation.bootstrap import paired_gain
 
 DATES = np.datetime64("2025-01-01") + np.arange(6)
 
 
-def finished(losses: list[list[float]], trainable: int = 10, seconds: float = 2.0) -> Finished:
+def finished(losses: list[list[float]], trainable: int = 10, seconds: float = 2.0) -> VariantResult:
     """Losses (symbols, dates); the first two dates are event days."""
     symbols = len(losses)
-    return Finished(
+    return VariantResult(
         records=pd.DataFrame(
             {
                 "symbol": np.repeat([f"S{k}" for k in range(symbols)], len(DATES)),
@@ -25,7 +24,6 @@ def finished(losses: list[list[float]], trainable: int = 10, seconds: float = 2.
         ),
         trainable=trainable,
         seconds=seconds,
-        fixed_losses=[],
     )
 
 
@@ -45,7 +43,7 @@ ROWS = {
 }
 
 
-def test_only_arms_with_a_finished_training_have_a_row() -> None:
+def test_only_variants_with_a_finished_training_have_a_row() -> None:
     assert list(ROWS) == ["adapter", "control", "other"]
     assert (ROWS["adapter"].seeds, ROWS["adapter"].seconds) == ([0, 1], 3.0)
     assert (ROWS["other"].seeds, ROWS["other"].trainable, ROWS["other"].question) == ([1], 5, "o")
@@ -73,7 +71,7 @@ def test_gains_are_mean_paired_differences_over_the_seeds_that_both_have() -> No
     assert ROWS["other"].quiet.over_adapter.nats == pytest.approx(-1.0)
 
 
-def test_an_arm_is_not_compared_with_itself() -> None:
+def test_a_variant_is_not_compared_with_itself() -> None:
     assert ROWS["adapter"].event.over_adapter is None
     assert ROWS["control"].event.over_control is None
     assert ROWS["control"].event.over_adapter is not None

@@ -1,4 +1,4 @@
-"""The arms differ from the adapter in what they say, and in nothing else."""
+"""The variants differ from the adapter in what they say, and in nothing else."""
 
 from typing import get_args
 
@@ -12,10 +12,10 @@ COMMON = EventLoraConfig(rank=6, taps="input", epochs=3, seed=5)
 
 
 def difference(name: str) -> dict[str, object]:
-    arm = VARIANTS[name]
-    changed = arm.config(COMMON).model_dump()
+    variant = VARIANTS[name]
+    changed = variant.config(COMMON).model_dump()
     settings = {key: value for key, value in changed.items() if value != COMMON.model_dump()[key]}
-    parts = {"conditioning": arm.variant.conditioning, "without": arm.variant.without}
+    parts = {"conditioning": variant.variant.conditioning, "without": variant.variant.without}
     return settings | {key: value for key, value in parts.items() if value not in ("real", None)}
 
 
@@ -36,11 +36,11 @@ def difference(name: str) -> dict[str, object]:
         ("lora-only", {"without": "event_emb"}),
     ],
 )
-def test_an_arm_changes_one_thing(name: str, expected: dict[str, object]) -> None:
+def test_a_variant_changes_one_thing(name: str, expected: dict[str, object]) -> None:
     assert difference(name) == expected
 
 
-def test_those_are_all_the_arms() -> None:
+def test_those_are_all_the_variants() -> None:
     assert len(VARIANTS) == 12
     assert tuple(VARIANTS) == get_args(ArmName)
 
@@ -53,10 +53,10 @@ def test_those_are_all_the_arms() -> None:
         ("taps=both", "taps", "both"),
     ],
 )
-def test_a_varied_setting_is_an_arm_of_its_own(assignment: str, name: str, value: object) -> None:
-    arm = varied(assignment)
-    assert arm.name == assignment
-    assert arm.config(COMMON).model_dump() == COMMON.model_dump() | {name: value}
+def test_a_varied_setting_is_a_variant_of_its_own(assignment: str, name: str, value: object) -> None:
+    variant = varied(assignment)
+    assert variant.name == assignment
+    assert variant.config(COMMON).model_dump() == COMMON.model_dump() | {name: value}
 
 
 @pytest.mark.parametrize("name", VARIABLE)
@@ -75,14 +75,11 @@ def test_what_cannot_be_varied_is_refused(assignment: str) -> None:
         varied(assignment)
 
 
-def test_adapter_and_control_are_always_there_and_all_arms_are_the_default() -> None:
-    assert [arm.name for arm in chosen((), ())] == list(VARIANTS)
-    assert [arm.name for arm in chosen(("rank-4", "adapter"), ())] == ["adapter", "control", "rank-4"]
-    assert [arm.name for arm in chosen((), ("max-grad-norm=2",))] == [
-        "adapter",
-        "control",
-        "max_grad_norm=2.0",
-    ]
+def test_adapter_and_control_are_always_there_and_all_variants_are_the_default() -> None:
+    assert [one.name for one in chosen((), ())] == list(VARIANTS)
+    assert [one.name for one in chosen(("rank-4", "adapter"), ())] == ["adapter", "control", "rank-4"]
+    expected = ["adapter", "control", "max_grad_norm=2.0"]
+    assert [one.name for one in chosen((), ("max-grad-norm=2",))] == expected
 
 
 def test_the_common_settings_reach_every_training_and_their_ranges_are_checked_at_once() -> None:

@@ -274,11 +274,20 @@ def test_a_run_that_has_just_begun_says_what_is_missing(tmp_path: Path) -> None:
 
 def test_an_ablation_elsewhere_is_shown(place: Path, tmp_path: Path) -> None:
     gain = {"nats": 0.0123, "low": 0.01, "high": 0.02, "percent": 1.0, "targets": 40, "dates": 20}
-    part = {"loss": 2.5, "over_adapter": None, "over_control": gain, "by_seed": {}}
-    bare = part | {"over_control": None}
+    by_seed = {"0": {"loss": 2.4, "over_control": 0.012}, "1": {"loss": 2.6, "over_control": 0.0126}}
+    part = {"loss": 2.5, "over_adapter": None, "over_control": gain, "by_seed": by_seed}
+    bare = part | {"over_control": None, "by_seed": {}}
+    size = {"trainable": 149_792, "seconds": 90.0}
     arms = [
-        {"name": "rank 4", "question": "is half enough?", "seeds": [0, 1], "event": part, "quiet": part},
-        {"name": "control", "question": "what do events add?", "seeds": [], "event": bare, "quiet": bare},
+        {
+            "name": "rank 4",
+            "question": "is half enough?",
+            "seeds": [0, 1],
+            "event": part,
+            "quiet": part,
+            **size,
+        },
+        {"name": "control", "question": "what is new?", "seeds": [], "event": bare, "quiet": bare, **size},
     ]
     path = tmp_path / "ablation.json"
     criteria = [
@@ -292,6 +301,13 @@ def test_an_ablation_elsewhere_is_shown(place: Path, tmp_path: Path) -> None:
     ]
     path.write_text(json.dumps({"arms": arms, "unfinished": [["control", 0]], "criteria": criteria}))
     shown = " ".join(Page(render(read_run(place / "run", ablation=path))).text)
+    shown = " ".join(shown.split())
     for words in ("is half enough?", "+0.0123", "[+0.0100, +0.0200]", "Not trained yet: control (seed 0)"):
+        assert words in shown
+    for words in (
+        "Ablation, non-event targets (40 targets on 20 dates",
+        "0: +0.012, 1: +0.013",
+        "149,792 1.5",
+    ):
         assert words in shown
     assert ">= 1 % +0.10 % fail" in shown

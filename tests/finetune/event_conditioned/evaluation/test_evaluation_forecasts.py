@@ -18,7 +18,6 @@ from kronos_service.finetune.event_conditioned.evaluation.event_study import eve
 from kronos_service.finetune.event_conditioned.evaluation.forecasts import (
     Forecasts,
     forecast_split,
-    spread_ratio,
 )
 from kronos_service.finetune.event_conditioned.evaluation.origins import (
     Origin,
@@ -259,14 +258,6 @@ def test_the_event_study_finds_bars_by_their_distance_from_the_event(series: lis
         assert found["targets"] == 1
         assert found["realised"] == pytest.approx(abs(moves[203 + int(offset)]))
         assert found["models"] == {"random_walk": pytest.approx(1.0)}
-
-
-def test_the_spread_ratio_divides_event_by_quiet_days(forecasts: Forecasts) -> None:
-    first = forecasts.records[forecasts.records["step"] == 1]
-    mine = first[first["model"] == "adapter"].groupby("is_event")["spread"].mean()
-    assert spread_ratio(forecasts.figures, "adapter") == pytest.approx(mine[True] / mine[False])
-    quiet = summarize_forecasts(forecasts.records[~forecasts.records["is_event"]], seed=0)
-    assert spread_ratio(quiet, "adapter") is None
 
 
 def test_the_records_give_the_same_summary_after_a_round_trip_through_their_file(

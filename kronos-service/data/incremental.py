@@ -1,4 +1,4 @@
-"""What an incremental export adds to: an older snapshot of the same source, if its past is as it was."""
+"""What an incremental export extends: an older snapshot of the same source whose past has not changed."""
 
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
@@ -14,15 +14,15 @@ from kronos_service.data.sources import Source
 from kronos_service.data.tables import bar_table
 
 OVERLAP: Final = timedelta(days=14)
-"""How far back before the last export its bars are read again, to see whether they have changed."""
+"""Bars this long before the last export are read again, to see whether they have changed."""
 
 
 def earlier_snapshot(directory: Path, source: Source, since: date | None) -> Snapshot | None:
-    """The snapshot to add to; None where there is none yet.
+    """The snapshot to extend; None if there is none yet.
 
     Raises:
-        SnapshotError: it is damaged, of another source, for another first date, or does not say when its
-            calendar was read (as those made before that was recorded).
+        SnapshotError: it is damaged, of another source or first date, or does not record when its calendar
+            was read.
     """
     if not (directory / MANIFEST).exists():
         return None
@@ -46,13 +46,8 @@ def earlier_snapshot(directory: Path, source: Source, since: date | None) -> Sna
     return snapshot
 
 
-def read_at(snapshot: Snapshot) -> datetime:
-    """When the reading of an exported snapshot's bars began."""
-    return datetime.fromisoformat((snapshot.manifest or {})["read_at"])
-
-
 def calendar_read_at(snapshot: Snapshot) -> datetime:
-    """A moment just before the calendar of an exported snapshot was read."""
+    """Just before the calendar of an exported snapshot was read."""
     return datetime.fromisoformat((snapshot.manifest or {})["calendar_read_at"])
 
 
@@ -66,11 +61,11 @@ def extend_bars(
 ) -> Iterator[pd.DataFrame] | None:
     """The snapshot's bars and the new ones, symbol by symbol; None if the source's past has changed.
 
-    The past is taken to be the same if there are as many bars before the overlap, and if those in it are
-    the same in every value. (Prices adjusted for a split show in the overlap; a lone old bar that was
-    corrected does not, and waits for the next full export, as do bars that were dropped as bad.)
+    The past counts as unchanged if there are as many bars before the overlap and if every value in the
+    overlap is the same. Prices adjusted for a split show in the overlap. A single corrected old bar does not:
+    it waits for the next full export, as do bars that were dropped as bad.
     """
-    start = read_at(snapshot).date() - OVERLAP
+    start = datetime.fromisoformat((snapshot.manifest or {})["read_at"]).date() - OVERLAP
     is_old = snapshot.bars["ts"] < pd.Timestamp(start, tz="UTC")
     if source.count_bars(first_day(snapshot), start) != int(is_old.sum()):
         return None

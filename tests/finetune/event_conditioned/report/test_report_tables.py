@@ -1,0 +1,67 @@
+"""How numbers look, and that a table says the same on a terminal, in a report and in Markdown."""
+
+from typing import Any
+
+import pytest
+
+from kronos_service.finetune.event_conditioned.report import figures, tables, terminal
+
+GAIN = {"nats": 0.0123, "low": 0.01, "high": 0.02, "percent": 1.0, "targets": 1234, "dates": 20}
+
+
+def test_numbers_have_one_form_each() -> None:
+    assert tables.number(2.0) == "2.0000"
+    assert tables.count(12345) == "12,345"
+    assert tables.percent(0.01234, 2) == "1.23"
+    assert tables.interval(0.01, -0.02) == "[+0.0100, -0.0200]"
+    assert [tables.number(None), tables.percent(None, 1), tables.interval(None, 1.0)] == ["-"] * 3
+
+
+def test_a_gain_on_few_dates_has_no_interval() -> None:
+    few = GAIN | {"dates": 4}
+    assert tables.gains({"adapter_event": GAIN}).rows[0][3] == "[+0.0100, +0.0200]"
+    assert tables.gains({"adapter_event": few}).rows[0][3] == "-"
+    assert tables.family_gains({"cpi": few}, "").rows[0][2] == "-"
+
+
+def test_markdown_has_the_keys_of_the_files() -> None:
+    table = tables.Table(title="T", columns=("targets", "loss"), rows=[("quiet", "1.0")])
+    assert table.markdown() == "| targets | loss |\n| --- | --- |\n| quiet | 1.0 |"
+
+
+def test_the_terminal_shows_keys_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    judged = [
+        {"name": verdict, "wanted": "quiet", "detail": "[+0.1, -0.2]", "verdict": verdict}
+        for verdict in ("pass", "fail", "unknown")
+    ]
+    terminal.show(tables.criteria(judged))
+    shown = capsys.readouterr().out
+    for words in ("FAIL", "not measured", "non-event", "[+0.1, -0.2]"):
+        assert words in shown
+
+
+def variant(name: str, over_control: dict[str, Any] | None) -> dict[str, Any]:
+    part = {"loss": 2.5, "over_control": over_control, "over_adapter": None, "by_seed": {"3": {"loss": 2.5}}}
+    return {
+        "name": name, "question": "?", "seeds": [3], "trainable": 1000, "seconds": 90.0,
+        "event": part, "quiet": part,
+    }  # fmt: skip
+
+
+def test_an_ablation_has_a_row_per_variant_whatever_is_missing() -> None:
+    found = {"arms": [variant("control", None), variant("rank-4", GAIN)]}
+    table = tables.ablation(found, "quiet")
+    assert table.title.startswith("Ablation, non-event targets (1,234 targets on 20 dates, nats per target")
+    assert table.rows[0] == ("control", "2.5000", "-", "-", "3", "1,000", "1.5")
+    assert table.rows[1][2] == "+0.0123 [+0.0100, +0.0200]"
+    alone = tables.ablation({"arms": [variant("control", None)]}, "event")
+    assert alone.title == "Ablation, event targets (nats per target, 95 % intervals over dates)"
+
+
+def test_a_picture_of_an_ablation_names_its_variants_and_both_kinds_of_targets() -> None:
+    found = {"arms": [variant("control", None), variant("rank-4", GAIN)]}
+    svg = figures.ablation(found)
+    for words in ("rank-4", "control", "event targets", "non-event targets", "gain over the adapter"):
+        assert words in svg
+    assert "#0000" not in svg, "a colour that stands for a variable of the page was left in"
+    assert figures.ablation_png(found).startswith(b"\x89PNG")
