@@ -53,9 +53,6 @@ from kronos_service.model.adapter.write import save_adapter
 from kronos_shared.adapter_manifest import FILES, MANIFEST, AuditRecord, DataRecord
 from kronos_shared.adapter_store import publish, published_as
 
-TRACKER = "tensorboard"
-"""Where losses and rates are shown beside metrics.jsonl."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
@@ -88,7 +85,7 @@ def event_lora(config: EventLoraConfig) -> Result:
         Stopped: SIGTERM or SIGINT came; a checkpoint is written.
         KronosError: anything that the user can fix, named by its subclass.
     """
-    require_tracker(TRACKER)
+    require_tracker(config.tracker)
     with new_run(config) as directory:
         return _run(config, directory)
 
@@ -102,7 +99,7 @@ def resume_event_lora(given: Mapping[str, Any]) -> Result:
         Stopped, KronosError: as `event_lora` does.
     """
     with unfinished_run(given) as (directory, config):
-        require_tracker(TRACKER)
+        require_tracker(config.tracker)
         return _run(config, directory)
 
 
@@ -129,7 +126,7 @@ def _run(config: EventLoraConfig, directory: Path) -> Result:
                 accelerator,
                 directory,
                 micro_batch=run.micro_batch,
-                tracker=TRACKER,
+                tracker=config.tracker,
                 stop=stop,
             )
         return on_main(lambda: _conclude(run, base, trained, started))

@@ -1,11 +1,17 @@
-"""Which versions of which software made a figure."""
+"""What a figure was made with: versions of the software, and what its base had seen before."""
 
 import platform
 import subprocess
+from datetime import date
 from importlib.metadata import version
 from pathlib import Path
+from typing import Final
+
+from kronos_service.model.presets import PRESETS
 
 LIBRARIES = ("torch", "numpy", "pandas", "peft", "accelerate", "exchange_calendars")
+FIRST_UNSEEN: Final = date(2024, 6, 1)
+"""The released bases were pretrained on data to February 2024; the months between are for safety."""
 
 
 def versions() -> dict[str, str]:
@@ -17,6 +23,19 @@ def versions() -> dict[str, str]:
         | {"python": platform.python_version(), "platform": platform.platform(terse=True)}
         | {name: version(name) for name in LIBRARIES}
     )
+
+
+def out_of_sample(base: str, first: date) -> str:
+    """One sentence on whether targets from `first` on are new to a base, by its repository's name."""
+    released = {preset.hub_id for preset in PRESETS.values() if preset.hub_id}
+    if base not in released:
+        return f"What {base} was pretrained on stands in its base.json, not here."
+    if first < FIRST_UNSEEN:
+        return (
+            f"NOT out of sample: {base} was pretrained on data to February 2024, and these targets begin on "
+            f"{first}, before {FIRST_UNSEEN}."
+        )
+    return f"{base} was pretrained on data to February 2024: targets from {first} on are new to it."
 
 
 def _git_revision(directory: Path) -> str | None:

@@ -2,7 +2,7 @@
 
 from datetime import date
 
-from kronos_service.finetune.event_conditioned.pretraining import out_of_sample
+from kronos_service.finetune.event_conditioned.provenance import out_of_sample
 
 
 def test_targets_before_june_2024_are_not_out_of_sample_for_the_released_bases() -> None:

@@ -1,6 +1,5 @@
 """Pretraining learns, says how well, sees nothing it must not, and continues to the same bits."""
 
-import dataclasses
 import io
 import json
 import re
@@ -146,7 +145,7 @@ def test_the_state_of_another_run_is_refused(
         with pytest.raises(PretrainError, match="tokenizer: the loss of step 2 is nan"):
             pretrain(config)
     with pytest.raises(PretrainError, match="belongs to a run with other settings"):
-        pretrain(dataclasses.replace(config, seed=1))
+        pretrain(config.replace(seed=1))
 
 
 def test_the_state_of_an_earlier_version_is_refused(snapshot: Path, tmp_path: Path) -> None:

@@ -12,8 +12,7 @@ from typing import Any, Final
 from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.finetune.event_conditioned.evaluation.forecasts import Forecasts, forecast_split
 from kronos_service.finetune.event_conditioned.evaluation.sample_paths import PathSettings
-from kronos_service.finetune.event_conditioned.pretraining import out_of_sample
-from kronos_service.finetune.event_conditioned.provenance import versions
+from kronos_service.finetune.event_conditioned.provenance import out_of_sample, versions
 from kronos_service.finetune.event_conditioned.run_directory import write_json
 from kronos_service.finetune.event_conditioned.samples.splits import SplitError, Splits
 from kronos_service.model.adapter.read import kronos_of, load_adapter, read_adapter

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
-from kronos_service.finetune.event_conditioned.pretraining import out_of_sample
+from kronos_service.finetune.event_conditioned.provenance import out_of_sample
 from kronos_service.finetune.event_conditioned.report import tables
 from kronos_shared.adapter_manifest import DataRecord
 
