@@ -1,4 +1,4 @@
-"""What an adapter directory says about itself: written by the trainer, checked by everyone who loads one.
+"""The manifest of an adapter: written by the trainer, checked by every loader.
 
 adapters/versions/<000001>-<sha12>/  adapter_config.json, adapter_model.safetensors, event_emb.safetensors,
                                      manifest.json, README.md
@@ -7,7 +7,7 @@ adapters/LATEST.json                 {generation, version, manifest_sha256}
 
 import hashlib
 import re
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -21,7 +21,7 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 EVENT_WEIGHTS = "event_emb.safetensors"
 MODEL_CARD = "README.md"
 FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, EVENT_WEIGHTS, MODEL_CARD)
-"""Every file of a version but the manifest, which lists them."""
+"""Every file of a version except the manifest, which lists them."""
 LARGEST = {
     MANIFEST: 1 << 20,
     ADAPTER_CONFIG: 64 << 10,
@@ -29,11 +29,11 @@ LARGEST = {
     EVENT_WEIGHTS: 48 << 20,
     MODEL_CARD: 1 << 20,
 }
-"""Bytes that a file may have at most."""
+"""Largest size of each file in bytes: a loader reads no more, whatever the store holds."""
 LARGEST_TOTAL = 50_000_000
-"""Bytes that an adapter may have at most, all files together."""
+"""Largest size of an adapter in bytes, all files together."""
 LARGEST_POINTER = 4096
-"""Bytes that LATEST.json may have at most."""
+"""Largest size of LATEST.json in bytes."""
 CANARY_TOLERANCE = 1e-3
 VERSION_PATTERN = r"^[0-9]{6,12}-[0-9a-f]{12}$"
 
@@ -43,6 +43,31 @@ _Tap = Annotated[str, Field(pattern=r"^(input|output)$")]
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class _Document(_Record):
+    largest: ClassVar[int] = LARGEST[MANIFEST]
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Self:
+        """The record that a file holds.
+
+        Raises:
+            ValueError: one line; too long, not JSON, a repeated key, or not of the schema.
+        """
+        if len(content) > cls.largest:
+            raise ValueError(f"longer than {cls.largest} bytes")
+        strict_json.parse(content)
+        try:
+            return cls.model_validate_json(content, strict=True)
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            raise ValueError(f"{where}: {first['msg']}" if where else first["msg"]) from None
+
+    def to_bytes(self) -> bytes:
+        """The record as it is written to disk."""
+        return (self.model_dump_json(indent=2) + "\n").encode()
 
 
 class FileRecord(_Record):
@@ -83,7 +108,7 @@ class LoraRecord(_Record):
 
 
 class EventEmbeddingRecord(_Record):
-    """Where the event embedding enters the network, and its width."""
+    """Injection points of the event embedding, and its width."""
 
     taps: Annotated[tuple[_Tap, ...], Field(min_length=1, max_length=2)]
     width: int = Field(ge=1, le=8192)
@@ -99,11 +124,11 @@ class NormalizationRecord(_Record):
 
 
 class AuditRecord(_Record):
-    """What the audit for look-ahead, done before training, looked at and found."""
+    """What the audit for look-ahead before training checked and found."""
 
     verdict: Literal["pass", "fail"]
     checked: dict[str, int]
-    """Check -> how many rows, windows, futures and so on it looked at."""
+    """Check -> how many rows, windows, futures and so on it checked."""
     findings: int = Field(ge=0)
     seed: int
 
@@ -114,27 +139,25 @@ class DataRecord(_Record):
     snapshot: str
     sha256: str
     has_manifest: bool
-    """False where the tables came without a manifest and were hashed on the spot."""
+    """False if the tables came without a manifest and were hashed when read."""
     splits: dict[str, tuple[str, str]]
     audit: AuditRecord | None = None
-    """None where the data was not audited."""
+    """None if the data was not audited."""
 
 
 class Canary(_Record):
-    """A forward pass anyone can repeat: inputs drawn from a seed, and the merged model's last-position
-    logits in fp32 on a CPU.
-    """
+    """A repeatable forward pass: inputs from a seed, and the merged model's last logits in fp32 on a CPU."""
 
     seed: int = Field(ge=0, lt=2**63)
     length: int = Field(ge=1, le=4096)
     s1_logits: tuple[float, ...]
     s2_logits: tuple[float, ...]
     tolerance: float = Field(gt=0, le=CANARY_TOLERANCE)
-    """Largest absolute difference of a logit; no manifest may grant itself a looser one."""
+    """Largest absolute difference of a logit; a manifest cannot allow itself more than the constant."""
 
 
-class AdapterManifest(_Record):
-    """Everything a loader must check before it trusts an adapter."""
+class AdapterManifest(_Document):
+    """Everything that a loader must check before it trusts an adapter."""
 
     schema_version: Literal[1] = 1
     created_at: str
@@ -152,60 +175,21 @@ class AdapterManifest(_Record):
     conditioning_gain: dict[str, Any] | Literal["unknown"]
     canary: Canary
 
-    @classmethod
-    def from_bytes(cls, content: bytes) -> "AdapterManifest":
-        """The manifest that a file holds.
 
-        Raises:
-            ValueError: one line; it is not JSON, names a key twice, or does not fit the schema.
-        """
-        return _strictly(cls, content)
+class Latest(_Document):
+    """The pointer to the version that serves."""
 
-    def to_bytes(self) -> bytes:
-        """The manifest as it is written to disk."""
-        return (self.model_dump_json(indent=2) + "\n").encode()
-
-
-class Latest(_Record):
-    """The one file that says which version serves."""
+    largest: ClassVar[int] = LARGEST_POINTER
 
     generation: int = Field(ge=1, lt=10**12)
     version: str = Field(pattern=VERSION_PATTERN)
     manifest_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
     @model_validator(mode="after")
-    def _version_is_of_the_digest(self) -> "Latest":
+    def _version_is_of_the_digest(self) -> Self:
         if not self.version.endswith(f"-{self.manifest_sha256[:12]}"):
             raise ValueError("version and manifest_sha256 disagree")
         return self
-
-    @classmethod
-    def from_bytes(cls, content: bytes) -> "Latest":
-        """The pointer that a file holds.
-
-        Raises:
-            ValueError: one line; too long, not JSON, names a key twice, or does not fit the schema.
-        """
-        if len(content) > LARGEST_POINTER:
-            raise ValueError(f"longer than {LARGEST_POINTER} bytes")
-        return _strictly(cls, content)
-
-    def to_bytes(self) -> bytes:
-        """The pointer as it is written to disk."""
-        return (self.model_dump_json(indent=2) + "\n").encode()
-
-
-_R = TypeVar("_R", bound=_Record)
-
-
-def _strictly(record: type[_R], content: bytes) -> _R:
-    strict_json.parse(content)
-    try:
-        return record.model_validate_json(content, strict=True)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{where}: {first['msg']}" if where else first["msg"]) from None
 
 
 def version_name(number: int, manifest: bytes) -> str:

@@ -1,10 +1,11 @@
-"""Where adapters are published: immutable versions, and one file that says which of them serves.
+"""The store of published adapters: immutable versions, and a pointer to the one that serves.
 
 adapters/versions/<000001>-<sha12>/   one adapter directory; its number is the generation that published it
 adapters/LATEST.json                  {generation, version, manifest_sha256}
-adapters/.lock                        held by whoever publishes or rolls back
+adapters/.lock                        held while publishing or rolling back
 
-A version whose number exceeds LATEST's generation was left by a publisher that died before its last step.
+A version whose number exceeds LATEST's generation was left by a publisher that was killed before its last
+step.
 """
 
 import hashlib
@@ -30,13 +31,13 @@ from kronos_shared.atomic import fsync, new_directory, remove, replace_file
 from kronos_shared.errors import KronosError
 
 LOCK_SECONDS = 60.0
-"""How long to wait for another publisher, who needs well under a second."""
+"""How long to wait for another publisher; publishing takes well under a second."""
 LOCK_MODE = 0o664
-"""Trainers and the service may be different users of one group, and each must be able to take the lock."""
+"""Trainers and the service may be different users of one group, and each must be able to lock."""
 
 
 class StoreError(KronosError):
-    """A store of adapters that cannot be read or written, or a version that it does not hold whole."""
+    """A store cannot be read or written, or does not hold a version whole."""
 
 
 def latest(adapters: Path) -> Latest | None:
@@ -75,17 +76,16 @@ def published(adapters: Path) -> list[str]:
 
 
 def publish(adapter: Path, adapters: Path, *, keep: int) -> Latest:
-    """Copy an adapter directory to the next version and make it LATEST; of older versions, `keep` minus one
-    stay, and always the one that served until now.
+    """Copy an adapter directory to the next version and make it LATEST; keep the newest `keep` versions, and
+    always the one that served until now.
 
-    A kill at any moment leaves the previous LATEST in force. Publishing the newest version's manifest again
-    makes no second version: it finishes what a killed publisher began, or, where that had been finished,
-    changes nothing (a rollback since then stays in force). Either way it returns what the first call would
-    have returned.
+    A kill at any moment leaves the previous LATEST valid. Publishing the newest version's manifest again
+    makes no second version: it completes what a killed publisher began; if that was complete it changes
+    nothing, so that a rollback since then stays. Either way it returns what the first call would have
+    returned.
 
     Raises:
-        StoreError: files that are not those of the manifest, a store that cannot be written, or a lock that
-        stays taken.
+        StoreError: the files are not the manifest's, the store cannot be written, or the lock stays taken.
     """
     content = _read_whole(adapter)
     manifest = content[MANIFEST]
@@ -108,10 +108,10 @@ def publish(adapter: Path, adapters: Path, *, keep: int) -> Latest:
 
 
 def published_as(adapter: Path, adapters: Path) -> str | None:
-    """The version under which an adapter directory has already been made LATEST, or None.
+    """The version under which an adapter directory was already made LATEST, or None.
 
-    A publisher that died, and does not know how far it came, asks before it publishes again: another
-    version may have become LATEST since.
+    A resumed trainer does not know how far its publishing came, so it asks here first: another version
+    may have become LATEST since.
     """
     manifest = (adapter / MANIFEST).read_bytes()
     pointer = latest(adapters)
@@ -126,8 +126,7 @@ def rollback(adapters: Path, version: str | None = None) -> Latest:
     """Make an older version LATEST again, as a new generation; None means the one before LATEST's.
 
     Raises:
-        StoreError: there is no such version, its files are not those of its manifest, or it is LATEST
-        already.
+        StoreError: there is no such version, its files are not the manifest's, or it is LATEST already.
     """
     with _locked(adapters):
         before = latest(adapters)
@@ -161,7 +160,7 @@ def previous(adapters: Path) -> str:
 
 @contextmanager
 def _locked(adapters: Path) -> Iterator[None]:
-    """Hold the store's lock; what dead publishers left half done goes first."""
+    """Hold the store's lock, and first remove what killed publishers left half done."""
     try:
         (adapters / VERSIONS).mkdir(parents=True, exist_ok=True)
         with FileLock(adapters / ".lock", timeout=LOCK_SECONDS, mode=LOCK_MODE):
@@ -176,9 +175,9 @@ def _locked(adapters: Path) -> Iterator[None]:
 
 
 def _sweep(adapters: Path) -> None:
-    """Remove what killed publishers left and what has been retired: names that begin with a dot.
+    """Remove what killed publishers left and what is retired: names that begin with a dot.
 
-    What belongs to another user of the store stays until that one publishes; nothing reads it.
+    Files of another user stay until that user publishes; nothing reads them.
     """
     for path in (*(adapters / VERSIONS).glob(".*"), *adapters.glob(f".{LATEST}-*")):
         with suppress(PermissionError):
@@ -186,7 +185,7 @@ def _sweep(adapters: Path) -> None:
 
 
 def _read_whole(directory: Path) -> dict[str, bytes]:
-    """The bytes of every file of an adapter, if each is the one that its manifest describes."""
+    """The bytes of every file of an adapter, checked against its manifest."""
     try:
         content = {name: (directory / name).read_bytes() for name in (*FILES, MANIFEST)}
         manifest = AdapterManifest.from_bytes(content[MANIFEST])
@@ -214,17 +213,17 @@ def _pointer(generation: int, version: str, manifest: bytes) -> Latest:
 
 
 def _next_generation(before: Latest | None, versions: list[str]) -> int:
-    """Above every generation and every version that ever was, finished or not."""
+    """Above every generation and version so far, finished or not."""
     return 1 + max([before.generation if before else 0, *map(version_number, versions)])
 
 
 def _point_to(adapters: Path, pointer: Latest) -> None:
-    fsync(adapters)
+    fsync(adapters)  # a new store's `versions` must be there before a pointer into it
     replace_file(adapters / LATEST, pointer.to_bytes())
 
 
 def _retire(adapters: Path, *, keep: int, serving: set[str | None]) -> None:
-    """Remove all but the newest versions; each disappears whole, by a rename, before it is taken apart."""
+    """Remove all but the newest versions; a rename hides each whole before its files go one by one."""
     for name in published(adapters)[:-keep]:
         if name not in serving:
             (adapters / VERSIONS / name).rename(adapters / VERSIONS / f".{name}")

@@ -1,4 +1,9 @@
-"""Files and directories that appear whole or not at all, also after a kill or a power cut."""
+"""The one way to write to disk: files and directories appear whole or not at all, also after a power cut.
+
+The order is what makes it so: write beside the target, fsync the file, rename, fsync the directory. A rename
+before the first fsync may leave an empty file after a power cut; without the second, the rename itself may be
+lost although its caller has gone on.
+"""
 
 import os
 import shutil
@@ -10,15 +15,14 @@ from pathlib import Path
 
 @contextmanager
 def new_directory(final: Path) -> Iterator[Path]:
-    """Yield a scratch directory beside `final`; on success fsync all in it and rename it to `final`,
-    which must not exist.
+    """Yield a scratch directory, which becomes `final` on success; `final` must not exist.
 
     On an error the scratch directory is removed; after a kill it stays, under a name that starts with a dot.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
     try:
-        scratch.chmod(0o755)
+        scratch.chmod(0o755)  # mkdtemp lets only this user in; the service may run as another one
         yield scratch
         for path in sorted(scratch.rglob("*")):
             fsync(path)
@@ -47,8 +51,18 @@ def replace_file(path: Path, content: bytes) -> None:
     fsync(path.parent)
 
 
+def append(path: Path, line: bytes) -> None:
+    """Add a line to a file that only grows, and make it if need be; a kill may cut the last line short."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+    fsync(path.parent)
+
+
 def remove(path: Path) -> None:
-    """Remove whatever is there: a tree, a file, or a link, of which nothing but the link goes."""
+    """Remove a tree, a file or a link; of a link, not what it points to."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

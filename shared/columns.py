@@ -1,7 +1,15 @@
-"""Names of the columns and symbols that every part of the project agrees on."""
+"""Names of the columns, asset classes and impacts that every part of the project agrees on."""
 
 FEATURES = ("open", "high", "low", "close", "volume", "amount")
 """The model's six inputs per bar, in this order."""
+
+OPEN, HIGH, LOW, CLOSE, VOLUME, AMOUNT = range(len(FEATURES))
+PRICES = slice(OPEN, CLOSE + 1)
+"""Positions of the inputs in a bar's last dimension; the first four are prices."""
+
+OPEN, HIGH, LOW, CLOSE, VOLUME, AMOUNT = range(len(FEATURES))
+PRICES = slice(OPEN, CLOSE + 1)
+"""Positions of the inputs in a bar's last dimension; the first four are prices."""
 
 BAR_COLUMNS = ("symbol", "ts", *FEATURES)
 SYMBOL_COLUMNS = ("symbol", "asset_class", "tradable")
@@ -20,5 +28,3 @@ CALENDAR_COLUMNS = (
 
 ASSET_CLASSES = ("crypto", "us_equity", "index", "fx")
 IMPACTS = ("high", "medium", "low")
-LEADERS = ("BTCUSDT", "SPY", "DXY", "VIX")
-LEADER_ASSET_CLASS = {"BTCUSDT": "crypto", "SPY": "us_equity", "DXY": "fx", "VIX": "index"}

@@ -6,10 +6,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos_shared.columns import FEATURES
+from kronos_shared.columns import AMOUNT, FEATURES, PRICES, VOLUME
 
 EPSILON: Final = 1e-5
 CLIP: Final = 5.0
+MIN_HISTORY: Final = 64
+"""Bars before the first predicted one, at least: fewer give no steady mean and deviation."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -19,13 +21,13 @@ def feature_matrix(bars: pd.DataFrame) -> Floats:
     Kronos does.
     """
     x = bars.loc[:, list(FEATURES)].to_numpy(dtype=np.float64, copy=True)
-    missing = np.isnan(x[:, 5])
-    x[missing, 5] = x[missing, 4] * x[missing, :4].mean(axis=1)
+    missing = np.isnan(x[:, AMOUNT])
+    x[missing, AMOUNT] = x[missing, VOLUME] * x[missing, PRICES].mean(axis=1)
     return x
 
 
 def statistics(x: Floats) -> tuple[Floats, Floats]:
-    """Mean and standard deviation (ddof 0) per column of the (T, 6) bars that may be looked at."""
+    """Mean and standard deviation (ddof 0) per column of the (T, 6) bars of the lookback."""
     return x.mean(axis=0), x.std(axis=0)
 
 
@@ -40,5 +42,5 @@ def denormalize(z: npt.NDArray[np.floating], mean: Floats, std: Floats) -> Float
 
 
 def time_features(ts: pd.DatetimeIndex) -> npt.NDArray[np.int64]:
-    """The (T, 5) calendar stamps [minute, hour, weekday, day, month] of each bar, in UTC."""
+    """The (T, 5) time features [minute, hour, weekday, day, month] of each bar, in UTC."""
     return np.stack([ts.minute, ts.hour, ts.day_of_week, ts.day, ts.month], axis=1).astype(np.int64)

@@ -1,4 +1,4 @@
-"""JSON as the standard has it: no key twice, no NaN, no infinity, no depth that exhausts the stack."""
+"""Strict JSON: no repeated key, no NaN or infinity, no nesting that exhausts the stack."""
 
 import json
 import math
@@ -6,10 +6,10 @@ from typing import Any
 
 
 def parse(content: bytes) -> Any:
-    """What the content says.
+    """The value of strict JSON.
 
     Raises:
-        ValueError: one line; it is not such JSON.
+        ValueError: one line; it is not strict JSON.
     """
     try:
         return json.loads(

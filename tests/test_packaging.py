@@ -1,7 +1,9 @@
-"""The wheel holds everything, and works where nothing else is."""
+"""Sdist and wheel hold everything, and the wheel works where nothing else is."""
 
+import os
 import subprocess
 import sys
+import tarfile
 import tomllib
 import venv
 import zipfile
@@ -30,19 +32,54 @@ def run(*command: str | Path, cwd: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a release is built already (DIST), or a new one: the wheel is made from the sdist."""
+    if "DIST" in os.environ:
+        return Path(os.environ["DIST"])
     out = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "build", "--wheel", "--outdir", out, ROOT, cwd=out)
-    (built,) = out.glob("*.whl")
+    run(sys.executable, "-m", "build", "--outdir", out, ROOT, cwd=out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def wheel(dist: Path) -> Path:
+    (built,) = dist.glob("*.whl")
     return built
+
+
+def tracked(*folders: str | Path) -> list[str]:
+    return run("git", "ls-files", *folders, cwd=ROOT).splitlines()
+
+
+@pytest.mark.slow
+def test_the_sdist_holds_what_the_wheel_is_made_from(dist: Path) -> None:
+    (built,) = dist.glob("*.tar.gz")
+    with tarfile.open(built) as archive:
+        inside = {name.partition("/")[2] for name in archive.getnames()}
+    assert {*tracked("kronos-service", "shared"), "pyproject.toml", "README.md", "LICENSE"} <= inside
+
+
+@pytest.mark.slow
+def test_the_wheel_says_what_it_needs_and_where_it_comes_from(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+    metadata = archive.read(name).decode()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for line in (
+        f"Version: {project['version']}",
+        f"Requires-Python: {project['requires-python']}",
+        *(f"Project-URL: {label}, {url}" for label, url in project["urls"].items()),
+        *(f"Provides-Extra: {extra}" for extra in project["optional-dependencies"]),
+        "# Event-conditioned Kronos",
+    ):
+        assert f"\n{line}\n" in metadata, line
 
 
 @pytest.mark.slow
 def test_the_wheel_holds_every_module_and_data_file(wheel: Path) -> None:
     inside = set(zipfile.ZipFile(wheel).namelist())
     for name, folder in PACKAGES.items():
-        tracked = run("git", "ls-files", folder, cwd=ROOT).splitlines()
-        expected = {f"{name}/{(ROOT / path).relative_to(folder)}" for path in tracked}
+        expected = {f"{name}/{(ROOT / path).relative_to(folder)}" for path in tracked(folder)}
         assert expected <= inside
 
 

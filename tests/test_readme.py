@@ -19,16 +19,26 @@ from kronos_service.inference.__main__ import main as inference
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"^python -m kronos_service\.finetune (.+)$", README, re.MULTILINE)
-FORECASTS = re.findall(r"python -m kronos_service\.inference forecast (.+)$", README, re.MULTILINE)
+SHELL = [
+    line.strip()
+    for block in re.findall(r"^```sh\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    for line in block.replace("\\\n", " ").splitlines()
+]
+"""Every command of the README, each on one line."""
+FINETUNE = [line.removeprefix("python -m kronos_service.finetune ") for line in SHELL if ".finetune" in line]
+DEMO, *REAL_RUN = FINETUNE
+(FORECAST,) = (line for line in SHELL if ".inference forecast" in line)
+SERVE = "python -m kronos_service.inference serve"
+(CURL,) = (line for line in SHELL if line.startswith("curl"))
+(KEYS,) = (line for line in SHELL if line.startswith("export KRONOS"))
 TINY = (
-    "--epochs 1 --scored 8 --context 72 --rank 2 "
+    "--epochs 1 --targets-per-window 8 --context 72 --rank 2 "
     "--train-start 2021-06-01 --val-start 2022-06-01 --test-start 2022-10-01"
 )
 SMALL = {
     "event-lora": f"{TINY} --test-end 2023-03-31 --forecast-origins 4",
     "ablate": f"{TINY} --seeds 0 --arms adapter control",
-    "evaluate": "--scored 8 --origins 6 --horizon 2 --paths 20",
+    "evaluate": "--targets-per-window 8 --origins 6 --horizon 2 --paths 20",
 }
 
 
@@ -37,8 +47,8 @@ def test_the_commands_of_a_real_run_work_in_their_order(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     ran = []
-    for line in COMMANDS:
-        words = shlex.split(line, comments=True)
+    for line in REAL_RUN:
+        words = shlex.split(line)
         name = words[0]
         yours = {"data/snapshots/2026-11": str(market_path), "NeoQuasar/Kronos-base": str(base_path)}
         argv = [yours.get(word, word) for word in words] + shlex.split(SMALL.get(name, ""))
@@ -47,22 +57,45 @@ def test_the_commands_of_a_real_run_work_in_their_order(
             assert set(words) <= {"export", "--out", "data/snapshots/2026-11"}
         assert main(argv) == 0, line
         ran.append(name)
-    assert {"export", "event-lora", "evaluate", "ablate"} <= set(ran)
+    assert ran == ["export", "audit", "event-lora", "evaluate", "ablate"]
 
 
-def test_a_forecast_is_drawn_from_the_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_short_demo_leads_to_a_forecast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one epoch, promoted whatever it is worth, instead of four."""
     monkeypatch.chdir(tmp_path)
-    (line,) = FORECASTS
-    assert inference(["forecast", *shlex.split(line)]) == 0
+    name, *flags = shlex.split(DEMO)
+    assert (name, flags) == ("event-lora", ["--epochs", "4"])
+    short = "--epochs 1 --train-start 2024-10-01 --promote always --forecast-origins 2"
+    assert main([name, *shlex.split(short)]) == 0
+    assert inference(shlex.split(FORECAST.removeprefix("python -m kronos_service.inference "))) == 0
     assert (tmp_path / "forecast.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_the_short_demo_ends_with_a_promoted_adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(shlex.split(DEMO)) == 0
+    assert (tmp_path / "adapters" / "LATEST.json").exists()
+
+
+def test_every_command_is_run_by_a_test_or_by_ci() -> None:
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    here = {f"python -m kronos_service.finetune {line}" for line in FINETUNE} | {FORECAST, SERVE, CURL, KEYS}
+    for line in set(SHELL) - here - {"source .venv/bin/activate"}:
+        assert line.startswith("make "), line
+        assert re.search(rf"^{line.removeprefix('make ')}:", makefile, re.MULTILINE), line
+        # what `check` is made of is run one by one
+        assert line in ci or line == "make check", line
+    (parts,) = re.findall(r"^check: ([\w ]+?) *##", makefile, re.MULTILINE)
+    assert {f"make {part}" for part in parts.split()} <= set(ci)
 
 
 def test_the_service_answers_the_request_that_is_shown(tmp_path: Path) -> None:
     """On the packaged base, since nobody has trained an adapter here."""
-    assert "\npython -m kronos_service.inference serve\n" in README
-    shown = re.search(r"^curl -s http://127\.0\.0\.1:8000(\S+) (.+\n.+)$", README, re.MULTILINE)
-    assert shown is not None
-    words = shlex.split(shown[2].replace("\\\n", ""))
+    assert SHELL.index(KEYS) + 1 == SHELL.index(SERVE)
+    words = shlex.split(CURL)
+    (address,) = (word for word in words if word.startswith("http://127.0.0.1:8000/"))
     headers = dict(words[i + 1].split(": ", 1) for i, word in enumerate(words) if word == "-H")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -82,7 +115,9 @@ def test_the_service_answers_the_request_that_is_shown(tmp_path: Path) -> None:
         wait_until_ready(url)
         headers["Authorization"] = headers["Authorization"].replace("$KRONOS_API_KEYS", key)
         body = json.loads(words[words.index("-d") + 1])
-        answer = httpx.post(f"{url}{shown[1]}", headers=headers, json=body, timeout=60)
+        answer = httpx.post(
+            address.replace("http://127.0.0.1:8000", url), headers=headers, json=body, timeout=60
+        )
     finally:
         server.send_signal(signal.SIGTERM)
         code = server.wait(60)
@@ -103,14 +138,6 @@ def wait_until_ready(url: str) -> None:
     raise AssertionError("the service was not ready within two minutes")
 
 
-def test_every_make_target_that_is_named_exists() -> None:
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    named = set(re.findall(r"^make ([a-z-]+)", README, re.MULTILINE))
-    assert {"demo", "test"} <= named
-    for target in named:
-        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
-
-
 def test_the_file_tree_names_only_what_exists() -> None:
     tree = README.split("## Where things are")[1].split("```")[1]
     folders = [ROOT]
@@ -119,3 +146,12 @@ def test_the_file_tree_names_only_what_exists() -> None:
         path = folders[depth] / line.split()[0]
         assert path.exists(), path
         folders[depth + 1 :] = [path]
+
+
+def test_the_terms_are_explained_before_they_are_used() -> None:
+    before, glossary, _ = re.split(r"^## Words$|^## Your own data$", README, flags=re.MULTILINE)
+    terms = re.findall(r"^\| ([a-z ]+) \| (?!meaning)", glossary, re.MULTILINE)
+    assert len(terms) == 6
+    for term in ("gain", "control", "placebo", "nat"):
+        assert term in terms
+        assert not re.search(rf"\b{term}s?\b", before), term

@@ -1,4 +1,4 @@
-"""Bars judged as they pass by, some symbols at a time, for tables that are not held in memory."""
+"""Checks bars as they stream past, some symbols at a time, for tables too large for memory."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -7,6 +7,7 @@ from typing import Literal
 
 import pandas as pd
 
+from kronos_service.data.tables import batches
 from kronos_service.data.validation import (
     UNFINISHED,
     check_symbols,
@@ -19,16 +20,16 @@ from kronos_service.data.validation import (
 OnBadRow = Literal["fail", "drop"]
 KEY = ["symbol", "ts"]
 AT_ONCE = 50_000
-"""Bars judged together: pandas takes as long for one symbol as for thirty."""
+"""Bars checked together: pandas takes as long for one symbol as for thirty."""
 
 
 @dataclass(kw_only=True)
 class BarFilter:
-    """Lets good bars pass and keeps account of the others."""
+    """Passes good bars on and records the others."""
 
     symbols: pd.DataFrame
     on_bad_row: OnBadRow
-    """Whether bars that cannot be true are an error, once all bars have passed, or are left out."""
+    """What happens to bars that cannot be true: an error after the last bar, or they are left out."""
     now: datetime
     """The time up to which sessions have closed."""
     unfinished: int = 0
@@ -46,16 +47,17 @@ class BarFilter:
         """Overnight moves near a split ratio: symbol, ts, ratio."""
         return _table(self._splits, [*KEY, "ratio"])
 
-    def kept(self, frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        """The good ones of typed bars, symbol by symbol.
+    def filter(self, frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        """The good bars of typed frames, symbol by symbol.
 
         Raises:
-            TableError: table symbols is not in order, or lacks a symbol.
-            BadBarsError: there were bad bars, and they are not to be dropped.
+            TableError: table symbols is invalid, or lacks a symbol.
+            BadBarsError: there were bad bars, and `on_bad_row` is "fail".
         """
         seen = set[str]()
         check_symbols(self.symbols, pd.DataFrame({"symbol": []}))
-        for frame in _batches(frames):
+        for held in batches(frames, AT_ONCE):
+            frame = pd.concat(held, ignore_index=True)
             seen.update(frame["symbol"].unique())
             bars = frame[~still_open(frame, self.symbols, self.now)]
             self.unfinished += len(frame) - len(bars)
@@ -75,20 +77,9 @@ class BarFilter:
 
 
 def still_open(bars: pd.DataFrame, symbols: pd.DataFrame, now: datetime) -> pd.Series:
-    """Bars of the session under way; a bar dated further ahead is a mistake, not an unfinished bar."""
+    """Which bars are of a session still open; a bar dated more than a day ahead is a mistake instead."""
     faults = session_faults(bars, symbols, now=now)
     return (faults == UNFINISHED) & (bars["ts"] <= pd.Timestamp(now + timedelta(days=1)))
-
-
-def _batches(frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-    held: list[pd.DataFrame] = []
-    for frame in frames:
-        held.append(frame)
-        if sum(map(len, held)) >= AT_ONCE:
-            yield pd.concat(held, ignore_index=True)
-            held = []
-    if held:
-        yield pd.concat(held, ignore_index=True)
 
 
 def _table(frames: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""What a snapshot holds and what it lacks, in figures: printed after every export and import."""
+"""What a snapshot holds and lacks, in figures: printed after every export and import."""
 
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -18,31 +18,30 @@ from kronos_service.events.calendar import read_calendar
 from kronos_service.events.encoder import REACH_DAYS
 from kronos_service.events.sessions import Times, sessions
 from kronos_service.events.surprises import MIN_EARLIER, find_surprises
-from kronos_service.events.taxonomy import CURRENCY, EVENT_TYPES
-from kronos_shared.columns import LEADERS
+from kronos_service.events.taxonomy import CURRENCY, EVENT_TYPES, LEADERS
 
 LONG_AFTER: Final = pd.Timedelta(days=7)
-"""A row first seen so much later than its release was loaded afterwards: the model will not have known it."""
+"""A row first seen this long after its release was backfilled: the model may not use it earlier."""
 _SHOWN: Final = 12
 
 
 @dataclass(frozen=True, kw_only=True)
 class Coverage:
-    """A snapshot in figures; dates are session dates, counts of sessions those of the exchange calendar."""
+    """A snapshot in figures; dates are session dates, and sessions are those of the exchange calendars."""
 
     bars: int
     calendar_rows: int
     first: date
-    """Of the bars; likewise `last`."""
     last: date
+    """Of the bars, as is `first`."""
     reach: date | None
     """UTC date of the last release in the channels' currency; None without any."""
     symbols: pd.DataFrame
     """One row each: symbol, asset_class, bars, first, last, missing and longest (sessions without a bar
-    between first and last, in all and in a row), behind (sessions after its last bar that had closed when the
-    snapshot's last bar did). Without bars: 0 and NaT."""
+    between first and last: how many, and the longest run), behind (sessions after its last bar that had
+    closed when the snapshot's last bar did). Without bars: 0 and NaT."""
     missing_leaders: tuple[str, ...]
-    """Leaders without a bar: the event encoder refuses to work without them."""
+    """Leaders without a bar: the event encoder raises without them."""
     event_types: pd.DataFrame
     """One row per type of the taxonomy: event_type, events, first, last, surprises (events with an actual and
     a forecast), scored (those with enough earlier ones to give a scale), backfilled (rows)."""
@@ -54,7 +53,7 @@ class Coverage:
 
 
 def read_coverage(directory: str | Path) -> Coverage:
-    """`coverage` of a snapshot just written; of the bars only the keys are read, since there are many."""
+    """`coverage` of a snapshot just written; of the bars, which may be many, only the keys are read."""
     tables = read_manifest(Path(directory))["tables"]
     files = {name: Path(directory) / str(tables[name]["file"]) for name in TABLES}
     keys = pq.read_table(
@@ -68,7 +67,7 @@ def read_coverage(directory: str | Path) -> Coverage:
 
 
 def coverage(symbol_rows: pd.DataFrame, bars: pd.DataFrame, calendar_rows: pd.DataFrame) -> Coverage:
-    """Count what the typed tables of a snapshot hold (see `tables`); of the bars symbol and ts are enough."""
+    """Count what the typed tables of a snapshot hold (see `tables`); bars need only symbol and ts."""
     calendar = calendar_rows[calendar_rows["currency"] == CURRENCY]
     symbols = _symbols(symbol_rows, bars)
     present = set(symbols.loc[symbols["bars"] > 0, "symbol"])
@@ -85,9 +84,9 @@ def coverage(symbol_rows: pd.DataFrame, bars: pd.DataFrame, calendar_rows: pd.Da
 
 
 def find_backfilled(calendar: pd.DataFrame) -> pd.DataFrame:
-    """The rows first seen more than a week after their release that are no mere revision.
+    """The rows first seen more than a week after their release that are not mere revisions.
 
-    Such a row is the first of its event, or the first with its actual: neither was known at the release.
+    Such a row is the first of its event, or its first with an actual.
     """
     rows = calendar.sort_values(["event_id", "first_seen_at"], na_position="first", kind="stable")
     is_first = ~rows["event_id"].duplicated()
@@ -98,7 +97,7 @@ def find_backfilled(calendar: pd.DataFrame) -> pd.DataFrame:
 
 
 def print_coverage(found: Coverage, console: Console | None = None) -> None:
-    """Print the figures as tables, with a line for whatever needs a look (default: to standard output)."""
+    """Print the figures as tables, and a line per warning (default: to standard output)."""
     show = (console or Console()).print
     show(_class_table(found))
     gaps = found.symbols[found.symbols["missing"] > 0].sort_values("missing", ascending=False, kind="stable")
@@ -112,7 +111,7 @@ def print_coverage(found: Coverage, console: Console | None = None) -> None:
 
 
 def findings(found: Coverage) -> list[str]:
-    """What would be missing in training, in words; docs/data.md says what to do about each."""
+    """What training would lack, one line each; docs/data.md says what to do about it."""
     lines = [
         f"leader {name} has no bars; event-lora needs all of {', '.join(LEADERS)}"
         for name in found.missing_leaders
@@ -146,7 +145,7 @@ def _symbols(symbol_rows: pd.DataFrame, bars: pd.DataFrame) -> pd.DataFrame:
     asset_class = dict(zip(symbol_rows["symbol"], symbol_rows["asset_class"], strict=True))
     first, last = bars["ts"].min().date(), bars["ts"].max().date()
     tables = {name: sessions(name, first, last) for name in set(asset_class.values())}
-    # The last close in the snapshot is its present: a session that ends later is not behind yet.
+    # The last close in the snapshot counts as its present, so a session that closes later is not missing.
     present = max(
         tables[asset_class[name]].closes[np.searchsorted(tables[asset_class[name]].dates, days[-1])]
         for name, days in dates.items()
@@ -164,12 +163,12 @@ def _days(ts: pd.Series) -> Times:
 
 
 def _span(days: Times | None, closed: Times) -> dict[str, object]:
-    """One symbol's bars, given ascending, against the closed sessions of its asset class."""
+    """One symbol's ascending bars compared with the closed sessions of its asset class."""
     if days is None:
         return {"bars": 0, "first": pd.NaT, "last": pd.NaT, "missing": 0, "longest": 0, "behind": 0}
     expected = closed[(closed >= days[0]) & (closed <= days[-1])]
     absent = ~np.isin(expected, days)
-    # Where runs of absent sessions start and end, alternately.
+    # Alternately the first absent session of a run and the first present one after it.
     edges = np.flatnonzero(np.diff(np.concatenate([[0], absent.astype(np.int64), [0]])))
     return {
         "bars": len(days),

@@ -1,8 +1,9 @@
-"""A seeded synthetic market whose event effects are known, so that tests can ask a model for them.
+"""A seeded synthetic market with planted event effects, so that tests can check that a model finds them.
 
-- A bar's noise is scaled by one factor when a high-impact release falls on it; nothing else does.
+- A high-impact release on a bar scales its noise by one factor; nothing else scales it.
 - Equities drift on the bar after a release, in the sign of its surprise; all but SPY follow SPY and BTCUSDT.
-- Release dates are independent draws from the XNYS sessions: no stamp and no past bar reveals the schedule.
+- Release dates are independent draws from the XNYS sessions: no time feature and no past bar reveals the
+  schedule.
 
 `docs/sample-market.md` states each effect, its size, and the size measured in the shipped snapshot.
 """
@@ -19,7 +20,8 @@ import pandas as pd
 
 from kronos_service.data.snapshot.read import write_snapshot
 from kronos_service.events.sessions import Sessions, sessions
-from kronos_shared.columns import BAR_COLUMNS, CALENDAR_COLUMNS, LEADER_ASSET_CLASS, SYMBOL_COLUMNS
+from kronos_service.events.taxonomy import LEADER_ASSET_CLASS
+from kronos_shared.columns import BAR_COLUMNS, CALENDAR_COLUMNS, SYMBOL_COLUMNS
 from kronos_shared.errors import KronosError
 
 Floats = npt.NDArray[np.float64]
@@ -30,7 +32,7 @@ END: Final = date(2026, 3, 31)
 STEPS: Final = 12
 """Increments of the path inside one bar; the first is the opening gap."""
 PULL: Final = 0.2
-"""Share of its log distance from the level that a price loses per bar: a day stays large beside its range."""
+"""Mean reversion per bar; strong enough that one day stays large beside the range of prices."""
 MARKET_SHARE: Final = 0.3
 """Share of an equity's variance that is SPY's own noise."""
 SURPRISE_CLIP: Final = 3.0
@@ -95,8 +97,8 @@ _UNKNOWN_SHARE: Final = 0.4  # of the releases that are not high-impact: no actu
 
 
 class _Shape(NamedTuple):
-    sigma: float  # quiet-day standard deviation of the noise of a bar's log return
-    level: float  # price that the path is pulled to
+    sigma: float  # standard deviation of a bar's log return on a non-event day
+    level: float  # price that the path reverts to
     volume: float  # median volume; 0 for a series that does not trade
 
 
@@ -106,6 +108,7 @@ _LEADER_SHAPES: Final = {
     "DXY": _Shape(0.004, 100.0, 0.0),
     "VIX": _Shape(0.05, 20.0, 0.0),
 }
+_OTHER_LEADER: Final = _Shape(0.01, 100.0, 0.0)  # of a leader new in event_types.toml
 
 
 def sample_snapshot_path() -> Path:
@@ -130,12 +133,12 @@ def make_market(
     end: date = END,
     effects: Effects | None = None,
 ) -> Market:
-    """The tables of a market with planted effects, a function of the arguments alone.
+    """The tables of a market with planted effects; the same arguments give the same values.
 
     Args:
         symbols: tradable US equities, SPY among them (>= 2).
         end: last day of the bars; the calendar reaches 61 days further.
-        effects: sizes of what is planted; other sizes keep the same noise, so that markets can be compared.
+        effects: sizes of the planted effects; the noise does not depend on them, so markets can be compared.
     """
     if symbols < 2 or end <= start:
         raise SampleError(f"need symbols >= 2 and end after start; got {symbols} symbols, {start} to {end}")
@@ -155,7 +158,8 @@ def make_market(
         f"SYN{n:02d}": _equity(n, seed, days["SPY"], _after(known), calendar, planted)
         for n in range(1, symbols)
     }
-    rows = [(n, LEADER_ASSET_CLASS.get(n, "us_equity"), n not in ("BTCUSDT", "DXY", "VIX")) for n in tables]
+    classes = [(name, LEADER_ASSET_CLASS.get(name, "us_equity")) for name in tables]
+    rows = [(name, asset_class, asset_class == "us_equity") for name, asset_class in classes]
     bars = pd.concat([tables[name].assign(symbol=name) for name in sorted(tables)], ignore_index=True)
     return Market(
         pd.DataFrame(sorted(rows), columns=list(SYMBOL_COLUMNS)),
@@ -188,7 +192,7 @@ def leader_z(closes: Floats, closed_at: Times, as_of: Times) -> Floats:
 
     Args:
         closes: (L,) of the leader's bars, which close at `closed_at`.
-        as_of: (S,) when each row looks; only bars closed by then are seen.
+        as_of: (S,) of each row; only bars closed by then are used.
     """
     log_close = np.log(closes)
     returns = np.diff(log_close, prepend=np.nan)
@@ -207,7 +211,7 @@ def _naive(times: pd.Series) -> Times:
 
 
 def _rng(seed: int, stream: str, index: int = 0) -> np.random.Generator:
-    """One stream per series, so that more symbols or other effects leave the noise of the rest alone."""
+    """One stream per series: more symbols or other effects do not change the noise of the rest."""
     return np.random.default_rng([seed, *stream.encode(), index])
 
 
@@ -255,7 +259,7 @@ def _type_rows(
 
 
 def _after(known: Floats) -> Floats:
-    """What is known on one bar, moved to the next."""
+    """Shift by one bar: what is known on a bar moves the next."""
     return np.concatenate([[0.0], known[:-1]])
 
 
@@ -266,7 +270,12 @@ def _leader(
     noise = _noise(rng, days)
     widen = np.where(event_bars(calendar, days), planted.volatility, 1.0)
     return _bars(
-        _LEADER_SHAPES[name], days, noise, widen, np.zeros(len(noise)) if drift is None else drift, rng
+        _LEADER_SHAPES.get(name, _OTHER_LEADER),
+        days,
+        noise,
+        widen,
+        np.zeros(len(noise)) if drift is None else drift,
+        rng,
     )
 
 
@@ -275,7 +284,7 @@ def _equity(
 ) -> pd.DataFrame:
     rng = _rng(seed, "equity", number)
     sigma, level, volume = np.array([0.012, 100.0, 5e6]) * np.exp(rng.normal(0.0, [0.15, 0.5, 1.0]))
-    market = _noise(_rng(seed, "SPY"), days)  # the very draws that made SPY
+    market = _noise(_rng(seed, "SPY"), days)  # the same draws as in SPY
     noise = np.sqrt(MARKET_SHARE) * market + np.sqrt(1 - MARKET_SHARE) * _noise(rng, days)
     widen = np.where(event_bars(calendar, days), planted.volatility, 1.0)
     return _bars(_Shape(sigma, level, volume), days, noise, widen, drift, rng)

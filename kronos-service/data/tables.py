@@ -1,11 +1,11 @@
 """The three tables in memory: raw frames become typed frames here, with one set of columns and dtypes.
 
-Design choices:
-- A source hands over whatever its reader gave it; what follows can trust names, dtypes and order.
-- Only the *form* is settled here. Whether the values make sense is `validation`'s business.
-- Times without a zone are read as UTC. Unknown columns are left out, optional ones filled with null.
+A source hands over whatever its reader gave it; later code can trust names, dtypes and order. Only the form
+is checked here; `validation` checks the values. Times without a zone are UTC, unknown columns are dropped,
+and missing optional columns are null.
 """
 
+from collections.abc import Iterable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Final
@@ -32,9 +32,7 @@ class ReleaseTimeError(TableError):
 
 
 def read_csv(file: Path | BytesIO) -> pd.DataFrame:
-    """The rows of a csv file, every cell as text, so that a ticker named NA or TRUE stays one; an empty cell
-    is null.
-    """
+    """The rows of a csv file as text, so that a ticker named NA or TRUE survives; an empty cell is null."""
     return pd.read_csv(file, dtype=str, keep_default_na=False, na_values=[""], encoding="utf-8-sig")
 
 
@@ -76,8 +74,8 @@ def symbol_table(raw: pd.DataFrame) -> pd.DataFrame:
 def calendar_table(raw: pd.DataFrame) -> pd.DataFrame:
     """Typed calendar rows, sorted by (release_at, event_id, first_seen_at); times in UTC.
 
-    Where a row has no event_id, it is made from the type and the UTC date of the release, and for another
-    currency than the channels' from that too.
+    A missing event_id is made of the type and the UTC date of the release, and of the currency if it is
+    another than the channels'.
 
     Raises:
         TableError: a column is missing, the table is empty, or a value does not parse.
@@ -100,9 +98,26 @@ def calendar_table(raw: pd.DataFrame) -> pd.DataFrame:
 
 
 def some(items: list[str], most: int = 5, total: int | None = None) -> str:
-    """The first few of many, for an error of one line; `total` where `items` are already a selection."""
+    """The first few items, for a one-line error; `total` counts them all if `items` is a selection."""
     more = (len(items) if total is None else total) - most
     return ", ".join(items[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text: pandas adds hints that do not concern the user."""
+    return str(error).partition("\n")[0]
+
+
+def batches(frames: Iterable[pd.DataFrame], rows: int) -> Iterator[list[pd.DataFrame]]:
+    """Consecutive frames in lists of at least `rows` rows each, but for the last."""
+    held: list[pd.DataFrame] = []
+    for frame in frames:
+        held.append(frame)
+        if sum(map(len, held)) >= rows:
+            yield held
+            held = []
+    if held:
+        yield held
 
 
 def _select(raw: pd.DataFrame, name: str, columns: tuple[str, ...]) -> pd.DataFrame:
@@ -125,7 +140,7 @@ def _numbers(table: pd.DataFrame, name: str, column: str) -> pd.Series:
     try:
         return pd.to_numeric(table[column]).astype("float64")
     except (ValueError, TypeError) as error:
-        raise TableError(f"table {name}: column {column} must hold numbers: {_first_line(error)}") from None
+        raise TableError(f"table {name}: column {column} must hold numbers: {first_line(error)}") from None
 
 
 def _times(table: pd.DataFrame, name: str, column: str) -> pd.Series:
@@ -133,16 +148,12 @@ def _times(table: pd.DataFrame, name: str, column: str) -> pd.Series:
         return pd.to_datetime(table[column], format="ISO8601", utc=True).dt.as_unit("ns")
     except (ValueError, TypeError) as error:
         raise TableError(
-            f"table {name}: column {column} must hold ISO 8601 times: {_first_line(error)}"
+            f"table {name}: column {column} must hold ISO 8601 times: {first_line(error)}"
         ) from None
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
-
-
 def _refuse_bare_dates(table: pd.DataFrame) -> None:
-    """Bare dates as text or date objects; timestamps at midnight are judged by `validation`."""
+    """Refuse bare dates, as text or as date objects; `validation` refuses timestamps at midnight."""
     release = table["release_at"]
     if isinstance(release.dtype, pd.DatetimeTZDtype) or release.dtype.kind == "M":
         bare = release.isna()

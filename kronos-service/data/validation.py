@@ -1,4 +1,4 @@
-"""Do the values make sense? Functions that only raise or collect, applied at the boundary, trusted after."""
+"""Checks of values at the boundary: functions that only raise or collect. Later code trusts the tables."""
 
 from datetime import datetime, timedelta
 from typing import Final
@@ -18,7 +18,7 @@ TOO_EARLY: Final = "older than the session calendars"
 
 SPLIT_RATIOS: Final = (2, 3, 4, 5, 6, 7, 8, 10, 15, 20, 25, 30, 40, 50, 100)
 SPLIT_TOLERANCE: Final = 0.03
-"""How near to a ratio, as a share of it, an overnight move must be to be worth a look."""
+"""How near to a ratio, as a share of it, an overnight move must be to be reported."""
 
 
 class BadBarsError(TableError):
@@ -30,10 +30,10 @@ class BadBarsError(TableError):
 
 
 def check_tables(symbols: pd.DataFrame, bars: pd.DataFrame, calendar: pd.DataFrame, *, now: datetime) -> None:
-    """Raise what is wrong with typed tables (see `tables`); `now` settles which sessions have closed.
+    """Raise if typed tables (see `tables`) are invalid; `now` decides which sessions have closed.
 
     Raises:
-        TableError: an unknown asset class, a repeated key, an impact or a value that cannot be.
+        TableError: an unknown asset class or impact, a repeated key, an infinite value.
         ReleaseTimeError: release times that look like bare dates.
         UnknownEventType: a type outside the taxonomy.
         BadBarsError: at least one bar that `find_bad_bars` lists.
@@ -48,11 +48,11 @@ def refuse_bad_bars(bad: pd.DataFrame) -> None:
     if not bad.empty:
         listed = [f"{row.symbol} {row.ts} ({row.reason})" for row in _dated(bad.head(6)).itertuples()]
         count = f"{len(bad)} bad bar{'s' if len(bad) > 1 else ''}"
-        raise BadBarsError(f"table ohlcv_1d: {count}: {some(listed, total=len(bad))}; mend or drop them", bad)
+        raise BadBarsError(f"table ohlcv_1d: {count}: {some(listed, total=len(bad))}; fix or drop them", bad)
 
 
 def check_symbols(symbols: pd.DataFrame, bars: pd.DataFrame) -> None:
-    """Every symbol once, of a known asset class, and no bars of a symbol that the table does not know."""
+    """Raise unless each symbol is listed once, with a known asset class, and each bar's symbol is listed."""
     unknown = symbols[~symbols["asset_class"].isin(ASSET_CLASSES)]
     if not unknown.empty:
         listed = [f"{row.symbol}: {row.asset_class}" for row in unknown.itertuples()]
@@ -70,7 +70,7 @@ def check_symbols(symbols: pd.DataFrame, bars: pd.DataFrame) -> None:
 
 
 def check_calendar(calendar: pd.DataFrame) -> None:
-    """Known types, impacts and finite values, real release times, one row per (event_id, first_seen_at)."""
+    """Raise unless types and impacts are known, values finite, releases timed, and keys unique."""
     usd = calendar[calendar["currency"] == CURRENCY]
     check_event_types(usd["event_type"])
     wrong = sorted(set(calendar["impact"]) - set(IMPACTS))
@@ -97,9 +97,9 @@ def check_calendar(calendar: pd.DataFrame) -> None:
 
 
 def find_bad_bars(bars: pd.DataFrame, symbols: pd.DataFrame, *, now: datetime) -> pd.DataFrame:
-    """Every bar that cannot be true, as (symbol, ts, reason): each key once, with one reason.
+    """Every bar that cannot be true, as (symbol, ts, reason): each key once, with its first reason.
 
-    A null amount is no fault: it stands for volume x mean(OHLC).
+    A null amount is valid: it stands for volume x mean(OHLC).
     """
     prices = bars[["open", "high", "low", "close"]]
     body = bars[["open", "close"]]
@@ -126,7 +126,7 @@ def find_bad_bars(bars: pd.DataFrame, symbols: pd.DataFrame, *, now: datetime) -
 
 
 def session_faults(bars: pd.DataFrame, symbols: pd.DataFrame, *, now: datetime) -> pd.Series:
-    """Per bar: empty, or why it is not one of its asset class's sessions that have closed by `now`."""
+    """Per bar: empty, or why its date is no session of its asset class that had closed by `now`."""
     faults = pd.Series("", index=bars.index, dtype="str")
     asset_class = bars["symbol"].map(symbols.set_index("symbol")["asset_class"])
     for name, rows in bars["ts"].groupby(asset_class):
@@ -136,7 +136,7 @@ def session_faults(bars: pd.DataFrame, symbols: pd.DataFrame, *, now: datetime) 
 
 
 def find_split_ratios(bars: pd.DataFrame, symbols: pd.DataFrame) -> pd.DataFrame:
-    """Overnight moves of equities near a split ratio, as (symbol, ts, ratio): unadjusted prices, perhaps."""
+    """Overnight moves of equities near a split ratio, as (symbol, ts, ratio): prices may be unadjusted."""
     equities = symbols.loc[symbols["asset_class"] == "us_equity", "symbol"]
     rows = bars[bars["symbol"].isin(equities)]
     previous = rows.groupby("symbol")["close"].shift()
@@ -166,7 +166,7 @@ def _faults(asset_class: str, days: npt.NDArray[np.datetime64], now: datetime) -
 
 
 def _dated(bad: pd.DataFrame) -> pd.DataFrame:
-    """Bar keys as people write them: the date, and the time only where there is one."""
+    """Bar keys as text: the date, and the time only where it is not midnight."""
     midnight = bad["ts"] == bad["ts"].dt.normalize()
     text = bad["ts"].dt.strftime("%Y-%m-%d").where(midnight, bad["ts"].astype("str"))
     return bad.assign(ts=text)

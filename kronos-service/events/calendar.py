@@ -1,7 +1,7 @@
-"""The economic calendar as sorted arrays: every version of every event, and from when to when it stood.
+"""The economic calendar as sorted arrays: every version of every event, and when each was current.
 
 Only rows in the channels' currency (USD) count. Rows of one event_id are its versions, ordered by
-`first_seen_at`; a version stands until the next one is seen. The order of the rows given never matters.
+`first_seen_at`; a version is current until the next one is seen. The order of the given rows does not matter.
 """
 
 from dataclasses import dataclass
@@ -50,7 +50,12 @@ class CalendarRows:
 
 
 def read_calendar(calendar: pd.DataFrame) -> CalendarRows:
-    """Check the calendar and sort it; CalendarError or UnknownEventType where it cannot be used."""
+    """Check the calendar and sort it.
+
+    Raises:
+        CalendarError: a column, an event_id, a release_at or an impact is missing or invalid.
+        UnknownEventType: a type outside the taxonomy.
+    """
     rows = _usd_rows(calendar)
     check_event_types(rows["event_type"])
     _check_values(rows)
@@ -60,6 +65,7 @@ def read_calendar(calendar: pd.DataFrame) -> CalendarRows:
     event_id, first_seen_at, rows = event_id[order], first_seen_at[order], rows.iloc[order]
     same_event = event_id[1:] == event_id[:-1]
     _check_versions(event_id, first_seen_at, same_event)
+    # A version knows nothing of its successor: it is current until the moment the next one is first seen.
     superseded_at = np.full(len(rows), NEVER)
     superseded_at[:-1][same_event] = first_seen_at[1:][same_event]
     event_type = rows["event_type"].to_numpy(dtype=np.str_)
@@ -95,7 +101,7 @@ def _usd_rows(calendar: pd.DataFrame) -> pd.DataFrame:
 
 
 def _first_seen(rows: pd.DataFrame) -> Times:
-    """When each row was first seen; a null, or no such column at all, means it was always known."""
+    """When each row was first seen; null, or no such column, means that it was always known."""
     if "first_seen_at" not in rows.columns:
         return np.full(len(rows), ALWAYS)
     seen = utc(rows["first_seen_at"])
@@ -105,11 +111,11 @@ def _first_seen(rows: pd.DataFrame) -> Times:
 def _check_values(rows: pd.DataFrame) -> None:
     if rows["event_id"].isna().any() or rows["release_at"].isna().any():
         raise CalendarError(
-            "expected an event_id and a release_at in every row, got a null: mend the calendar"
+            "expected an event_id and a release_at in every row, got a null: fix the calendar"
         )
     unknown = sorted({str(impact) for impact in rows["impact"]} - set(IMPACT_WEIGHTS))
     if unknown:
-        raise CalendarError(f"expected impact {', '.join(IMPACT_WEIGHTS)}, got {', '.join(unknown)}: mend it")
+        raise CalendarError(f"expected impact {', '.join(IMPACT_WEIGHTS)}, got {', '.join(unknown)}: fix it")
 
 
 def _check_versions(event_id: npt.NDArray[np.str_], seen: Times, same_event: npt.NDArray[np.bool_]) -> None:

@@ -1,10 +1,10 @@
-"""The event tensor: what each position may know about its target bar, for training and serving alike.
+"""The event tensor: what is known about each position's target bar, in training and serving alike.
 
-Position i is about the next session of the asset class's calendar, its target, and knows what was known at
-as_of(i) = min(close(i) + 1 h, next open). `prepare` reads calendar and leaders once; `encode_rows` looks the
-bars of one symbol up in them; `EventEncoder.encode` does both.
+The target of position i is the next session of its asset class, not the next bar of the data: a gap must not
+let a row look further ahead. The row may use what was known at as_of(i) = min(close(i) + 1 h, next open).
+`prepare` reads calendar and leaders once, for all symbols; `encode_rows` encodes the bars of one symbol.
 
-Letters: T bars, H horizon in bars.
+Letters: T bars, H horizon in bars, C channels.
 """
 
 from collections.abc import Mapping
@@ -31,29 +31,36 @@ from kronos_service.events.sessions import (
     sessions,
 )
 from kronos_service.events.surprises import Surprises, find_surprises, surprise_channel
-from kronos_service.events.taxonomy import CHANNELS, DAYS_UNTIL, FIRST_LEADER, SURPRISE
-from kronos_shared.columns import LEADERS
+from kronos_service.events.taxonomy import CHANNELS, DAYS_UNTIL, FIRST_LEADER, LEADERS, SURPRISE
 
 REACH_DAYS: Final = 10
-"""So many days past the last target the calendar must go on, or its end would look like quiet days."""
+"""Days that the calendar must reach past the last target, or its end would look like days without events."""
 
 Events = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
 class EventTables:
-    """Calendar and leaders, read once: good for any symbol of any asset class."""
+    """Calendar and leaders, read once for any symbol of any asset class."""
 
     rows: CalendarRows
     surprises: Surprises
     leaders: tuple[Leader, ...]
     reach: np.datetime64
+    """UTC date of the last release."""
+
+    @property
+    def covers(self) -> np.datetime64:
+        """The last target date about which the calendar can say everything."""
+        return self.reach - np.timedelta64(REACH_DAYS, "D")
 
 
 def prepare(calendar: pd.DataFrame, leader_data: Mapping[str, pd.DataFrame]) -> EventTables:
-    """Read the calendar (columns of `CALENDAR_COLUMNS`) and the four leaders (ts, close), rows in any order.
+    """Read the calendar (`CALENDAR_COLUMNS`) and the leaders' bars (ts, close), rows in any order.
 
-    Raises CalendarError, UnknownEventType or LeaderError; a leader must be there, but may have no rows.
+    Raises:
+        CalendarError, UnknownEventType: the calendar cannot be used.
+        LeaderError: a leader is missing (it may have no rows), or its bars cannot be used.
     """
     missing = [leader for leader in LEADERS if leader not in leader_data]
     if missing:
@@ -77,19 +84,21 @@ def encode_rows(
     horizon: int = 0,
     scenario: Scenario | None = None,
 ) -> Events:
-    """The (T + max(H - 1, 0), 20) float32 event tensor of bars dated `ts` (T,), ascending.
+    """The (T + max(H - 1, 0), C) float32 event tensor of bars dated `ts` (T,), ascending.
 
-    Row T - 1 is about the first bar after the last one; the rows past it know the schedule as of that moment,
-    and of surprises and leaders only what the scenario supposes.
+    Row T - 1 describes the first forecast bar. Later rows use the schedule known at that as_of; their
+    surprises and leaders are unknown, 0 or what the scenario supposes.
     """
     table, bar = _bar_sessions(ts, asset_class, horizon)
     steps = np.arange(1, max(horizon, 1) + 1)
     target = np.concatenate([bar[:-1] + 1, bar[-1] + steps])
     _check_reach(tables.reach, table.dates[target[-1]])
     as_of, before = table.as_of[bar], table.as_of[bar[0] - 1]
+    # Each row reports what became known since the row before it; the first one since the session before.
     previous = np.concatenate([[before], as_of[:-1]])
 
     events = np.zeros((len(target), len(CHANNELS)))
+    # No forecast row knows more of the schedule than was known when the forecast is made.
     known = np.concatenate([as_of[:-1], np.full(len(steps), as_of[-1])])
     events[:, :SURPRISE], events[:, DAYS_UNTIL] = schedule_channels(tables.rows, table, target, known)
     events[: len(bar), SURPRISE] = surprise_channel(tables.surprises, as_of, before)
@@ -102,24 +111,29 @@ def encode_rows(
 
 @dataclass(frozen=True)
 class EventEncoder:
-    """The one encoder of training and serving; it has no state."""
+    """The way in to the event tensor: a base's bundle carries one, and it has no state."""
 
     def encode(
         self,
         bars: pd.DataFrame,
         asset_class: str,
-        calendar: pd.DataFrame,
-        leader_data: Mapping[str, pd.DataFrame],
+        calendar: pd.DataFrame | EventTables,
+        leader_data: Mapping[str, pd.DataFrame] | None = None,
         horizon: int = 0,
         scenario: Scenario | None = None,
     ) -> Events:
-        """`prepare` and `encode_rows` in one call; `bars` needs only its column ts."""
-        tables = prepare(calendar, leader_data)
+        """The (T + max(H - 1, 0), 20) float32 event tensor of `bars`, of which only the column ts is read.
+
+        Args:
+            calendar: rows of `CALENDAR_COLUMNS`, with the leaders' bars in `leader_data`; or both as
+                `prepare` read them, so that many symbols share one reading.
+        """
+        tables = calendar if isinstance(calendar, EventTables) else prepare(calendar, leader_data or {})
         return encode_rows(tables, bars["ts"], asset_class, horizon=horizon, scenario=scenario)
 
 
 def _bar_sessions(ts: TimesLike, asset_class: str, horizon: int) -> tuple[Sessions, Indices]:
-    """The sessions around the bars, some before and enough behind, and the (T,) index of each bar's."""
+    """The sessions from before the bars to past the horizon, and the (T,) index of each bar's."""
     days = session_dates(ts)
     if len(days) == 0:
         raise SessionError("expected at least one bar, got none")
@@ -127,7 +141,8 @@ def _bar_sessions(ts: TimesLike, asset_class: str, horizon: int) -> tuple[Sessio
         raise SessionError(
             "expected bars in strictly ascending order of ts, got others: sort, drop duplicates"
         )
-    # Weekends and holidays take less than half of all days; no event further ahead than 10 days matters.
+    # Less than half of all days are no sessions, so H sessions take at most 2 H days, plus one long closure.
+    # Past the last target only the next 10 days matter: `days_until` looks no further.
     ahead = timedelta(days=2 * max(horizon, 1)) + LONGEST_CLOSURE + timedelta(days=REACH_DAYS)
     table = sessions(asset_class, days[0].item() - LONGEST_CLOSURE, days[-1].item() + ahead)
     return table, locate(table, days)

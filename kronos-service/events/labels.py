@@ -1,12 +1,11 @@
-"""What really fell on each target: the truth that weights the loss and splits the metrics, never an input."""
+"""Which events really fell on each target: they weight the loss and split the metrics, never as inputs."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
-from kronos_service.events.calendar import NEVER, read_calendar
+from kronos_service.events.calendar import NEVER, CalendarRows
 from kronos_service.events.sessions import (
     LONGEST_CLOSURE,
     TimesLike,
@@ -20,25 +19,27 @@ from kronos_service.events.taxonomy import FAMILIES
 
 @dataclass(frozen=True, eq=False)
 class TargetLabels:
-    """For n targets: `is_event` (n,) bool and `families` (n, 14) bool, both of high-impact events only."""
+    """For n targets: `is_event` (n,) bool and `families` (n, families) bool, of high-impact events only."""
 
     is_event: npt.NDArray[np.bool_]
     families: npt.NDArray[np.bool_]
 
 
-def label_targets(calendar: pd.DataFrame, asset_class: str, dates: TimesLike) -> TargetLabels:
+def label_targets(rows: CalendarRows, asset_class: str, dates: TimesLike) -> TargetLabels:
     """Label session dates (n,) by the high-impact events that fell on them.
 
-    The last version of each event counts, whenever it was seen. An event falls on the session that closes
-    first after its release. SessionError where a date is no session of the asset class.
+    The last version of each event counts, whenever it was seen: labels may know the future. An event falls on
+    the session that closes first after its release.
+
+    Raises:
+        SessionError: a date is no session of the asset class.
     """
     days = session_dates(dates)
     if len(days) == 0:
         return TargetLabels(np.zeros(0, dtype=np.bool_), np.zeros((0, len(FAMILIES)), dtype=np.bool_))
-    # Start early: the first row of the table then takes every older event, and is no target itself.
+    # Start before the first target: all older events fall on the table's first row, which must not be one.
     table = sessions(asset_class, days.min().item() - LONGEST_CLOSURE, days.max().item())
     index = locate(table, days)
-    rows = read_calendar(calendar)
     final = rows.is_high & (rows.superseded_at == NEVER)
     target = target_index(table, rows.release_at[final])
     inside = target < len(table.dates)

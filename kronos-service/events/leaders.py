@@ -1,4 +1,8 @@
-"""Leaders: how far BTCUSDT, SPY, DXY and VIX moved since the bar before, in units of their usual day."""
+"""Cross-asset leaders: their moves since the bar before, in standard deviations of their daily returns.
+
+A leader's bar counts from its own close on, in its own session: at 16:00 New York SPY's bar of the day has
+closed, that of a 24-hour market has not.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,20 +21,20 @@ from kronos_service.events.sessions import (
     session_dates,
     sessions,
 )
-from kronos_shared.columns import LEADER_ASSET_CLASS, LEADERS
+from kronos_service.events.taxonomy import LEADER_ASSET_CLASS, LEADERS
 from kronos_shared.errors import KronosError
 
 RETURNS: Final = 60
-"""Daily log returns that make a leader's standard deviation."""
+"""Daily log returns in a leader's standard deviation."""
 
 
 class LeaderError(KronosError):
-    """A leader that is missing, or whose bars cannot be used."""
+    """A leader is missing, or its bars cannot be used."""
 
 
 @dataclass(frozen=True, eq=False)
 class Leader:
-    """L bars, ascending: when each closed, its log close, and `sigma` (L + 1,) after the first n bars."""
+    """L bars, ascending: when each closed, its log close, and `sigma` (L + 1,) of the first n bars."""
 
     closed_at: Times
     log_close: Floats
@@ -38,13 +42,16 @@ class Leader:
 
 
 def read_leader(name: str, bars: pd.DataFrame) -> Leader:
-    """A leader's bars (columns ts and close, any order) with their closing times; LeaderError if unusable.
+    """A leader's bars (columns ts and close, any order) with their closing times.
 
     A frame without rows is a leader of which nothing is known: its channel is 0.
+
+    Raises:
+        LeaderError: a close is not positive, a date is no session, or a date repeats.
     """
     close = bars["close"].to_numpy(dtype=np.float64)
     if not (np.isfinite(close) & (close > 0)).all():
-        raise LeaderError(f"expected positive closes of leader {name}, got others: mend its bars")
+        raise LeaderError(f"expected positive closes of leader {name}, got others: fix its bars")
     try:
         closed_at = _closing_times(name, bars["ts"])
     except SessionError as error:
@@ -57,18 +64,19 @@ def read_leader(name: str, bars: pd.DataFrame) -> Leader:
 
 
 def leader_channel(leader: Leader, as_of: Times, previous: Times) -> Floats:
-    """For T bars: the leader's move (T,) from what was known at `previous` to what is known at `as_of`.
+    """For T bars: the leader's move (T,) from its last close known at `previous` to its last at `as_of`.
 
-    Log ratio of the last closes over sigma as it was at `previous`, clipped to +-5; 0 without a new bar.
+    Log ratio of the closes over sigma at `previous`, clipped to +-5; 0 without a new bar. The sigma excludes
+    the move itself, which would shrink its own score.
     """
     now, then = usable_bars(leader, as_of), usable_bars(leader, previous)
-    # Before its first bar a leader's close does not matter: there is no sigma either, and the channel is 0.
+    # The value before a leader's first bar is arbitrary: sigma is 0 there, and so is the channel.
     log_close = np.concatenate([[0.0], leader.log_close])
     return standardize(log_close[now] - log_close[then], leader.sigma[then])
 
 
 def usable_bars(leader: Leader, as_of: Times) -> Indices:
-    """How many of the leader's bars had closed by each `as_of`, that moment included."""
+    """How many of the leader's bars had closed by each `as_of` (inclusive)."""
     return np.searchsorted(leader.closed_at, as_of, side="right")
 
 
@@ -98,10 +106,10 @@ def _closing_times(name: str, ts: pd.Series) -> Times:
 
 
 def _sigma(log_close: Floats) -> Floats:
-    """Spread (ddof 1) of the last 60 returns of the first n bars, for n = 0 .. L; 0 where they are fewer."""
+    """Standard deviation (ddof 1) of the last 60 returns of the first n bars, n = 0 .. L; 0 if fewer."""
     sigma = np.zeros(len(log_close) + 1)
     if len(log_close) > RETURNS:
         windows = np.lib.stride_tricks.sliding_window_view(np.diff(log_close), RETURNS)
-        # A contiguous copy: each row is then summed alone, so later bars cannot change earlier sums by a bit.
+        # A contiguous copy: numpy then sums each row alone, so later bars change no bit of earlier sums.
         sigma[RETURNS + 1 :] = np.ascontiguousarray(windows).std(axis=1, ddof=1)
     return sigma

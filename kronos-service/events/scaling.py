@@ -1,4 +1,4 @@
-"""Values in standard deviations, as the channels 14 and 16-19 hold them."""
+"""Values in standard deviations, for the surprise and leader channels."""
 
 from typing import Final
 
@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 CLIP: Final = 5.0
 CONSTANT: Final = 1e-9
-"""A standard deviation up to this is the rounding noise of a constant series."""
+"""A standard deviation up to this is rounding noise of a constant series."""
 
 Floats = npt.NDArray[np.float64]
 

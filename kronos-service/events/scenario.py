@@ -1,4 +1,4 @@
-"""What-if: surprises and leader moves supposed to happen on forecast bars."""
+"""What-if scenarios: supposed surprises and leader moves on forecast bars."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,13 +9,12 @@ import numpy.typing as npt
 
 from kronos_service.events.scaling import CLIP
 from kronos_service.events.sessions import Times
-from kronos_service.events.taxonomy import CHANNELS, FIRST_LEADER, SURPRISE
-from kronos_shared.columns import LEADERS
+from kronos_service.events.taxonomy import CHANNELS, FIRST_LEADER, LEADERS, SURPRISE
 from kronos_shared.errors import KronosError
 
 
 class ScenarioError(KronosError):
-    """A scenario that does not fit the forecast's bars."""
+    """A scenario does not fit the forecast's bars."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +28,13 @@ class Scenario:
 
 
 def scenario_rows(scenario: Scenario, future: Times) -> npt.NDArray[np.float64]:
-    """The (H - 1, 20) rows past the last known bar, given the session dates `future` (H,) of the forecast.
+    """The (H - 1, C) rows past the last known bar, given the session dates `future` (H,) of the forecast.
 
-    Row j is about forecast bar j + 1, so it carries what is supposed to happen on bar j. ScenarioError for a
-    date that is no forecast bar, or is the last one: nothing comes after it.
+    Row j describes forecast bar j + 1, so it holds what is supposed to happen on bar j.
+
+    Raises:
+        ScenarioError: an unknown leader, a value that is not finite, or a date that is no forecast bar, or
+            the last one: no bar follows that could react.
     """
     unknown = sorted(set(scenario.leaders) - set(LEADERS))
     if unknown:

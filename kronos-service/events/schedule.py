@@ -1,4 +1,4 @@
-"""What is scheduled for each target, as it was known at the time: channels 0-13 and `days_until`."""
+"""The schedule as it was known at the time: the families' channels and `days_until`."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ from kronos_service.events.sessions import Indices, Sessions, Times, target_inde
 from kronos_service.events.taxonomy import FAMILIES
 
 HORIZON_DAYS: Final = 10
-"""From so many calendar days on, the next event does not show in `days_until`."""
+"""Calendar days from which on the next event does not show in `days_until`."""
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -19,21 +19,23 @@ Bools = npt.NDArray[np.bool_]
 def schedule_channels(
     rows: CalendarRows, table: Sessions, target: Indices, as_of: Times
 ) -> tuple[Floats, Floats]:
-    """For n positions: family weights (n, 14) on the target, and `days_until` (n,) counted from it.
+    """For n positions: family weights (n, families) on the target, and `days_until` (n,) from it.
 
-    `target` holds strictly ascending indices into `table`; `as_of` says what each position may know.
+    `target` (n,) holds strictly ascending indices into `table`; position i may know what was seen by
+    `as_of[i]`.
     """
     event_session = target_index(table, rows.release_at)
     families = np.zeros((len(target), len(FAMILIES)))
     on_target, position = _known_on(rows, event_session, target, as_of)
+    # Several events of a family on one day count as the strongest; the order of rows must not matter.
     np.maximum.at(families, (position, rows.family[on_target]), rows.weight[on_target])
 
     nearness = np.zeros(len(target))
-    # Sessions are at least a day apart, so an event fewer than 10 days ahead is fewer than 10 sessions ahead.
+    # Sessions are at least a day apart, so an event less than 10 days ahead is less than 10 sessions ahead.
     for sessions_ahead in range(HORIZON_DAYS):
         ahead, position = _known_on(rows, event_session - sessions_ahead, target, as_of)
         ahead, position = ahead[rows.is_high[ahead]], position[rows.is_high[ahead]]
-        inside = event_session[ahead] < len(table.dates)
+        inside = event_session[ahead] < len(table.dates)  # events past the table have no date to count to
         ahead, position = ahead[inside], position[inside]
         days = (table.dates[event_session[ahead]] - table.dates[target[position]]).astype(np.int64)
         np.maximum.at(nearness, position, 1 - np.minimum(days, HORIZON_DAYS) / HORIZON_DAYS)
@@ -41,8 +43,9 @@ def schedule_channels(
 
 
 def _known_on(rows: CalendarRows, session: Indices, target: Indices, as_of: Times) -> tuple[Indices, Indices]:
-    """The rows whose `session` is a target and that stood at its as_of, with the target's position."""
+    """The rows whose `session` is a target and that were current at its as_of, with the target's position."""
     position = np.minimum(np.searchsorted(target, session), len(target) - 1)
+    # Seen by then and not replaced yet: a postponed release counts at its old date until the new one is seen.
     known = (rows.first_seen_at <= as_of[position]) & (as_of[position] < rows.superseded_at)
     found = np.flatnonzero((target[position] == session) & known)
     return found, position[found]

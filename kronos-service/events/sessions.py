@@ -1,4 +1,4 @@
-"""When each bar opens, closes and may be conditioned: one table of sessions per asset class.
+"""When each bar opens and closes, and what it may know: one table of sessions per asset class.
 
 Times are numpy datetime64[ns] in UTC; session dates are datetime64[D]. The tables come from exchange
 calendars and time zones, never from the data: a missing bar is a gap in the data, not a longer session.
@@ -24,7 +24,7 @@ TimesLike = pd.Series | pd.Index | Times | Sequence[str] | Sequence[date]
 FIRST_DAY: Final = date(1990, 1, 1)
 """The earliest date that a bar may have."""
 LONGEST_CLOSURE: Final = timedelta(days=14)
-"""More days than any of the calendars was ever closed for in a row."""
+"""More days than any of the calendars was ever closed in a row."""
 _TABLE_START: Final = FIRST_DAY - LONGEST_CLOSURE  # so that the first bar, too, has a session before it
 ONE_HOUR: Final = np.timedelta64(1, "h")
 # Cboe keeps the days and half days of NYSE and closes 15 minutes later. The library's Cboe calendar, XCBF,
@@ -40,8 +40,8 @@ class SessionError(KronosError):
 class Sessions:
     """Consecutive sessions of one asset class: four read-only arrays of equal length, ascending.
 
-    `as_of` is the moment up to which things may be known when the *next* session is forecast:
-    min(close + 1 h, next open).
+    `as_of` is the moment until which a forecast of the *next* session may know things: min(close + 1 h, next
+    open). The hour lets markets that close a little later count; the next open keeps the target itself out.
     """
 
     dates: Times
@@ -54,7 +54,7 @@ def sessions(asset_class: str, start: date, end: date) -> Sessions:
     """The sessions dated from `start` to `end`, both inclusive, whatever today's date is."""
     if start < _TABLE_START:
         raise SessionError(f"expected dates from {FIRST_DAY}, got {start}: drop the earlier bars")
-    # Whole decades, so that the many windows of one run share one table.
+    # Whole decades, so that the many windows of a run share one cached table.
     table = _table(asset_class, (end.year // 10 + 1) * 10)
     bounds = np.array([start, end + timedelta(days=1)], dtype="datetime64[D]")
     span = slice(*np.searchsorted(table.dates, bounds))
@@ -62,7 +62,7 @@ def sessions(asset_class: str, start: date, end: date) -> Sessions:
 
 
 def locate(table: Sessions, ts: TimesLike) -> Indices:
-    """The (n,) index in `table` of each bar's session; SessionError names the first dates that are none."""
+    """The (n,) index in `table` of each bar's session; SessionError if a date is no session."""
     days = session_dates(ts)
     index = np.searchsorted(table.dates, days)
     wrong = index == len(table.dates)
@@ -79,7 +79,8 @@ def locate(table: Sessions, ts: TimesLike) -> Indices:
 def target_index(table: Sessions, release_at: Times) -> Indices:
     """The (n,) session each release falls on: close of the one before <= release < its close.
 
-    Releases before the table fall on index 0 and those after it on len(table.dates).
+    A release at the very close moves the next bar. Releases before the table fall on index 0 and those after
+    it on len(table.dates).
     """
     return np.searchsorted(table.closes, release_at, side="right")
 
@@ -95,14 +96,14 @@ def session_dates(ts: TimesLike) -> Times:
 
 
 def utc(values: TimesLike) -> Times:
-    """Any times as datetime64[ns] in UTC (those without a zone are taken as UTC); null stays NaT."""
+    """Any times as datetime64[ns] in UTC; those without a zone are UTC, and null stays NaT."""
     index = pd.DatetimeIndex(pd.to_datetime(pd.Index(values), utc=True, cache=False))
     return index.as_unit("ns").tz_localize(None).to_numpy()
 
 
 @lru_cache(maxsize=16)
 def _table(asset_class: str, last_year: int) -> Sessions:
-    """All sessions up to a year's end; one more is read, because as_of needs the next open."""
+    """All sessions up to a year's end; a month more is read, because as_of needs the next open."""
     last_day = date(last_year, 12, 31)
     until = last_day + timedelta(days=31)
     if asset_class in _CLOSES_AFTER_NYSE:
@@ -114,8 +115,7 @@ def _table(asset_class: str, last_year: int) -> Sessions:
         dates, opens, closes = _crypto_sessions(until)
     else:
         raise SessionError(
-            f"expected asset class crypto, us_equity, index or fx, got {asset_class!r}: "
-            "mend the symbols table"
+            f"expected asset class crypto, us_equity, index or fx, got {asset_class!r}: fix the symbols table"
         )
     as_of = np.minimum(closes[:-1] + ONE_HOUR, opens[1:])
     keep = slice(np.searchsorted(dates, np.datetime64(last_day), side="right"))

@@ -1,4 +1,4 @@
-"""Surprises: how far each release was from its forecast, and the first bar that may know it."""
+"""Surprises: how far each release was from its forecast, and which bar may know it first."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -10,7 +10,7 @@ from kronos_service.events.scaling import Floats, standardize
 from kronos_service.events.sessions import Times
 
 MIN_EARLIER: Final = 8
-"""A surprise counts only after so many earlier ones of its type, which give it its scale."""
+"""Earlier surprises of a type that a later one needs for its scale; with fewer its z is 0."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,10 +22,11 @@ class Surprises:
 
 
 def find_surprises(rows: CalendarRows) -> Surprises:
-    """The first complete version (actual and forecast) of each event, scored by earlier ones of its type.
+    """The first complete version (actual and forecast) of each event, scaled by the earlier ones of its type.
 
-    A version replaced before its own actual was usable (a postponed release) does not count; later revisions
-    are no new surprise. z = (actual - forecast) / sigma, sigma with ddof 1, clipped to +-5; 0 without sigma.
+    A version replaced before its actual was usable (a postponed release) does not count: nobody saw that
+    figure. Later revisions are no new surprise: the market moved on the first. z = (actual - forecast) /
+    sigma, with ddof 1, clipped to +-5; 0 without sigma.
     """
     usable_at = usable_from(rows.release_at, rows.first_seen_at)
     complete = np.isfinite(rows.actual) & np.isfinite(rows.forecast) & (rows.superseded_at > usable_at)
@@ -33,7 +34,7 @@ def find_surprises(rows: CalendarRows) -> Surprises:
     found = found[np.lexsort((usable_at[found], rows.event_id[found]))]
     _, first = np.unique(rows.event_id[found], return_index=True)
     found = found[first]
-    # By event_id within one moment, so that sums run in one order whatever the order of the rows.
+    # By event_id within one moment: sums then run in one order, to the bit, whatever the order of the rows.
     found = found[np.lexsort((rows.event_id[found], usable_at[found]))]
     usable_at, value = usable_at[found], rows.actual[found] - rows.forecast[found]
     sigma = np.zeros(len(found))
@@ -44,10 +45,11 @@ def find_surprises(rows: CalendarRows) -> Surprises:
 
 
 def surprise_channel(surprises: Surprises, as_of: Times, before: np.datetime64) -> Floats:
-    """For T bars, `as_of` ascending: the largest-magnitude z (T,) of the surprises that sit at each, or 0.
+    """For T bars, `as_of` ascending: the largest-magnitude z (T,) of the surprises first known at each, or 0.
 
-    A surprise sits at the first bar with `usable_at < as_of`, unless it was usable before the first bar:
-    at `before`, the as_of of the session that precedes it. Of equal magnitudes the positive one counts.
+    A surprise is first known at the first bar with `usable_at < as_of`. Those usable before `before`, the
+    as_of of the session before the first bar, belong to bars that are not given. Of equal magnitudes the
+    positive wins.
     """
     position = np.searchsorted(as_of, surprises.usable_at, side="right")
     sits = (position < len(as_of)) & (surprises.usable_at >= before)
@@ -58,12 +60,15 @@ def surprise_channel(surprises: Surprises, as_of: Times, before: np.datetime64) 
 
 
 def usable_from(release_at: Times, first_seen_at: Times) -> Times:
-    """When a version's actual became known; a position may use it only if its as_of is strictly later."""
+    """When a version's actual became known; a position may use it only if its as_of is strictly later.
+
+    Without first_seen_at, or seen earlier (a scheduled release), an actual is known from the release on.
+    """
     return np.maximum(release_at, first_seen_at)
 
 
 def _sigma(usable_at: Times, value: Floats) -> Floats:
-    """For each surprise of one type, in order of time: the spread of those usable strictly earlier, or 0."""
+    """For each surprise of a type, in order of time: the deviation of those usable strictly earlier, or 0."""
     sigma = np.zeros(len(value))
     for i, earlier in enumerate(np.searchsorted(usable_at, usable_at, side="left")):
         if earlier >= MIN_EARLIER:

@@ -1,4 +1,4 @@
-"""The event types, their families and the twenty channels, read from `event_types.toml`."""
+"""The event types, their families, the leaders and the channels, read from `event_types.toml`."""
 
 import hashlib
 import json
@@ -8,12 +8,11 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import Any, Final
 
-from kronos_shared.columns import LEADERS
 from kronos_shared.errors import KronosError
 
 
 class UnknownEventType(KronosError):
-    """The calendar holds event types that `event_types.toml` does not list."""
+    """The calendar has event types that `event_types.toml` does not list."""
 
 
 def _read() -> dict[str, Any]:
@@ -30,6 +29,9 @@ EVENT_TYPES: Final[Mapping[str, str]] = MappingProxyType(
     {event_type: family for family, types in _TAXONOMY["families"].items() for event_type in types}
 )
 """Event type -> family."""
+LEADER_ASSET_CLASS: Final[Mapping[str, str]] = MappingProxyType(_TAXONOMY["leaders"])
+"""Leader -> asset class, in the order of the channels."""
+LEADERS: Final[tuple[str, ...]] = tuple(LEADER_ASSET_CLASS)
 
 SURPRISE: Final = len(FAMILIES)
 DAYS_UNTIL: Final = SURPRISE + 1
@@ -43,22 +45,18 @@ CHANNELS: Final[tuple[str, ...]] = (
 
 
 def channel_hash() -> str:
-    """The sha256 of everything that gives the channels their meaning; an adapter fits one hash only."""
-    meaning = {"taxonomy": _TAXONOMY, "channels": CHANNELS}
+    """The sha256 of everything that defines the channels; an adapter fits one hash only."""
+    # Without the table of leaders, whose names are among the channels: published adapters carry this hash.
+    events = {key: value for key, value in _TAXONOMY.items() if key != "leaders"}
+    meaning = {"taxonomy": events, "channels": CHANNELS}
     return hashlib.sha256(json.dumps(meaning).encode()).hexdigest()
 
 
 def check_event_types(event_types: Iterable[str]) -> None:
-    """Raise `UnknownEventType` naming every type that is not in the taxonomy, at once."""
+    """Raise `UnknownEventType` with every type that is not in the taxonomy."""
     unknown = sorted({str(event_type) for event_type in event_types} - set(EVENT_TYPES))
     if unknown:
         raise UnknownEventType(
             f"expected event types of event_types.toml, got {', '.join(unknown)}: "
             "map them to a listed type or drop those rows from the calendar"
         )
-
-
-def family_index(event_type: str) -> int:
-    """The channel, 0 to 13, of an event type's family."""
-    check_event_types([event_type])
-    return FAMILIES.index(EVENT_TYPES[event_type])

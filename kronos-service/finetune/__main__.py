@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from kronos_service.finetune.commands import COMMANDS, PROGRAM
-from kronos_shared.command_line import run_command
+from kronos_shared.cli import run_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:

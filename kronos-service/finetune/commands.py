@@ -1,34 +1,32 @@
-"""The commands: each parses its own flags and calls the function that does the work.
+"""The commands: each checks its flags and calls the function that does the work.
 
-The work is imported where it is called, so that `--help` of one command does not load the libraries of all.
+The work is imported only then: torch and its like take seconds to load, which neither `--help` nor a mistyped
+flag should cost.
 """
 
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
-from datetime import date
-from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
-from kronos_shared.command_line import Command
-from kronos_shared.options import option, parse, parse_given, require
-
-if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
-    from kronos_service.data.bar_filter import OnBadRow
-    from kronos_service.data.sources.base import Source
+from kronos_service.data.sources import open_source
+from kronos_service.finetune.config import ExportConfig, ImportConfig, PretrainConfig, SampleConfig
+from kronos_service.finetune.event_conditioned.config import (
+    AblateConfig,
+    AuditConfig,
+    EvaluateConfig,
+    EventLoraConfig,
+    EventLoraFlags,
+    ReportConfig,
+)
+from kronos_shared.cli import Command, Settings, parse, parse_given
 
 PROGRAM = "python -m kronos_service.finetune"
+SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 def event_lora(argv: Sequence[str]) -> int:
     """Train an event-conditioned LoRA adapter on a frozen base, judge it, and publish it."""
-    from kronos_service.finetune.event_conditioned.config import EventLoraConfig, EventLoraFlags
-
-    about = _help(event_lora, EVENT_LORA_EXAMPLES)
-    given = parse_given(EventLoraFlags, argv, prog=f"{PROGRAM} event-lora", description=about)
+    given = parse_given(EventLoraFlags, argv, **_about(event_lora))
     resume = given.pop("resume", False)
     config = None if resume else EventLoraConfig(**given)
 
@@ -53,18 +51,16 @@ def _unless_stopped(work: Callable[[], object]) -> int:
 
 def evaluate(argv: Sequence[str]) -> None:
     """Score an adapter against its base on a split."""
-    from kronos_service.finetune.event_conditioned.evaluate import EvaluateConfig
+    config = _settings(EvaluateConfig, argv, evaluate)
+
     from kronos_service.finetune.event_conditioned.evaluate import evaluate as run
 
-    run(parse(EvaluateConfig, argv, prog=f"{PROGRAM} evaluate", description=_help(evaluate)))
+    run(config)
 
 
 def ablate(argv: Sequence[str]) -> int:
     """Train the adapter with one thing changed at a time, and compare target by target."""
-    from kronos_service.finetune.event_conditioned.ablation.config import AblateConfig
-
-    about = _help(ablate, ABLATE_EXAMPLES)
-    config = parse(AblateConfig, argv, prog=f"{PROGRAM} ablate", description=about)
+    config = _settings(AblateConfig, argv, ablate)
 
     from kronos_service.finetune.event_conditioned.ablate import ablate as run
 
@@ -73,78 +69,46 @@ def ablate(argv: Sequence[str]) -> int:
 
 def report(argv: Sequence[str]) -> None:
     """Write the report of a run, or of an evaluation, as one HTML file."""
+    first_is_run = bool(argv) and not argv[0].startswith("-")
+    config = _settings(ReportConfig, ["--run", *argv] if first_is_run else argv, report)
+
     from kronos_service.finetune.event_conditioned.report import terminal
-    from kronos_service.finetune.event_conditioned.report.document import ReportConfig
     from kronos_service.finetune.event_conditioned.report.document import report as run
 
-    terminal.reported(
-        run(parse(ReportConfig, _named(argv, "--run"), prog=f"{PROGRAM} report", description=_help(report)))
-    )
+    terminal.reported(run(config))
 
 
 def audit(argv: Sequence[str]) -> int:
     """Recompute independently what was known when, and show every input that knows the future."""
-    from kronos_service.finetune.event_conditioned.audit.audit import AuditConfig, audit_snapshot
+    config = _settings(AuditConfig, argv, audit)
 
-    config = parse(AuditConfig, argv, prog=f"{PROGRAM} audit", description=_help(audit, AUDIT_CODES))
+    from kronos_service.finetune.event_conditioned.audit.audit import audit_snapshot
+
     return 0 if audit_snapshot(config).passed else 1
 
 
 def pretrain(argv: Sequence[str]) -> None:
     """Train a small tokenizer and predictor from a snapshot's bars, without events."""
-    from kronos_service.finetune.pretrain.pretrain import PretrainConfig
+    config = _settings(PretrainConfig, argv, pretrain)
+
     from kronos_service.finetune.pretrain.pretrain import pretrain as run
 
-    run(parse(PretrainConfig, argv, prog=f"{PROGRAM} pretrain", description=_help(pretrain)))
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportConfig:
-    """Settings of an export."""
-
-    out: Path = option(help="directory of the snapshot; an older one there stays until the new one is whole")
-    source: str = option(
-        "supabase",
-        choices=("supabase", "postgres", "snapshot"),
-        help="where to read: SUPABASE_URL and SUPABASE_KEY, or DATABASE_URL, or a directory of tables",
-    )
-    tables: Path | None = option(None, help="with --source snapshot: the directory of tables to read")
-    since: date | None = option(None, help="first session date of the bars; all there are if left out")
-    on_bad_row: str = option(
-        "fail",
-        choices=("fail", "drop"),
-        help="a bar that cannot be true stops the export, or is dropped and listed",
-    )
-    incremental: bool = option(
-        False, help="add what is new to the snapshot in --out, and keep what its calendar knew before"
-    )
-    resume: bool = option(
-        False, help="do not read again what an interrupted export of the same rows had read"
-    )
-
-    def __post_init__(self) -> None:
-        require(
-            (self.source == "snapshot") == (self.tables is not None),
-            "--tables names the directory that --source snapshot reads: give both or neither",
-        )
-        require(
-            not (self.incremental and self.resume),
-            "--resume goes on with a full export, --incremental reads only what is new: give one of them",
-        )
+    run(config)
 
 
 def export(argv: Sequence[str]) -> None:
     """Read candles and calendar from Supabase, PostgreSQL or plain tables into a validated snapshot."""
+    config = _settings(ExportConfig, argv, export)
+
     from kronos_service.data.coverage import print_coverage, read_coverage
     from kronos_service.finetune.export_training_data import export as run
 
-    config = parse(ExportConfig, argv, prog=f"{PROGRAM} export", description=_help(export))
-    with _source(config) as source:
+    with open_source(config.source, config.tables) as source:
         summary = run(
             source,
             config.out,
             since=config.since,
-            on_bad_row=cast("OnBadRow", config.on_bad_row),
+            on_bad_row=config.on_bad_row,
             incremental=config.incremental,
             resume=config.resume,
         )
@@ -152,47 +116,25 @@ def export(argv: Sequence[str]) -> None:
     print_coverage(read_coverage(config.out))
 
 
-def _source(config: ExportConfig) -> "AbstractContextManager[Source]":
-    if config.tables is not None:
-        from kronos_service.data.sources.base import SnapshotSource
-
-        return nullcontext(SnapshotSource(directory=config.tables))
-    if config.source == "postgres":
-        from kronos_service.data.sources.postgres import postgres_source
-
-        return postgres_source()
-    from kronos_service.data.sources.supabase import supabase_source
-
-    return nullcontext(supabase_source())
-
-
 def import_(argv: Sequence[str]) -> None:
     """Read candles and calendar from your own csv or parquet files into a validated snapshot."""
-    from kronos_service.finetune.import_tables import ImportConfig, import_tables
+    config = _settings(ImportConfig, argv, import_)
 
-    import_tables(parse(ImportConfig, argv, prog=f"{PROGRAM} import", description=_help(import_)))
+    from kronos_service.finetune.import_tables import import_tables
 
-
-@dataclass(frozen=True, kw_only=True)
-class SampleConfig:
-    """Settings of the sample market."""
-
-    out: Path = option(help="directory to write the snapshot to")
-    seed: int = option(0, help="seed of the market; 0 is the embedded one")
-    symbols: int = option(24, help="tradable US equities, SPY among them")
-    start: date = option(date(2020, 1, 1), help="first day")
-    end: date = option(date(2026, 3, 31), help="last day of the bars")
+    import_tables(config)
 
 
 def sample(argv: Sequence[str]) -> None:
     """Write a snapshot of the seeded sample market, whose event effects are known."""
+    config = _settings(SampleConfig, argv, sample)
+
     from kronos_service.data.sample import write_sample
 
-    config = parse(SampleConfig, argv, prog=f"{PROGRAM} sample", description=_help(sample))
     write_sample(config.out, seed=config.seed, symbols=config.symbols, start=config.start, end=config.end)
 
 
-COMMANDS: dict[str, Command] = {
+COMMANDS: Mapping[str, Command] = {
     "event-lora": event_lora,
     "evaluate": evaluate,
     "ablate": ablate,
@@ -204,8 +146,8 @@ COMMANDS: dict[str, Command] = {
     "sample": sample,
 }
 
-EVENT_LORA_EXAMPLES = f"""
-examples:
+EXAMPLES: Mapping[str, str] = {
+    "event-lora": f"""
   {PROGRAM} event-lora --control
       the embedded sample market and base: a few minutes on two cores
   {PROGRAM} event-lora --snapshot data/snapshots/2026-11 --base-model NeoQuasar/Kronos-base --control
@@ -213,28 +155,65 @@ examples:
   {PROGRAM} event-lora --config run.toml --epochs 5
       settings from a file; flags win
   {PROGRAM} event-lora --resume
-      goes on with the newest run under runs/ that was stopped, killed or cut off
+      resumes the newest run under runs/ that was stopped, killed or cut off
   accelerate launch --num_processes 2 -m kronos_service.finetune event-lora --control
       the same run on two GPUs
 
 exit code: 0 done, 2 a mistake, 130 or 143 stopped by Ctrl-C or SIGTERM with a checkpoint written
-"""
-
-ABLATE_EXAMPLES = f"""
-examples:
+""",
+    "evaluate": f"""
+  {PROGRAM} evaluate --adapter adapters
+      the adapter that LATEST names, on the validation split of the sample market
+  {PROGRAM} evaluate --adapter runs/mine/adapter --split test --open-test-split
+      the test split, once everything is decided
+""",
+    "ablate": f"""
   {PROGRAM} ablate
-      every arm on the embedded sample, three seeds; the same command goes on after a stop
+      every arm on the embedded sample, three seeds; the same command resumes after a stop
   {PROGRAM} ablate --vary blank_probability=0.5 weight_decay=0.1 --epochs 5
       the adapter, its control, and the adapter with one setting changed, twice
-"""
 
-AUDIT_CODES = "exit code: 0 when nothing was found, 1 with the rows that show a fault\n"
+exit code: 0 done, 2 a mistake, 130 or 143 stopped by Ctrl-C or SIGTERM with a checkpoint written
+""",
+    "report": f"""
+  {PROGRAM} report runs/mine
+      writes runs/mine/report.html again
+""",
+    "audit": f"""
+  {PROGRAM} audit --snapshot data/snapshots/2026-11
+      all checks; --quick takes seconds
+
+exit code: 0 when nothing was found, 1 with the rows that show a fault, 2 a mistake
+""",
+    "export": f"""
+  {PROGRAM} export --out data/snapshots/2026-11
+      from Supabase (SUPABASE_URL, SUPABASE_KEY)
+  {PROGRAM} export --source postgres --out data/snapshots/2026-11 --incremental
+      what is new in PostgreSQL (DATABASE_URL)
+""",
+    "import": f"""
+  {PROGRAM} import --ohlcv prices.csv --calendar releases.csv --map map.toml --out snapshots/mine
+      your own files; the map says what they call our columns
+""",
+    "pretrain": f"""
+  {PROGRAM} pretrain --snapshot data/snapshots/2026-11 --out runs/base
+      a base of your own, for event-lora --base-model runs/base
+""",
+    "sample": f"""
+  {PROGRAM} sample --out sample --seed 1
+      another market with the same event effects
+""",
+}
 
 
-def _named(argv: Sequence[str], flag: str) -> Sequence[str]:
-    """The flags with the first word, where it is none, as the value of `flag`."""
-    return [flag, *argv] if argv and not argv[0].startswith("-") else argv
+def _settings(settings: type[SettingsT], argv: Sequence[str], command: Command) -> SettingsT:
+    return parse(settings, argv, **_about(command))
 
 
-def _help(command: Command, more: str = "") -> str:
-    return f"{command.__doc__}\n{more}"
+def _about(command: Command) -> dict[str, Any]:
+    name = next(name for name, one in COMMANDS.items() if one is command)
+    return {
+        "prog": f"{PROGRAM} {name}",
+        "description": command.__doc__,
+        "epilog": f"examples:{EXAMPLES[name]}",
+    }

@@ -1,13 +1,12 @@
-"""From a source to a snapshot: read everything, judge every row, and only then write, in one step.
+"""From a source to a snapshot: read everything, check every row, and only then write, in one step.
 
-Design choices:
-- Nothing is dropped silently: bad bars stop the export, or are dropped and listed; the unfinished bar of a
-  session still open is left out and counted.
-- Bars go to disk as they are read and are judged symbol by symbol, so memory does not grow with the table.
-- An incremental export reads the bars of the last days only, and must find the past as it was: the same
-  number of bars before, the same bars in the overlap. Otherwise everything is read again.
-- The calendar is always read whole, because what a surprise is worth depends on the earlier surprises of its
-  type; an incremental export keeps what the snapshot knew before (see `revisions`).
+- Nothing is dropped silently: bad bars stop the export, or are dropped and listed; bars of sessions still
+  open are left out and counted.
+- Bars are written as they are read and checked symbol by symbol, so memory does not grow with the table.
+- An incremental export reads the last days of bars if the past is unchanged: as many bars before them, and
+  the same bars in the overlap. Otherwise it reads everything.
+- The calendar is always read whole, because the scale of a surprise comes from all earlier ones of its type;
+  an incremental export keeps what the snapshot knew before (see `revisions`).
 """
 
 import time
@@ -19,21 +18,21 @@ from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from kronos_service.data.bar_filter import BarFilter, OnBadRow
-from kronos_service.data.snapshot.incremental import (
+from kronos_service.data.incremental import (
     calendar_read_at,
     earlier_snapshot,
     extend_bars,
     first_day,
 )
 from kronos_service.data.snapshot.revisions import Revised, revise
-from kronos_service.data.snapshot.staging import begin
-from kronos_service.data.snapshot.write import PARTIAL, Origin, commit, exclusive
-from kronos_service.data.sources.base import Source
+from kronos_service.data.snapshot.staging import open_staging
+from kronos_service.data.snapshot.write import STAGING, Origin, commit, exclusive
+from kronos_service.data.sources import Source
 from kronos_service.data.tables import TableError, calendar_table, symbol_table
 from kronos_service.data.validation import check_calendar
+from kronos_service.finetune.progress import follow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +55,11 @@ class ExportSummary:
     splits: pd.DataFrame
     """Overnight moves near a split ratio: symbol, ts, ratio."""
     notes: tuple[str, ...]
-    """What an incremental or resumed export found, in words."""
+    """What an incremental or resumed export found, one line each."""
     seconds: float
 
     def lines(self) -> list[str]:
-        """The summary in words, every dropped bar and every warning on a line of its own."""
+        """The summary as text, one line for each dropped bar and each warning."""
         counts = f"{self.bars:,} bars of {self.symbols} symbols, {self.events:,} calendar rows"
         lines = [f"{self.directory}: {counts}, in {self.seconds:.1f} s (sha256 {self.sha256[:12]})"]
         lines += self.notes
@@ -85,22 +84,20 @@ def export(
     now: datetime | None = None,
     console: Console | None = None,
 ) -> ExportSummary:
-    """Make the rows of a source the snapshot in `directory`; an older snapshot there stays until the end.
+    """Make the rows of a source the snapshot in `directory`; an older snapshot there is valid until the end.
 
     Args:
-        source: where to read.
         directory: new, empty, or an older snapshot.
         since: first session date of the bars (default: all there are; when incremental: as before).
-        on_bad_row: "fail" refuses the export if a bar cannot be true, "drop" leaves such bars out.
-        incremental: add to the older snapshot what is new, and keep what its calendar knew before.
-        resume: do not read again the symbols that an interrupted export of the same rows had read; not
-            together with incremental.
+        on_bad_row: whether a bar that cannot be true fails the export, or is dropped and listed.
+        incremental: extend the older snapshot by what is new, and keep what its calendar knew before.
+        resume: skip the symbols that an interrupted export of the same rows had read; not with incremental.
         now: the time up to which sessions have closed (default: the present).
         console: where the progress bar goes (default: standard error).
 
     Raises:
         ValueError: both incremental and resume.
-        KronosError: the source cannot be read, or its tables are not in order; the older snapshot stays then.
+        KronosError: the source cannot be read or its tables are invalid; the older snapshot stays.
     """
     if incremental and resume:
         raise ValueError(
@@ -124,23 +121,27 @@ def export(
             notes += _changes(revised, is_past_same=bars is not None)
         check_calendar(calendar)
         request = {"source": source.name, "since": since and since.isoformat()}
-        with begin(directory / PARTIAL, request, resume=resume, now=now) as partial:
-            last = partial.symbols[-1] if partial.symbols else None
+        with open_staging(directory / STAGING, request, resume=resume, now=now) as staging:
+            last = staging.symbols[-1] if staging.symbols else None
             if last:
-                notes.append(f"resumed after {last}: read since {partial.read_at:%Y-%m-%d %H:%M} UTC")
+                notes.append(f"resumed after {last}: read since {staging.read_at:%Y-%m-%d %H:%M} UTC")
             with closing(_shown(bars or source.bars(since, last), symbols, console)) as chunks:
-                partial.fill(chunks)
-            if partial.is_empty:
+                staging.fill(chunks)
+            if staging.is_empty:
                 raise TableError(
                     f"table ohlcv_1d of {source.name} has no bars" + (f" since {since}" if since else "")
                 )
-            if not set(partial.names()) <= set(symbols["symbol"]):  # a writer added one meanwhile
+            if not set(staging.names()) <= set(symbols["symbol"]):  # added to the source while it was read
                 symbols = symbol_table(source.symbols())
-            judge = BarFilter(symbols=symbols, on_bad_row=on_bad_row, now=partial.read_at)
-            window = (since or partial.first_day(), now.date())
-            origin = Origin(source=source.name, window=window, read_at=partial.read_at, calendar_read_at=now)
+            bar_filter = BarFilter(symbols=symbols, on_bad_row=on_bad_row, now=staging.read_at)
+            window = (since or staging.first_day(), now.date())
+            origin = Origin(source=source.name, window=window, read_at=staging.read_at, calendar_read_at=now)
             manifest = commit(
-                directory, symbols=symbols, bars=judge.kept(partial.bars()), calendar=calendar, origin=origin
+                directory,
+                symbols=symbols,
+                bars=bar_filter.filter(staging.bars()),
+                calendar=calendar,
+                origin=origin,
             )
     return ExportSummary(
         directory=directory,
@@ -149,9 +150,9 @@ def export(
         bars=manifest["tables"]["ohlcv_1d"]["rows"],
         events=len(calendar),
         window=window,
-        unfinished=judge.unfinished,
-        dropped=judge.bad,
-        splits=judge.splits,
+        unfinished=bar_filter.unfinished,
+        dropped=bar_filter.bad,
+        splits=bar_filter.splits,
         notes=tuple(notes),
         seconds=time.perf_counter() - started,
     )
@@ -160,23 +161,17 @@ def export(
 def _shown(
     chunks: Iterable[pd.DataFrame], symbols: pd.DataFrame, console: Console
 ) -> Generator[pd.DataFrame, None, None]:
-    """The chunks as they come, with a progress bar; they come by symbol, so symbols measure the progress.
+    """The chunks as they come, with progress; they come by symbol, so symbols measure it.
 
     Close it where something else may fail meanwhile, so that the bar ends before the error is shown.
     """
-    columns = (
-        TextColumn("export"),
-        BarColumn(),
-        TextColumn("{task.fields[rows]:,} bars"),
-        TimeRemainingColumn(),
-    )
     rows, seen = 0, set[str]()
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("export", total=len(symbols), rows=0)
+    with follow("export", unit="symbols", total=len(symbols), on=console) as progress:
         for chunk in chunks:
             rows += len(chunk)
-            seen.update(chunk["symbol"].unique())
-            progress.update(task, completed=len(seen), rows=rows)
+            new = set(chunk["symbol"].unique()) - seen
+            seen |= new
+            progress.advance(len(new), f"{rows:,} bars")
             yield chunk
 
 

@@ -1,4 +1,4 @@
-"""Which arithmetic a run uses, and in which the frozen weights are kept while it does."""
+"""The precision of a training, and of the frozen weights meanwhile."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,11 +11,10 @@ BF16_WIDTH: Final = 256
 """Narrower models run faster in fp32 on a CPU: there, casting costs more than bf16 products save
 (docs/performance.md).
 """
-PRECISIONS: Final = ("auto", "no", "bf16")
 
 
 def fast_precision(precision: str, *, width: int) -> str:
-    """What `auto` means here for a model of that width: bf16 where it is the faster, else fp32 ("no")."""
+    """The precision that `auto` chooses for a model of that width: bf16 where faster, else fp32 ("no")."""
     if precision != "auto":
         return precision
     if torch.cuda.is_available():
@@ -24,16 +23,16 @@ def fast_precision(precision: str, *, width: int) -> str:
 
 
 def _cpu_multiplies_bf16() -> bool:
-    """Torch without oneDNN (as on a Mac) does not even have the question."""
+    """Without oneDNN, as on a Mac, torch lacks the operator that answers."""
     has_onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return has_onednn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 @contextlib.contextmanager
 def storage(model: nn.Module, precision: str) -> Iterator[None]:
-    """While training in bf16, hold the frozen linear layers in bf16 too; the fp32 tensors come back after.
+    """While training in bf16, keep the frozen linear layers in bf16 too; their fp32 tensors come back after.
 
-    Autocast rounds them to bf16 at each use anyway, so no result changes by a bit; the casts are saved.
+    Autocast rounds them to bf16 at each use anyway: no result changes by a bit, and the casts are saved.
     """
     if precision != "bf16":
         yield

@@ -1,34 +1,43 @@
-"""The commands of the inference side: each parses its own flags and calls the function that does the work."""
+"""The commands of the inference side: each checks its flags, then imports and calls what does the work."""
 
-import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from kronos_shared.command_line import Command
-from kronos_shared.options import parse
+from kronos_service.inference.settings import ForecastConfig, load_settings
+from kronos_shared.cli import Command, Settings, needs, parse
 
 PROGRAM = "python -m kronos_service.inference"
 
 
 def serve(argv: Sequence[str]) -> None:
     """Answer POST /v1/forecast over HTTP; settings come from the environment (KRONOS_...)."""
-    from kronos_service.inference.http.server import serve as run
-    from kronos_service.inference.settings import load_settings
+    parse(Settings, argv, prog=f"{PROGRAM} serve", description=f"{serve.__doc__}", epilog=SERVE)
+    settings = load_settings()
 
-    argparse.ArgumentParser(prog=f"{PROGRAM} serve", description=serve.__doc__).parse_args(argv)
-    run(load_settings())
+    with needs("serve"):
+        from kronos_service.inference.http.server import serve as run
+
+    run(settings)
 
 
 def forecast(argv: Sequence[str]) -> None:
     """Forecast a symbol with the base and its adapter: a table, and a fan chart with the events."""
-    from kronos_service.inference.forecast.command import ForecastConfig
+    about = f"{forecast.__doc__}"
+    config = parse(ForecastConfig, argv, prog=f"{PROGRAM} forecast", description=about, epilog=EXAMPLES)
+
     from kronos_service.inference.forecast.command import forecast as run
 
-    run(
-        parse(ForecastConfig, argv, prog=f"{PROGRAM} forecast", description=f"{forecast.__doc__}\n{EXAMPLES}")
-    )
+    run(config)
 
 
-COMMANDS: dict[str, Command] = {"serve": serve, "forecast": forecast}
+COMMANDS: Mapping[str, Command] = {"serve": serve, "forecast": forecast}
+
+SERVE = f"""
+examples:
+  KRONOS_API_KEYS=$(openssl rand -hex 24) {PROGRAM} serve
+      the adapter in adapters/, on port 8000 of this machine
+
+environment: docs/serving.md lists all settings
+"""
 
 EXAMPLES = f"""
 examples:

@@ -42,7 +42,7 @@ class Forbidden(ServiceError):
 
 
 class AdapterRefused(ServiceError):
-    """A version that is not there or must not serve; what served goes on serving."""
+    """A version that is not there or must not serve; what served keeps serving."""
 
     status, code = 409, "adapter_refused"
 

@@ -1,4 +1,4 @@
-"""The Prometheus metrics, by hand-picked names; a registry per app, so that two apps share nothing."""
+"""The Prometheus metrics; a registry per app, so that two apps in one process share nothing."""
 
 from collections.abc import Callable, Iterator
 
@@ -8,7 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from kronos_service.inference.market.refresher import RefresherStatus
-from kronos_service.inference.models.loader import LoaderStatus
+from kronos_service.inference.models.loader_status import LoaderStatus
 
 LATENCIES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -49,67 +49,60 @@ class Metrics:
 
 
 class StateCollector(Collector):
-    """What can be read off the loader and the feed at the moment of a scrape."""
+    """What is read off the loader and the market refresher at the moment of a scrape."""
 
     def __init__(
         self,
         loader: Callable[[], LoaderStatus],
-        feed: Callable[[], RefresherStatus],
+        refresher: Callable[[], RefresherStatus],
         now: Callable[[], float],
     ) -> None:
-        self._loader, self._feed, self._now = loader, feed, now
+        self._loader, self._refresher, self._now = loader, refresher, now
 
     def collect(self) -> Iterator[Metric]:
-        """The families `kronos_adapter_*`, `kronos_ready` and `kronos_source_*`."""
+        """The families `kronos_adapter_*` and `kronos_source_*`."""
         yield from _adapter_families(self._loader())
-        feed = self._feed()
-        yield _counter("kronos_source_failures", "Readings of the source that failed.", feed.failures)
-        if feed.market is not None and feed.checked_at is not None:
-            age = self._now() - feed.checked_at.timestamp()
-            bar_age = self._now() - feed.market.last_bar.timestamp()
-            yield _gauge("kronos_source_age_seconds", "Since the source was read or found unchanged.", age)
-            until = pd.Timestamp(feed.market.tables.reach).timestamp() - self._now()
-            yield _gauge("kronos_source_calendar_seconds", "How far ahead the calendar reaches.", until)
-            yield _gauge("kronos_source_last_bar_age_seconds", "Since the date of the latest bar.", bar_age)
-            yield _gauge(
-                "kronos_source_bad_bars", "Bars left out: they cannot be true.", len(feed.market.dropped)
-            )
+        source, now = self._refresher(), self._now()
+        yield CounterMetricFamily(
+            "kronos_source_failures", "Readings of the source that failed.", value=source.failures
+        )
+        if source.market is None or source.checked_at is None:
+            return
+        until = pd.Timestamp(source.market.tables.reach).timestamp()
+        for name, text, value in (
+            (
+                "age_seconds",
+                "Since the source was read or found unchanged.",
+                now - source.checked_at.timestamp(),
+            ),
+            ("calendar_seconds", "How far ahead the calendar reaches.", until - now),
+            (
+                "last_bar_age_seconds",
+                "Since the date of the latest bar.",
+                now - source.market.last_bar.timestamp(),
+            ),
+            ("bad_bars", "Bars left out: they cannot be true.", len(source.market.dropped)),
+        ):
+            yield GaugeMetricFamily(f"kronos_source_{name}", text, value=value)
 
 
 def _adapter_families(status: LoaderStatus) -> Iterator[Metric]:
-    serving = status.serving
+    serving, live = status.serving, status.last_publish_to_live_seconds
     info = GaugeMetricFamily("kronos_adapter_info", "What serves.", labels=["version", "digest", "base"])
     if serving is not None:
         info.add_metric([serving.version or "", serving.digest or "", serving.base.base.repo], 1)
     yield info
-    yield _gauge("kronos_adapter_generation", "0: no adapter.", (serving and serving.generation) or 0)
-    yield _gauge("kronos_adapter_quarantined", "Digests not tried again.", len(status.quarantined))
-    yield _gauge(
-        "kronos_adapter_stale", "1: not what LATEST or the pin names.", float(status.reason is not None)
-    )
-    yield _gauge(
-        "kronos_adapter_forgetful", "1: a restart would not find it.", float(status.state_unsaved is not None)
-    )
+    for name, text, value in (
+        ("generation", "0: no adapter.", (serving and serving.generation) or 0),
+        ("quarantined", "Digests not tried again.", len(status.quarantined)),
+        ("stale", "1: not what LATEST or the pin names.", int(status.reason is not None)),
+        ("state_unsaved", "1: a restart would not find it.", int(status.state_unsaved is not None)),
+        ("flip_seconds", "The latest swap of models.", status.last_flip_seconds),
+        ("publish_to_live_seconds", "Of the latest adapter.", live),
+    ):
+        if value is not None:
+            yield GaugeMetricFamily(f"kronos_adapter_{name}", text, value=value)
     outcomes = CounterMetricFamily("kronos_adapter_outcomes", "What became of adapters.", labels=["outcome"])
-    counters = status.counters
-    for outcome in ("loads", "swaps", "refusals", "reloads", "errors"):
-        outcomes.add_metric([outcome], getattr(counters, outcome))
+    for outcome, count in vars(status.counters).items():
+        outcomes.add_metric([outcome], count)
     yield outcomes
-    if status.last_flip_seconds is not None:
-        yield _gauge(
-            "kronos_adapter_flip_seconds", "The latest exchange of models.", status.last_flip_seconds
-        )
-    if status.last_publish_to_live_seconds is not None:
-        yield _gauge(
-            "kronos_adapter_publish_to_live_seconds",
-            "Of the latest adapter.",
-            status.last_publish_to_live_seconds,
-        )
-
-
-def _gauge(name: str, text: str, value: float) -> Metric:
-    return GaugeMetricFamily(name, text, value=value)
-
-
-def _counter(name: str, text: str, value: float) -> Metric:
-    return CounterMetricFamily(name, text, value=value)

@@ -1,16 +1,18 @@
 """What POST /v1/forecast takes and gives: prices in quote currency, times in UTC, horizons in bars.
 
-Bars are told apart by their session date. Columns, not rows: `mean.close[2]` belongs to `dates[2]`.
+Bars are identified by their session date. Columns, not rows: `mean.close[2]` belongs to `dates[2]`.
 """
 
 from datetime import UTC, date, datetime
-from typing import Annotated, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from kronos_service.inference.http.examples import REQUESTS, RESPONSES
+from kronos_service.events.taxonomy import LEADERS
+from kronos_service.inference.errors import FieldFault
 from kronos_shared.adapter_manifest import VERSION_PATTERN
 from kronos_shared.columns import ASSET_CLASSES
+from kronos_shared.normalization import MIN_HISTORY
 
 Symbol = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Price = Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
@@ -23,10 +25,68 @@ Moment = Annotated[
 Probability = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 AssetClass = Literal["crypto", "us_equity", "index", "fx"]
 Impact = Literal["high", "medium", "low"]
-Leader = Literal["BTCUSDT", "SPY", "DXY", "VIX"]
+if TYPE_CHECKING:
+    Leader = str
+else:
+    Leader = Literal[LEADERS]
 assert set(ASSET_CLASSES) == set(AssetClass.__args__)  # type: ignore[attr-defined]
 
 MOST_EVENTS: Final = 20_000
+
+_MEAN: Final[dict[str, list[float]]] = {
+    "open": [394.4, 395.5],
+    "high": [398.2, 399.4],
+    "low": [393.4, 393.7],
+    "close": [396.8, 398.3],
+    "volume": [94.9e6, 90.0e6],
+}
+_MEDIAN: Final[dict[str, list[float]]] = {
+    "open": [393.5, 395.2],
+    "high": [396.6, 397.2],
+    "low": [392.8, 393.9],
+    "close": [396.1, 396.1],
+    "volume": [84.7e6, 81.7e6],
+}
+_SERIES: Final[dict[str, Any]] = {
+    "symbol": "SPY",
+    "asset_class": "us_equity",
+    "last_bar": "2026-03-31",
+    "as_of": "2026-03-31T20:05:00Z",
+    "bars_given": 1024,
+    "bars_used": 510,
+    "history_shortened": True,
+    "missing_sessions": [],
+    "missing_leaders": [{"leader": name, "last_bar": "2026-03-30"} for name in ("DXY", "VIX")],
+    "events": [
+        {
+            **{"date": "2026-04-01", "event_type": "fomc_rate_decision", "family": "fomc_rate"},
+            **{"impact": "high", "release_at": "2026-04-01T18:00:00Z"},
+        }
+    ],
+    "calendar_until": "2026-05-20",
+    "dates": ["2026-04-01", "2026-04-02"],
+    "mean": _MEAN,
+    "quantiles": {"0.5": _MEDIAN},
+    "paths": {name: [values] for name, values in _MEAN.items()},
+}
+_MODEL: Final[dict[str, Any]] = {
+    "version": "000003-0123456789ab",
+    "digest": "0123456789ab" + 52 * "0",
+    "generation": 4,
+    "base": "NeoQuasar/Kronos-base",
+    "base_digest": "fedcba987654" + 52 * "0",
+}
+_REQUESTS: Final[list[Any]] = [
+    {"series": [{"symbol": "SPY"}], "horizon": 5, "paths": 100, "seed": 7, "quantiles": [0.05, 0.5, 0.95]},
+    {
+        "series": [{"symbol": "SPY"}],
+        "horizon": 10,
+        "scenario": {"surprises": [{"date": "2026-04-01", "event_type": "fomc_rate_decision", "z": 2.0}]},
+    },
+]
+_RESPONSES: Final[list[Any]] = [
+    {"request_id": "0d5e4c3b2a1908f7", "model": _MODEL, "seed": 7, "series": [_SERIES]}
+]
 
 
 class _Body(BaseModel):
@@ -54,7 +114,7 @@ class SeriesIn(_Body):
     asset_class: AssetClass | None = Field(None, description="With candles: it decides the sessions.")
     candles: list[Candle] | None = Field(
         None,
-        description="Ascending, one per session without gaps, at least 64, none of an unfinished session.",
+        description=f"Ascending, one per session without gaps, at least {MIN_HISTORY}, none unfinished.",
     )
 
     @model_validator(mode="after")
@@ -84,7 +144,7 @@ class CalendarIn(_Body):
 
 
 class SupposedSurprise(_Body):
-    """A release that is supposed to differ from its forecast."""
+    """What if a release differs from its forecast."""
 
     date: date
     event_type: str = Field(min_length=1, max_length=64)
@@ -92,7 +152,7 @@ class SupposedSurprise(_Body):
 
 
 class SupposedMove(_Body):
-    """A leader's move on one bar."""
+    """What if a leader moves on one bar."""
 
     date: date
     leader: Leader
@@ -113,7 +173,7 @@ class ScenarioIn(_Body):
 class ForecastRequest(_Body):
     """What to forecast, and how."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [*REQUESTS]})
+    model_config = ConfigDict(json_schema_extra={"examples": _REQUESTS})
 
     series: list[SeriesIn] = Field(min_length=1)
     horizon: int = Field(ge=1, description="Bars to forecast.")
@@ -218,7 +278,7 @@ class ModelOut(BaseModel):
 class ForecastResponse(BaseModel):
     """The forecasts in the order of the request."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [*RESPONSES]})
+    model_config = ConfigDict(json_schema_extra={"examples": _RESPONSES})
 
     request_id: str
     model: ModelOut
@@ -226,19 +286,12 @@ class ForecastResponse(BaseModel):
     series: list[SeriesOut]
 
 
-class FaultOut(BaseModel):
-    """A field that cannot be used, and why."""
-
-    field: str
-    message: str
-
-
 class ErrorOut(BaseModel):
     """Why there is no answer."""
 
     code: str
     message: str
-    fields: list[FaultOut] = []
+    fields: tuple[FieldFault, ...] = ()
 
 
 class ErrorResponse(BaseModel):

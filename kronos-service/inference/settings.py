@@ -1,11 +1,14 @@
-"""The service's settings: one typed class, from the environment (KRONOS_API_KEYS=..., KRONOS_PORT=...)."""
+"""Settings of the service, from the environment (KRONOS_API_KEYS=...), and of the command forecast."""
 
+from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Self
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from kronos_service.data.sources import SourceName
+from kronos_shared.cli import Settings as CommandSettings
 from kronos_shared.errors import KronosError
 
 PREFIX: Final = "KRONOS_"
@@ -39,16 +42,14 @@ class Settings(BaseSettings):
     base_revision: str | None = None
     tokenizer: str | None = None
     tokenizer_revision: str | None = None
-    allow_base_only: bool = Field(
-        default=False, validation_alias=AliasChoices("KRONOS_ALLOW_BASE_ONLY", "ALLOW_BASE_ONLY")
-    )
+    allow_base_only: bool = False
     """Serve the plain base while there is no adapter, rather than not be ready."""
     poll_seconds: float = Field(default=2.0, gt=0)
     """How often LATEST.json is looked at."""
     device: str = "cpu"
 
-    source: Literal["snapshot", "supabase", "postgres"] = "snapshot"
-    """Where symbols, calendar and leaders come from; supabase and postgres have settings of their own."""
+    source: SourceName = "snapshot"
+    """Where symbols, calendar and leaders come from; a database has settings of its own."""
     snapshot: Path | None = None
     """With source snapshot: its directory; default: the embedded sample market."""
     refresh_seconds: float = Field(default=60.0, gt=0)
@@ -115,3 +116,29 @@ def _variable(location: tuple[int | str, ...]) -> str:
         return ""
     name = str(location[0]).upper().removeprefix(PREFIX)
     return f"{PREFIX}{name}: "
+
+
+class ForecastConfig(CommandSettings):
+    """Settings of a forecast."""
+
+    symbol: str = "SPY"
+    """a symbol of the snapshot"""
+    horizon: int = Field(default=10, ge=1)
+    """bars to forecast"""
+    paths: int = Field(default=100, ge=1)
+    """sample paths; the bands are their quantiles"""
+    seed: int = Field(default=0, ge=0)
+    """the same seed and model give the same paths"""
+    as_of: date | None = None
+    """forecast from the last bar up to this date; from the last bar there is if left out"""
+    scenario: tuple[str, ...] = ()
+    """what if: NAME Z [DATE], such as 'cpi +2'; it moves the bars after its date; repeatable"""
+    snapshot: Path | None = None
+    """directory of a snapshot or of tables; the embedded sample if left out"""
+    adapter: Path | None = None
+    """an adapter directory, or a directory of published adapters (its LATEST); adapters if there is one, else
+    the base alone"""
+    base_model: str | None = None
+    """preset, directory or hub id; the base that the adapter names, or nano, if left out"""
+    plot: Path | None = None
+    """write a fan chart here (.png, .svg or .pdf)"""

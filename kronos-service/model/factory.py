@@ -1,4 +1,4 @@
-"""Builds what training and serving start from: a frozen base with its tokenizer, and fingerprints of both.
+"""Builds what training and serving start from: a frozen base, its tokenizer, and fingerprints of both.
 
 A base is a preset's name, a hub repository at a revision, or a directory as `save_base` writes it:
 
@@ -7,23 +7,22 @@ A base is a preset's name, a hub repository at a revision, or a directory as `sa
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from safetensors.torch import save_file
-from torch import nn
+from safetensors.torch import save
 
 from kronos_service.events.encoder import EventEncoder
 from kronos_service.model.base_files import BaseModelError, Files, Fingerprint, build, hub_files, read_json
 from kronos_service.model.kronos import Kronos
 from kronos_service.model.presets import PRESETS, Preset
 from kronos_service.model.tokenizer import KronosTokenizer
+from kronos_shared.adapter_manifest import AdapterManifest
+from kronos_shared.atomic import replace_file
 
-__all__ = ["BaseModelError", "Bundle", "Fingerprint", "load_bundle", "save_base"]
-
+PACKAGED: Final = "kronos-nano"
 NANO_DIRECTORY: Final = Path(__file__).with_name("kronos_nano")
 
 
@@ -38,6 +37,35 @@ class Bundle:
     event_encoder: EventEncoder
     base: Fingerprint
     tokenizer_print: Fingerprint
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseChoice:
+    """Which base to load: see `load_bundle`."""
+
+    model: str
+    tokenizer: str | None = None
+    revision: str | None = None
+    tokenizer_revision: str | None = None
+
+    def load(self, device: str) -> Bundle:
+        """The bundle on a device; raises as `load_bundle`."""
+        parts = _find(self)
+        tokenizer, model = build(KronosTokenizer, parts.tokenizer), build(Kronos, parts.predictor)
+        ours, theirs = (tokenizer.s1_bits, tokenizer.s2_bits), (model.s1_bits, model.s2_bits)
+        if ours != theirs:
+            raise BaseModelError(
+                f"tokenizer {parts.tokenizer.repo} makes tokens of {ours} bits, but predictor "
+                f"{parts.predictor.repo} reads {theirs}; name the tokenizer it was trained with"
+            )
+        return Bundle(
+            tokenizer=tokenizer.to(device),
+            model=model.to(device),
+            context=_context(parts, model.config),
+            event_encoder=EventEncoder(),
+            base=parts.predictor.fingerprint(),
+            tokenizer_print=parts.tokenizer.fingerprint(),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,22 +93,36 @@ def load_bundle(
     Raises:
         BaseModelError: nothing of that name, no network, or weights that do not fit (all misfits at once).
     """
-    parts = _find(base, tokenizer, revision, tokenizer_revision)
-    tokenizer_model = build(KronosTokenizer, parts.tokenizer)
-    model = build(Kronos, parts.predictor)
-    ours, theirs = (tokenizer_model.s1_bits, tokenizer_model.s2_bits), (model.s1_bits, model.s2_bits)
-    if ours != theirs:
+    choice = BaseChoice(
+        model=base, tokenizer=tokenizer, revision=revision, tokenizer_revision=tokenizer_revision
+    )
+    return choice.load(device)
+
+
+def base_named_by(manifest: AdapterManifest) -> BaseChoice:
+    """The base that an adapter's manifest names: the packaged one, or a released one at its revision.
+
+    A directory is never followed: a manifest holds its name without a path, and may come from anywhere.
+
+    Raises:
+        BaseModelError: it names another.
+    """
+    base, tokenizer = manifest.base, manifest.tokenizer
+    if base.repo == tokenizer.repo == PACKAGED:
+        return BaseChoice(model=PACKAGED)
+    released = {preset.hub_id for preset in PRESETS.values() if preset.hub_id}
+    tokenizers = {preset.tokenizer_hub_id for preset in PRESETS.values() if preset.tokenizer_hub_id}
+    if base.repo not in released or tokenizer.repo not in tokenizers:
+        named = [f"{one.repo[:80]!r} ({one.content_sha256[:12]})" for one in (base, tokenizer)]
         raise BaseModelError(
-            f"tokenizer {parts.tokenizer.repo} makes tokens of {ours} bits, but predictor "
-            f"{parts.predictor.repo} reads {theirs}; name the tokenizer it was trained with"
+            f"the adapter was made for base {named[0]} with tokenizer {named[1]}, which cannot be found by "
+            "name; configure the base to serve"
         )
-    return Bundle(
-        tokenizer=tokenizer_model.to(device),
-        model=model.to(device),
-        context=_context(parts, model.config),
-        event_encoder=EventEncoder(),
-        base=parts.predictor.fingerprint(),
-        tokenizer_print=parts.tokenizer.fingerprint(),
+    return BaseChoice(
+        model=base.repo,
+        tokenizer=tokenizer.repo,
+        revision=base.revision,
+        tokenizer_revision=tokenizer.revision,
     )
 
 
@@ -100,97 +142,82 @@ def save_base(
     marker.unlink(missing_ok=True)
     parts: dict[str, KronosTokenizer | Kronos] = {"tokenizer": tokenizer, "predictor": model}
     for name, part in parts.items():
-        (root / name).mkdir(parents=True, exist_ok=True)
-        _write_json(root / name / "config.json", part.config)
-        _write_weights(root / name / "model.safetensors", part)
-    _write_json(marker, {"context": context, "preset": preset, **extra})
+        state = {key: value.detach().cpu().contiguous() for key, value in part.state_dict().items()}
+        replace_file(root / name / "config.json", _json(part.config))
+        replace_file(root / name / "model.safetensors", save(state, metadata={"format": "pt"}))
+    # base.json last: a directory without it is no base, so a killed writer leaves nothing that loads
+    replace_file(marker, _json({"context": context, "preset": preset, **extra}))
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    aside = path.with_suffix(".tmp")
-    aside.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(aside, path)
+def _json(content: Mapping[str, Any]) -> bytes:
+    return f"{json.dumps(content, indent=1, sort_keys=True)}\n".encode()
 
 
-def _write_weights(path: Path, part: nn.Module) -> None:
-    aside = path.with_suffix(".tmp")
-    state = {name: value.detach().cpu().contiguous() for name, value in part.state_dict().items()}
-    save_file(state, aside, metadata={"format": "pt"})
-    os.replace(aside, path)
-
-
-def _find(base: str, tokenizer: str | None, revision: str | None, tokenizer_revision: str | None) -> _Parts:
-    name = base.removeprefix("kronos-")
+def _find(choice: BaseChoice) -> _Parts:
+    base, name = choice.model, choice.model.removeprefix("kronos-")
     if name == "nano":
-        return _in_directory(NANO_DIRECTORY, "kronos-nano", tokenizer, revision, tokenizer_revision)
+        return _in_directory(NANO_DIRECTORY, PACKAGED, choice)
     if base not in PRESETS and Path(base).is_dir():
         path = Path(base).resolve()
-        return _in_directory(path, path.name, tokenizer, revision, tokenizer_revision)
+        return _in_directory(path, path.name, choice)
     if name not in PRESETS and base.count("/") != 1:
         known = ", ".join(PRESETS)
         raise BaseModelError(f"expected a preset ({known}), a directory or a hub id owner/name, got {base!r}")
-    preset = PRESETS.get(name) or next((p for p in PRESETS.values() if p.hub_id == base), None)
-    return _on_hub(base, preset, tokenizer, revision, tokenizer_revision)
+    return _on_hub(choice, PRESETS.get(name) or next((p for p in PRESETS.values() if p.hub_id == base), None))
 
 
-def _in_directory(
-    root: Path, name: str, tokenizer: str | None, revision: str | None, tokenizer_revision: str | None
-) -> _Parts:
-    if revision:
+def _in_directory(root: Path, name: str, choice: BaseChoice) -> _Parts:
+    if choice.revision:
         raise BaseModelError(f"a revision belongs to a hub id, but {name} is a directory; leave it out")
     about = read_json(root / "base.json", hint=f"{name} must hold base.json, tokenizer/ and predictor/")
     context = about.get("context")
     if not isinstance(context, int) or context < 2:
         raise BaseModelError(f"base.json of {name} must give context as a number of bars, got {context!r}")
-    if tokenizer:
-        own = _override(tokenizer, tokenizer_revision)
+    if choice.tokenizer:
+        own = _override(choice.tokenizer, choice.tokenizer_revision)
     else:
         own = Files.in_directory(root / "tokenizer", repo=name)
     return _Parts(tokenizer=own, predictor=Files.in_directory(root / "predictor", repo=name), context=context)
 
 
 def _override(tokenizer: str, revision: str | None) -> Files:
+    """A tokenizer named by the user, instead of the base's own."""
     path = Path(tokenizer)
     if path.is_dir():
         path = path.resolve()
         inner = path / "tokenizer"
         return Files.in_directory(inner if inner.is_dir() else path, repo=path.name)
-    pinned = {p.tokenizer_hub_id: p for p in PRESETS.values() if p.tokenizer_hub_id}.get(tokenizer)
-    if pinned is None:
-        return hub_files(tokenizer, revision)
-    return _pinned_tokenizer(pinned, revision)
+    preset = next((one for one in PRESETS.values() if one.tokenizer_hub_id == tokenizer), None)
+    return hub_files(tokenizer, revision) if preset is None else _own_tokenizer(preset, revision)
 
 
-def _pinned_tokenizer(preset: Preset, revision: str | None) -> Files:
-    wanted = revision or preset.tokenizer_revision
-    sha256 = preset.tokenizer_sha256 if wanted == preset.tokenizer_revision else None
-    return hub_files(str(preset.tokenizer_hub_id), wanted, sha256=sha256)
+def _own_tokenizer(preset: Preset, revision: str | None) -> Files:
+    pinned = preset.tokenizer_revision
+    return _pinned(str(preset.tokenizer_hub_id), revision, pinned, preset.tokenizer_sha256)
 
 
-def _on_hub(
-    base: str,
-    preset: Preset | None,
-    tokenizer: str | None,
-    revision: str | None,
-    tokenizer_revision: str | None,
-) -> _Parts:
-    if preset is None:
-        if not tokenizer:
-            raise BaseModelError(
-                f"{base!r} is no directory here; as a hub id it is not one of ours, so name its tokenizer "
-                "and both revisions"
-            )
-        predictor = hub_files(base, revision)
-        return _Parts(tokenizer=_override(tokenizer, tokenizer_revision), predictor=predictor, context=None)
-    wanted = revision or preset.hub_revision
-    sha256 = preset.hub_sha256 if wanted == preset.hub_revision else None
-    predictor = hub_files(str(preset.hub_id), wanted, sha256=sha256)
-    own = (
-        _override(tokenizer, tokenizer_revision)
-        if tokenizer
-        else _pinned_tokenizer(preset, tokenizer_revision)
-    )
-    return _Parts(tokenizer=own, predictor=predictor, context=preset.context)
+def _pinned(repo: str, revision: str | None, pinned: str | None, sha256: str | None) -> Files:
+    """A repository at the revision asked for, or else at ours, whose hash we know."""
+    wanted = revision or pinned
+    return hub_files(repo, wanted, sha256=sha256 if wanted == pinned else None)
+
+
+def _on_hub(choice: BaseChoice, preset: Preset | None) -> _Parts:
+    if preset is not None:
+        context: int | None = preset.context
+        predictor = _pinned(str(preset.hub_id), choice.revision, preset.hub_revision, preset.hub_sha256)
+    elif choice.tokenizer:
+        context, predictor = None, hub_files(choice.model, choice.revision)
+    else:
+        raise BaseModelError(
+            f"{choice.model!r} is no directory here; as a hub id it is not one of ours, so name its "
+            "tokenizer and both revisions"
+        )
+    if preset is None or choice.tokenizer:
+        own = _override(str(choice.tokenizer), choice.tokenizer_revision)
+    else:
+        own = _own_tokenizer(preset, choice.tokenizer_revision)
+    return _Parts(tokenizer=own, predictor=predictor, context=context)
 
 
 def _context(parts: _Parts, config: Mapping[str, Any]) -> int:

@@ -1,7 +1,7 @@
-"""The predictor: from a history of token pairs to the next bar's coarse token s1, and on to its fine one, s2.
+"""The predictor: from a history of token pairs to the next bar's coarse token s1, then to its fine one, s2.
 
 State-dict compatible with NeoQuasar/Kronos-mini, -small and -base.
-Letters: B batch, T bars, P positions asked for, D width, V vocabulary size, K head size.
+Letters: B batch, T bars, P positions asked for, C event channels, D width, V vocabulary, K head size.
 """
 
 import math
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kronos_service.events.taxonomy import CHANNELS
 from kronos_service.model.event_embedding import TAPS, EventEmbedding
 from kronos_service.model.layers import Attention, BlockStack, RMSNorm, TransformerBlock, rotate
 
@@ -161,10 +162,11 @@ class Kronos(nn.Module):
         elif isinstance(module, nn.Embedding) and module.weight.requires_grad:
             nn.init.normal_(module.weight, std=self.d_model**-0.5)
 
-    def attach_event_embedding(self, taps: Sequence[str] = TAPS) -> EventEmbedding:
+    def attach_event_embedding(self, taps: Sequence[str] = TAPS, width: int = 256) -> EventEmbedding:
         """Give the model a fresh event embedding (it changes nothing until trained) and return it."""
         reference = self.head.proj_s1.weight
-        self.event_emb = EventEmbedding(self.d_model, taps).to(reference.device, reference.dtype)
+        event_emb = EventEmbedding(self.d_model, taps, n_channels=len(CHANNELS), width=width)
+        self.event_emb = event_emb.to(reference.device, reference.dtype)
         return self.event_emb
 
     def forward(
@@ -182,7 +184,7 @@ class Kronos(nn.Module):
         Args:
             s1_ids, s2_ids: (B, T) int64 tokens of the bars.
             stamp: (B, T, 5) int64 calendar fields of the same bars.
-            events: (B, T, 20) conditioning about each position's next bar; None is the plain base.
+            events: (B, T, C) conditioning about each position's next bar; None is the plain base.
             s1_targets: (B, T) int64, at position i the s1 of bar i + 1.
             positions: (B, P) int64; compute logits only there. None means all T.
 
@@ -198,7 +200,7 @@ class Kronos(nn.Module):
     def hidden(
         self, s1_ids: Tensor, s2_ids: Tensor, stamp: Tensor, *, events: Tensor | None = None
     ) -> Tensor:
-        """Final hidden states (B, T, D) after the last norm and, with events, the output tap."""
+        """Final hidden states (B, T, D) after the last norm and, with events, the output injection."""
         x = self.embedding(s1_ids, s2_ids) + self.time_emb(stamp)
         if events is None:
             plain: Tensor = self.norm(self.transformer(self.token_drop(x)))

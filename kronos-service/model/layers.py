@@ -16,11 +16,6 @@ Rope = Tensor
 """Rotations as complex numbers of length 1, complex64, broadcastable to (B, H, T, K/2)."""
 
 
-def count_parameters(module: nn.Module) -> int:
-    """Number of scalar parameters, trainable or not; buffers do not count."""
-    return sum(p.numel() for p in module.parameters())
-
-
 def cast_once(x: Tensor) -> Tensor:
     """x in autocast's dtype, where autocast is on: otherwise each product that reads x would cast it."""
     device = x.device.type
@@ -89,7 +84,7 @@ class RotaryEmbedding(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         exact = self.inv_freq
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        # `.bfloat16()` and `.half()` must move the frequencies but not round them
+        # `.bfloat16()` and `.half()` may move the frequencies but must not round them
         self.inv_freq = exact.to(self.inv_freq.device)
         return self
 
@@ -106,7 +101,7 @@ def rotate(x: Tensor, rope: Rope) -> Tensor:
     """x (B, H, T, K) turned by the angles of its positions, in fp32, returned in x's dtype.
 
     The two numbers of a pair lie K/2 apart in x and side by side in the result: products of queries and keys,
-    all that is ever made of them, are the same in either order, and this one takes few passes.
+    all that attention computes from them, are the same in either order, and this one takes few passes.
     """
     if not torch.is_grad_enabled():
         return _turn(x, rope)
@@ -161,6 +156,7 @@ class Attention(nn.Module):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
         """(B, H, T, K) queries over keys and values -> (B, T, D), projected."""
+        # the functional form knows no eval(): dropout would stay on when serving
         dropout_p = self.attn_dropout_p if self.training else 0.0
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout_p, is_causal=causal)
         projected: Tensor = self.resid_dropout(self.out_proj(out.transpose(1, 2).flatten(2)))

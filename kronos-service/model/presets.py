@@ -1,4 +1,4 @@
-"""The model shapes we know: constructor arguments, context limits and where the weights come from."""
+"""The known model shapes: constructor arguments, context limits and where the weights come from."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,24 +26,15 @@ class Preset:
     tokenizer_sha256: str | None = None
 
 
+_DROPOUTS: Final = ("ffn_dropout_p", "attn_dropout_p", "resid_dropout_p", "token_dropout_p")
+
+
 def _tokenizer(*, d_model: int, ff_dim: int, layers: int, bits: int, group_size: int) -> dict[str, Any]:
     return {
-        "d_in": 6,
-        "d_model": d_model,
-        "n_heads": 4,
-        "ff_dim": ff_dim,
-        "n_enc_layers": layers,
-        "n_dec_layers": layers,
-        "ffn_dropout_p": 0.0,
-        "attn_dropout_p": 0.0,
-        "resid_dropout_p": 0.0,
-        "s1_bits": bits,
-        "s2_bits": bits,
-        "beta": 0.05,
-        "gamma0": 1.0,
-        "gamma": 1.1,
-        "zeta": 0.05,
-        "group_size": group_size,
+        **{"d_in": 6, "d_model": d_model, "n_heads": 4, "ff_dim": ff_dim},
+        **{"n_enc_layers": layers, "n_dec_layers": layers, "s1_bits": bits, "s2_bits": bits},
+        **dict.fromkeys(_DROPOUTS[:3], 0.0),
+        **{"beta": 0.05, "gamma0": 1.0, "gamma": 1.1, "zeta": 0.05, "group_size": group_size},
     }
 
 
@@ -56,19 +47,10 @@ def _predictor(
     bits: int = 10,
     dropouts: tuple[float, float, float, float] = (0.2, 0.0, 0.2, 0.0),
 ) -> dict[str, Any]:
-    ffn, attn, resid, token = dropouts
     return {
-        "s1_bits": bits,
-        "s2_bits": bits,
-        "n_layers": n_layers,
-        "d_model": d_model,
-        "n_heads": n_heads,
-        "ff_dim": ff_dim,
-        "ffn_dropout_p": ffn,
-        "attn_dropout_p": attn,
-        "resid_dropout_p": resid,
-        "token_dropout_p": token,
-        "learn_te": True,
+        **{"s1_bits": bits, "s2_bits": bits, "learn_te": True},
+        **{"n_layers": n_layers, "d_model": d_model, "n_heads": n_heads, "ff_dim": ff_dim},
+        **dict(zip(_DROPOUTS, dropouts, strict=True)),
     }
 
 

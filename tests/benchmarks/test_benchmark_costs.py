@@ -32,7 +32,7 @@ def test_costs_are_proportional_to_time_within_the_margin_of_admission(preset: s
     serving = serving_of(preset, tmp_path)
     grid = product((120, 400), (2, 8, 24), (1, 8, 16, 32), (1, 3, 6))
     batches = [batch_of(serving, *one) for one in grid if whole_groups(one[2]) * one[3] <= ROWS_PER_PASS]
-    costs = np.array([cost_of(work.demand for work in batch) for batch in batches])
+    costs = np.array([cost_of(work.cost for work in batch) for batch in batches])
     pace = np.array([min(seconds(batch) for _ in range(2)) for batch in batches]) / costs
     share = pace / np.median(pace)
     print(  # noqa: T201
@@ -59,8 +59,8 @@ def batch_of(serving: ServedModel, bars: int, horizon: int, paths: int, series: 
         events=None,
         seed=0,
     )
-    ask = BatchKey(horizon=horizon, paths=paths, sampling=Sampling())
-    return [ForecastJob(serving=serving, ask=ask, histories=[history], expires_at=0.0) for _ in range(series)]
+    key = BatchKey(horizon=horizon, paths=paths, sampling=Sampling())
+    return [ForecastJob(serving=serving, key=key, histories=[history], expires_at=0.0) for _ in range(series)]
 
 
 def seconds(batch: list[ForecastJob]) -> float:

@@ -19,8 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_service.finetune.event_conditioned.samples.dataset import Batch
-from kronos_service.finetune.event_conditioned.training.loop import weighted_loss
 from kronos_service.finetune.event_conditioned.training.lora import adapt, parameter_groups, training_mode
+from kronos_service.finetune.event_conditioned.training.loss import weighted_loss
 from kronos_service.finetune.event_conditioned.training.memory_budget import (
     GB,
     cuda_peak,

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from kronos_service.events.sessions import sessions
-from kronos_shared.columns import LEADER_ASSET_CLASS
+from kronos_service.events.taxonomy import LEADER_ASSET_CLASS
 
 NOW = datetime(2024, 3, 1, tzinfo=UTC)
 WINDOW = (date(2024, 1, 1), date(2024, 1, 31))

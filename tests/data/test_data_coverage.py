@@ -25,8 +25,7 @@ from kronos_service.data.snapshot.read import read_tables, write_snapshot
 from kronos_service.data.tables import bar_table, calendar_table, symbol_table
 from kronos_service.events.encoder import EventEncoder
 from kronos_service.events.sessions import sessions
-from kronos_service.events.taxonomy import EVENT_TYPES, SURPRISE
-from kronos_shared.columns import LEADERS
+from kronos_service.events.taxonomy import EVENT_TYPES, LEADERS, SURPRISE
 
 
 def covered(tables: Tables) -> Coverage:

@@ -1,4 +1,4 @@
-"""docs/data.md: its worked example and its commands run as written, its tables are those of the code."""
+"""docs/files.md and docs/database.md run as written; the tables of docs/data.md are those of the code."""
 
 import ast
 import os
@@ -15,21 +15,24 @@ from threading import Thread
 from typing import Any
 
 import httpx
-import pytest
 from fake_postgrest import FakePostgrest
 from small_tables import small_tables
 
 from kronos_service.data.snapshot.read import load_snapshot
-from kronos_service.data.sources.column_map import TableMaps
+from kronos_service.data.sources.column_map import ColumnMaps
 from kronos_shared.columns import BAR_COLUMNS, CALENDAR_COLUMNS, SYMBOL_COLUMNS
 
 ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+TABLES, FILES, DATABASE = (
+    (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("data.md", "files.md", "database.md")
+)
 BLOCKS = [
     (kind, dedent(indent + body))
-    for indent, kind, body in re.findall(r"^( *)```(\w+)\n(.*?)^ *```$", TEXT, re.M | re.S)
+    for indent, kind, body in re.findall(r"^( *)```(\w+)\n(.*?)^ *```$", FILES + DATABASE, re.M | re.S)
 ]
-COMMANDS = [body.strip() for kind, body in BLOCKS if kind == "sh"]
+TRAINING = [body.strip() for kind, body in BLOCKS if kind == "sh" and " audit " in body]
+"""The README's commands on another snapshot; tests/test_readme.py runs those."""
+COMMANDS = [body.strip() for kind, body in BLOCKS if kind == "sh" and body.strip() not in TRAINING]
 IMPORT = next(command for command in COMMANDS if " import " in command)
 OVER_HTTP = [command for command in COMMANDS if " export " in command and "--source postgres" not in command]
 ON_A_SERVER = [
@@ -54,7 +57,7 @@ def shell(command: str, directory: Path, **variables: str) -> "subprocess.Comple
 
 def named_blocks() -> dict[str, str]:
     """The files of the worked example: a line names each in backticks before its block."""
-    found = re.findall(r"^`([\w.]+)`[^\n]*:\n\n```\w+\n(.*?)^```$", TEXT, re.M | re.S)
+    found = re.findall(r"^`([\w.]+)`[^\n]*:\n\n```\w+\n(.*?)^```$", FILES, re.M | re.S)
     return dict(found)
 
 
@@ -93,6 +96,11 @@ def test_every_command_is_run_by_a_test() -> None:
     guide = (ROOT / "tests" / "integration" / "test_integration_guide.py").read_text(encoding="utf-8")
     assert "ON_A_SERVER" in guide
     assert len(COMMANDS) == 6
+
+    readme = re.sub(r" \\\n +", " ", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert len(TRAINING) == 2
+    for line in "\n".join(TRAINING).splitlines():
+        assert re.sub(r"snapshots/\w+", "data/snapshots/2026-11", line) in readme, line
 
 
 @contextmanager
@@ -147,14 +155,14 @@ def test_the_export_over_http_runs_as_written(tmp_path: Path) -> None:
 
 
 def test_the_columns_are_those_of_the_tables() -> None:
-    named = set(re.findall(r"`(\w+)`", TEXT[TEXT.index("## The tables") : TEXT.index("## From an empty")]))
+    named = set(re.findall(r"`(\w+)`", TABLES.split("## The tables")[1].split("\n## ")[0]))
     assert {*BAR_COLUMNS, *SYMBOL_COLUMNS, *CALENDAR_COLUMNS} <= named
 
 
 def test_every_key_of_a_map_is_in_its_table() -> None:
-    table = TEXT[TEXT.index("### The map") : TEXT.index("## The summary")]
+    table = FILES.split("## The map")[1].split("\n## ")[0]
     named = set(re.findall(r"^\| `(\w+)` \|", table, re.M))
-    keys = {key for part in TableMaps.model_fields.values() for key in part.annotation.model_fields}  # type: ignore[union-attr]
+    keys = {key for part in ColumnMaps.model_fields.values() for key in part.annotation.model_fields}  # type: ignore[union-attr]
     assert named == keys
 
 
@@ -172,17 +180,8 @@ def literals() -> list[str]:
 
 
 def test_every_message_explained_is_one_that_the_code_can_give() -> None:
-    table = TEXT[TEXT.index("## What a message means") :]
+    table = TABLES.split("## What a message means")[1]
     messages = re.findall(r"^\| `(.+?)` \|", table, re.M)
     assert len(messages) > 30
     known = "\n".join(literals())
     assert [message for message in messages if message not in known] == []
-
-
-@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)]+)\)", TEXT))))
-def test_links_lead_somewhere(link: str) -> None:
-    if link.startswith("#"):
-        headings = re.findall(r"^#+ (.+)$", TEXT, re.M)
-        assert link[1:] in {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}
-    else:
-        assert (ROOT / "docs" / link).is_file()

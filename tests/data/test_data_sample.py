@@ -23,10 +23,10 @@ from kronos_service.data.sample import (
     write_sample,
 )
 from kronos_service.data.snapshot.read import load_snapshot
+from kronos_service.events.calendar import read_calendar
 from kronos_service.events.labels import label_targets
 from kronos_service.events.sessions import locate, sessions
-from kronos_service.events.taxonomy import EVENT_TYPES
-from kronos_shared.columns import LEADER_ASSET_CLASS
+from kronos_service.events.taxonomy import EVENT_TYPES, LEADER_ASSET_CLASS
 
 START, END = date(2020, 1, 1), date(2026, 3, 31)
 DOCUMENT = Path(__file__).parents[2] / "docs" / "sample-market.md"
@@ -101,7 +101,7 @@ def test_event_bars_agree_with_the_labels_that_training_uses() -> None:
     calendar = market().calendar
     for asset_class in set(LEADER_ASSET_CLASS.values()):
         days = sessions(asset_class, START, END)
-        labels = label_targets(calendar, asset_class, days.dates)
+        labels = label_targets(read_calendar(calendar), asset_class, days.dates)
         assert np.array_equal(event_bars(calendar, days), labels.is_event)
 
 
@@ -129,7 +129,7 @@ def test_event_days_are_15_to_18_percent_of_the_sessions() -> None:
 @pytest.mark.parametrize("stamp", ["day_of_week", "day", "month"])
 def test_event_dates_are_independent_of_the_stamps(seed: int, stamp: str) -> None:
     days = sessions("us_equity", START, END)
-    on = label_targets(make_market(seed, symbols=2).calendar, "us_equity", days.dates).is_event
+    on = label_targets(read_calendar(make_market(seed, symbols=2).calendar), "us_equity", days.dates).is_event
     value = getattr(pd.DatetimeIndex(days.dates), stamp).to_numpy()
     assert chi_square_p(value, on) > 0.002
 

@@ -9,8 +9,7 @@ import pandas as pd
 from event_samples import World
 
 from kronos_service.events.sessions import sessions
-from kronos_service.events.taxonomy import EVENT_TYPES, FAMILIES
-from kronos_shared.columns import LEADER_ASSET_CLASS, LEADERS
+from kronos_service.events.taxonomy import EVENT_TYPES, FAMILIES, LEADER_ASSET_CLASS, LEADERS
 
 WEIGHTS = {"high": 1.0, "medium": 0.5, "low": 0.25}
 

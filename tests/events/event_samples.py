@@ -12,7 +12,8 @@ import pandas as pd
 
 from kronos_service.events.encoder import EventTables, prepare
 from kronos_service.events.sessions import sessions
-from kronos_shared.columns import ASSET_CLASSES, CALENDAR_COLUMNS, LEADER_ASSET_CLASS, LEADERS
+from kronos_service.events.taxonomy import LEADER_ASSET_CLASS, LEADERS
+from kronos_shared.columns import ASSET_CLASSES, CALENDAR_COLUMNS
 
 # Sessions next to what tends to go wrong: clock changes (also Europe's), half days, holidays, closures.
 ANCHORS = (

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from event_samples import ANCHORS, calendar_of, event, new_york, random_world, session_days
 
+from kronos_service.events.calendar import read_calendar
 from kronos_service.events.encoder import encode_rows
 from kronos_service.events.labels import label_targets
 from kronos_service.events.sessions import SessionError
@@ -22,7 +23,7 @@ def test_only_high_impact_events_of_the_currency_label_a_target() -> None:
             event("old", "gdp", new_york("2020-03-14 16:00")),
         ]
     )
-    labels = label_targets(calendar, "us_equity", days)
+    labels = label_targets(read_calendar(calendar), "us_equity", days)
     assert labels.is_event.tolist() == [False, True, False, False, True]
     assert [(row, FAMILIES[family]) for row, family in np.argwhere(labels.families)] == [
         (1, "cpi"),
@@ -34,7 +35,7 @@ def test_the_last_version_counts_whenever_it_was_seen() -> None:
     days = session_days("us_equity", "2024-03-11", "2024-03-15")
     planned = event("a", "cpi", new_york("2024-03-12 08:30"))
     moved = event("a", "cpi", new_york("2024-03-14 08:30"), first_seen_at=new_york("2024-04-01 09:00"))
-    labels = label_targets(calendar_of([moved, planned]), "us_equity", days)
+    labels = label_targets(read_calendar(calendar_of([moved, planned])), "us_equity", days)
     assert labels.is_event.tolist() == [False, False, False, True, False]
 
 
@@ -45,7 +46,7 @@ def test_labels_are_the_full_weights_of_a_schedule_that_was_always_known(asset_c
     days = session_days(asset_class, "2024-12-12", "2025-01-10")
     tables = type(world)(asset_class, world.bars, calendar, world.leaders).tables()
     encoded = encode_rows(tables, days[:-1], asset_class)
-    labels = label_targets(calendar, asset_class, days[1:])
+    labels = label_targets(read_calendar(calendar), asset_class, days[1:])
     np.testing.assert_array_equal(labels.families, encoded[:, : len(FAMILIES)] == 1.0)
     assert labels.is_event.any()
     assert not labels.is_event.all()
@@ -53,10 +54,13 @@ def test_labels_are_the_full_weights_of_a_schedule_that_was_always_known(asset_c
 
 def test_dates_may_come_in_any_order_or_none() -> None:
     calendar = calendar_of([event("a", "cpi", new_york("2024-03-12 08:30"))])
-    assert label_targets(calendar, "fx", ["2024-03-13", "2024-03-12"]).is_event.tolist() == [False, True]
-    assert label_targets(calendar, "fx", []).families.shape == (0, 14)
+    assert label_targets(read_calendar(calendar), "fx", ["2024-03-13", "2024-03-12"]).is_event.tolist() == [
+        False,
+        True,
+    ]
+    assert label_targets(read_calendar(calendar), "fx", []).families.shape == (0, 14)
 
 
 def test_a_date_that_is_no_session_is_refused() -> None:
     with pytest.raises(SessionError, match="2024-03-10"):
-        label_targets(calendar_of([]), "us_equity", ["2024-03-10"])
+        label_targets(read_calendar(calendar_of([])), "us_equity", ["2024-03-10"])

@@ -8,8 +8,7 @@ from event_samples import bars_of, calendar_of, empty_leaders, session_days, wal
 from kronos_service.events.encoder import encode_rows, prepare
 from kronos_service.events.leaders import LeaderError, read_leader
 from kronos_service.events.sessions import session_dates
-from kronos_service.events.taxonomy import CHANNELS
-from kronos_shared.columns import LEADERS
+from kronos_service.events.taxonomy import CHANNELS, LEADERS
 
 
 def channel(leader: str, bars: pd.DataFrame, asset_class: str, *days: str) -> list[float]:

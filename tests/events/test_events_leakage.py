@@ -18,7 +18,8 @@ from kronos_service.events.calendar import ALWAYS, CalendarRows, read_calendar
 from kronos_service.events.encoder import encode_rows
 from kronos_service.events.leaders import Leader
 from kronos_service.events.sessions import Sessions, locate, sessions
-from kronos_shared.columns import ASSET_CLASSES, LEADER_ASSET_CLASS
+from kronos_service.events.taxonomy import LEADER_ASSET_CLASS
+from kronos_shared.columns import ASSET_CLASSES
 
 seeds = st.integers(0, 2**32 - 1)
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)

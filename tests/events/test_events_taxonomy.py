@@ -10,7 +10,6 @@ from kronos_service.events.taxonomy import (
     UnknownEventType,
     channel_hash,
     check_event_types,
-    family_index,
 )
 
 
@@ -32,8 +31,6 @@ def test_the_twenty_channels_stand_in_their_order() -> None:
         "leader_dxy",
         "leader_vix",
     )
-    assert family_index("fomc_press_conference") == 0
-    assert family_index("jolts") == 13
 
 
 def test_the_hash_is_the_one_adapters_were_made_with() -> None:

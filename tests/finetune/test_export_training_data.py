@@ -1,4 +1,4 @@
-"""An export judges rows before it writes, drops nothing silently, keeps the old snapshot until the end."""
+"""An export checks rows before it writes, drops nothing silently, keeps the old snapshot until the end."""
 
 import io
 from collections.abc import Iterator

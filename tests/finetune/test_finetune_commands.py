@@ -29,13 +29,13 @@ SPLITS = [
     "--test-end",
     "2023-03-31",
 ]
-QUICK = ["--scored", "8", "--origins", "6", "--horizon", "2", "--paths", "20"]
+QUICK = ["--targets-per-window", "8", "--origins", "6", "--horizon", "2", "--paths", "20"]
 TINY = [
     "--forecast-origins",
     "4",
     "--epochs",
     "2",
-    "--scored",
+    "--targets-per-window",
     "8",
     "--context",
     "72",
@@ -69,7 +69,7 @@ def edit(directory: Path, table: str, change: Callable[[pd.DataFrame], pd.DataFr
 
 
 def run_in(directory: Path, *argv: str) -> list[str]:
-    return [*argv, "--run-dir", str(directory / "run"), "--adapters", str(directory / "adapters")]
+    return [*argv, "--run-dir", str(directory / "run"), "--adapter-store", str(directory / "adapters")]
 
 
 def test_event_lora_leaves_a_judged_and_published_adapter(
@@ -167,10 +167,14 @@ MISTAKES: dict[str, tuple[Callable[[Path], object] | None, list[str], str]] = {
     "no event days in val": (quiet("2022-05-28", "2022-10-03"), [], "the val split .* has no event days"),
     "an unknown preset": (None, ["--base-model", "huge"], "huge"),
     "a hub id with no network": (None, ["--base-model", "NeoQuasar/Kronos-small"], "NeoQuasar/Kronos-small"),
-    "rank 0": (None, ["--rank", "0"], "rank must be at least 1, got 0"),
-    "a context that holds no history": (None, ["--context", "8"], "context must exceed scored"),
+    "rank 0": (None, ["--rank", "0"], "--rank must be greater than or equal to 1, got 0"),
+    "a context that holds no history": (
+        None,
+        ["--context", "8"],
+        "--context must exceed --targets",
+    ),
     "splits out of order": (None, ["--val-start", "2020-01-01"], "split dates must ascend"),
-    "a gain required but not measured": (None, ["--require-gain"], "add --control"),
+    "a gain required but not measured": (None, ["--promote", "if-gain"], "add --control"),
     "an unknown flag": (None, ["--ranks", "4"], "--ranks"),
 }
 
@@ -219,7 +223,39 @@ def test_a_config_key_that_does_not_exist_is_refused(
     config = tmp_path / "run.toml"
     config.write_text("epoch = 3\n")
     assert main(["event-lora", "--config", str(config)]) == 2
-    assert_one_line(capsys.readouterr().err, "unknown key 'epoch'; did you mean 'epochs'")
+    assert_one_line(capsys.readouterr().err, "unknown key epoch, did you mean epochs")
+
+
+@pytest.mark.parametrize("name", ["event-weight", "event-oversample"])
+def test_the_weight_of_event_days_goes_by_its_earlier_name_too(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "run.toml"
+    for key in (name, name.replace("-", "_")):
+        config.write_text(f"{key} = 9.0\n")
+        assert main(["event-lora", "--config", str(config)]) == 2
+        assert_one_line(capsys.readouterr().err, f"{key} must be less than or equal to 5, got 9.0")
+    assert main(["event-lora", f"--{name}", "0"]) == 2
+    assert_one_line(capsys.readouterr().err, "--event-weight must be greater than or equal to 1, got 0")
+    assert main(["ablate", "--vary", f"{name}=9"]) == 2
+    assert_one_line(capsys.readouterr().err, "--vary event_weight must be less than or equal to 5, got 9")
+
+
+@pytest.mark.parametrize(
+    ("flag", "now"),
+    [
+        ("--scored", "--targets-per-window"),
+        ("--clip", "--max-grad-norm"),
+        ("--adapters", "--adapter-store"),
+        ("--force", "--promote always"),
+        ("--require-gain", "--promote if-gain"),
+    ],
+)
+def test_a_renamed_flag_is_refused_with_its_new_name(
+    flag: str, now: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["event-lora", flag, "1"]) == 2
+    assert_one_line(capsys.readouterr().err, f"unknown flag {flag}, which is now {now} ")
 
 
 def test_a_run_directory_in_use_or_not_writable_is_refused(
@@ -289,4 +325,4 @@ def test_the_launcher_of_the_request_runs_the_same_job() -> None:
         [sys.executable, launcher, "--rank", "0"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert_one_line(done.stderr, "rank must be at least 1, got 0")
+    assert_one_line(done.stderr, "--rank must be greater than or equal to 1, got 0")

@@ -12,9 +12,9 @@ import structlog
 from fastapi.testclient import TestClient
 
 from kronos_service.inference.http.app import create_app
-from kronos_service.inference.models.base_model import BaseChoice
 from kronos_service.inference.models.loader import AdapterLoader
 from kronos_service.inference.settings import Settings, load_settings
+from kronos_service.model.factory import BaseChoice
 from kronos_shared.adapter_store import publish
 
 AFTER = datetime(2023, 1, 3, 12, 0, tzinfo=UTC)

@@ -18,7 +18,7 @@ SECRETS = ("first-key", "second-key", "key-of", "short-secret")
 
 @pytest.fixture(autouse=True)
 def empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("SUPABASE_URL", "SUPABASE_KEY", "DATABASE_URL", "ALLOW_BASE_ONLY", *GOOD):
+    for name in ("SUPABASE_URL", "SUPABASE_KEY", "DATABASE_URL", *GOOD):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -28,7 +28,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp
         "KRONOS_SNAPSHOT": str(tmp_path),
         "KRONOS_PORT": "9000",
         "KRONOS_BASE_MODEL": "nano",
-        "ALLOW_BASE_ONLY": "1",
+        "KRONOS_ALLOW_BASE_ONLY": "1",
     }.items():
         monkeypatch.setenv(name, value)
     settings = load_settings()
@@ -54,7 +54,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp
         ({"KRONOS_SNAPSHOT": "no/such/place"}, "no/such/place is not a directory"),
         ({"KRONOS_SNAPSHOT": ".", "KRONOS_SOURCE": "postgres"}, "drop one of them"),
         ({"KRONOS_DEFAULT_DEADLINE_MS": "90000"}, "must not exceed max_deadline_ms"),
-        ({"ALLOW_BASE_ONLY": "1"}, "needs base_model"),
+        ({"KRONOS_ALLOW_BASE_ONLY": "1"}, "needs base_model"),
         ({"KRONOS_SOURCE": "supabase"}, "set SUPABASE_URL, SUPABASE_KEY"),
         ({"KRONOS_SOURCE": "postgres"}, "set DATABASE_URL"),
         ({"KRONOS_ADAPTERS": "a", "KRONOS_STATE_DIR": "a/state"}, "lies inside the store"),

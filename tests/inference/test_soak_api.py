@@ -22,9 +22,9 @@ from schemathesis.core.result import Ok
 from schemathesis.generation import GenerationMode
 
 from kronos_service.events.sessions import sessions
-from kronos_service.events.taxonomy import EVENT_TYPES
+from kronos_service.events.taxonomy import EVENT_TYPES, LEADERS
 from kronos_shared.adapter_store import publish
-from kronos_shared.columns import ASSET_CLASSES, LEADERS
+from kronos_shared.columns import ASSET_CLASSES
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 

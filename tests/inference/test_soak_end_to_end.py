@@ -10,6 +10,7 @@ from replica import Replica, running
 from kronos_service.data.sample import sample_snapshot_path
 from kronos_service.data.snapshot import read as snapshots
 from kronos_service.data.snapshot.read import load_snapshot
+from kronos_service.events.calendar import read_calendar
 from kronos_service.events.labels import label_targets
 from kronos_service.events.sessions import session_dates
 from kronos_service.finetune.__main__ import main
@@ -28,7 +29,8 @@ TRAINING = [
     "2023-07-01",
     "--event-learning-rate",
     "3e-3",
-    "--force",
+    "--promote",
+    "always",
 ]
 """Few epochs at a high rate: enough for the event days to show, in a fraction of a minute."""
 
@@ -38,7 +40,7 @@ def requests() -> list[dict[str, Any]]:
     snapshot = load_snapshot(sample_snapshot_path())
     bars = snapshots.series(snapshot, "SPY")
     days = session_dates(bars["ts"])
-    (events,) = np.nonzero(label_targets(snapshot.calendar, "us_equity", days).is_event)
+    (events,) = np.nonzero(label_targets(read_calendar(snapshot.calendar), "us_equity", days).is_event)
     return [one_request(bars, int(event)) for event in events[-DAYS:]]
 
 
@@ -78,7 +80,7 @@ def test_what_event_lora_publishes_serves_and_knows_the_event_days(tmp_path: Pat
     with running(replica):
         assert replica.model()["serving"]["version"] is None
         base = width(replica)
-        argv = ["event-lora", *TRAINING, "--run-dir", str(tmp_path / "run"), "--adapters", str(store)]
+        argv = ["event-lora", *TRAINING, "--run-dir", str(tmp_path / "run"), "--adapter-store", str(store)]
         assert main(argv) == 0
         published = latest(store)
         assert published is not None

@@ -8,8 +8,7 @@ import pandas as pd
 
 from kronos_service.data.tables import bar_table, calendar_table, symbol_table
 from kronos_service.events.sessions import sessions
-from kronos_service.events.taxonomy import EVENT_TYPES
-from kronos_shared.columns import LEADER_ASSET_CLASS
+from kronos_service.events.taxonomy import EVENT_TYPES, LEADER_ASSET_CLASS
 
 FIRST, LAST = date(2018, 1, 2), date(2025, 6, 30)
 SMALL_FIRST = date(2025, 1, 2)

@@ -1,4 +1,4 @@
-"""docs/data.md, "From an empty Supabase project to the first export": its commands, on a real server."""
+"""docs/database.md, "From an empty project to the first export": its commands, on a real server."""
 
 import os
 import re
@@ -17,7 +17,7 @@ from kronos_service.data.snapshot.read import load_snapshot
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
-GUIDE = (ROOT / "docs" / "data.md").read_text(encoding="utf-8").partition("## Import")[0]
+GUIDE = (ROOT / "docs" / "database.md").read_text(encoding="utf-8").partition("## Audit and train")[0]
 STEPS = [
     (kind, dedent(indent + body).strip())
     for indent, kind, body in re.findall(r"^( *)```(sh|sql)\n(.*?)^ *```$", GUIDE, re.M | re.S)

@@ -12,7 +12,7 @@ from gateway import Gateway
 from market_rows import MarketRows
 from pydantic import SecretStr
 
-from kronos_service.data.sources.base import Source
+from kronos_service.data.sources import Source
 from kronos_service.data.sources.postgres import PostgresSettings, postgres_source
 from kronos_service.data.sources.supabase import SupabaseSettings, supabase_source
 from kronos_service.inference.market.market import build_market

@@ -16,7 +16,7 @@ from gateway import gateway_server
 from pydantic import SecretStr
 
 from kronos_service.data.snapshot.read import Snapshot, load_snapshot
-from kronos_service.data.sources.base import Source
+from kronos_service.data.sources import Source
 from kronos_service.data.sources.postgres import PostgresSettings, postgres_source
 from kronos_service.data.sources.supabase import SupabaseSettings, supabase_source
 from kronos_service.finetune.export_training_data import export

@@ -4,10 +4,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import random_inputs, tiny_predictor
+from tiny_models import count_parameters, random_inputs, tiny_predictor
 
+from kronos_service.events.taxonomy import CHANNELS
 from kronos_service.model.event_embedding import EventEmbedding
-from kronos_service.model.layers import count_parameters
 
 
 @settings(max_examples=30)
@@ -34,13 +34,13 @@ def test_a_fresh_one_changes_no_bit_whatever_the_events(
     ("taps", "expected"), [(("input", "output"), 712_640), (("input",), 284_992), (("output",), 498_816)]
 )
 def test_parameter_counts_at_the_width_of_the_base_preset(taps: tuple[str, ...], expected: int) -> None:
-    assert count_parameters(EventEmbedding(832, taps)) == expected
+    assert count_parameters(EventEmbedding(832, taps, n_channels=len(CHANNELS))) == expected
 
 
 def test_only_the_taps_asked_for_exist_and_all_start_at_zero() -> None:
-    assert EventEmbedding(8, ("input",)).to_output is None
-    assert EventEmbedding(8, ("output",)).to_input is None
-    both = EventEmbedding(8)
+    assert EventEmbedding(8, ("input",), n_channels=3).to_output is None
+    assert EventEmbedding(8, ("output",), n_channels=3).to_input is None
+    both = EventEmbedding(8, n_channels=20)
     for tap in (both.to_input, both.to_output):
         assert tap is not None
         assert all(torch.count_nonzero(p) == 0 for p in tap.parameters())
@@ -50,11 +50,11 @@ def test_only_the_taps_asked_for_exist_and_all_start_at_zero() -> None:
 @pytest.mark.parametrize("taps", [(), ("middle",), ("input", "middle")])
 def test_unknown_or_no_taps_are_refused(taps: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match="one or both of input, output"):
-        EventEmbedding(8, taps)
+        EventEmbedding(8, taps, n_channels=3)
 
 
 def test_the_output_tap_scales_and_shifts() -> None:
-    embedding = EventEmbedding(4, ("output",))
+    embedding = EventEmbedding(4, ("output",), n_channels=20)
     assert embedding.to_output is not None
     with torch.no_grad():
         embedding.to_output.bias.copy_(torch.tensor([1.0, 1, 1, 1, 5, 6, 7, 8]))
@@ -82,7 +82,7 @@ def test_both_taps_learn_from_the_first_step() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_a_tap_learns_a_constant_from_zeroed_channels_with_all_its_weights(seed: int) -> None:
     torch.manual_seed(seed)
-    embedding = EventEmbedding(8)
+    embedding = EventEmbedding(8, n_channels=20)
     features = embedding.features(torch.zeros(1, 5, 20))
     scale_shift = embedding.modulate_output(torch.ones(1, 5, 8), features)
     total = (embedding.add_to_input(torch.zeros(1, 5, 8), features) + scale_shift).sum()

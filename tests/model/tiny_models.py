@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from kronos_service.model.kronos import Kronos
 from kronos_service.model.tokenizer import KronosTokenizer
@@ -82,3 +82,8 @@ def load_golden(name: str) -> Golden:
     model.load_state_dict(states["predictor"])
     cases = load_file(GOLDENS / f"{name}.cases.safetensors")
     return Golden(name, settings, cases, states, tokenizer, model)
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Scalar parameters, trainable or not; buffers do not count."""
+    return sum(parameter.numel() for parameter in module.parameters())

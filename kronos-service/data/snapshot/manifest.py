@@ -19,7 +19,7 @@ class SnapshotError(KronosError):
 
 
 def content_hash(hashes: Mapping[str, str]) -> str:
-    """One sha256 over the tables' sha256: the same content has the same hash wherever it lies."""
+    """One sha256 over the tables' sha256, the same for the same content in any place."""
     return hashlib.sha256("".join(f"{name} {hashes[name]}\n" for name in TABLES).encode()).hexdigest()
 
 
@@ -31,7 +31,7 @@ def make_manifest(
     read_at: datetime | None = None,
     calendar_read_at: datetime | None = None,
 ) -> dict[str, Any]:
-    """The manifest of three tables: row counts, sha256 of the files, what was asked for and when."""
+    """The manifest of three tables: their row counts and hashes, what was read, from where and when."""
     return {
         "schema_version": SCHEMA_VERSION,
         "source": source,
@@ -51,7 +51,7 @@ def make_manifest(
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
-    """The manifest of a directory that has one.
+    """Read and check the manifest of a directory.
 
     Raises:
         SnapshotError: it does not parse, lacks a table, or has another schema version.
@@ -66,6 +66,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         raise SnapshotError(f"{path} is not a snapshot manifest ({error!r}); export again") from None
     if version != SCHEMA_VERSION:
         raise SnapshotError(f"{path}: schema version {version}, expected {SCHEMA_VERSION}; export again")
+    # A manifest may come from elsewhere: it must not make us read outside its directory.
     outside = [file for file in files if Path(file).name != file]
     if outside:
         raise SnapshotError(f"{path} names {outside[0]!r}, which is not a plain file name; export again")

@@ -1,16 +1,16 @@
-"""The embedded source: a directory of parquet files plus `manifest.json`; training reads nothing else.
+"""Reads a snapshot: a directory of parquet files under `manifest.json`. Training reads nothing else.
 
     2026-11/
-      manifest.json                       what was asked for, row counts, each file's name and sha256
+      manifest.json                       source, dates, and each file's name, row count and sha256
       ohlcv_1d-<sha12>.parquet
       symbols-<sha12>.parquet
       economic_calendar-<sha12>.parquet
 
-Files are named by their content, so a new version never touches an old one's. Replacing manifest.json is the
-one step that makes the new version the snapshot: a kill at any moment leaves the old or the new one, whole.
+Files are named by their content, so a new version never overwrites an old one. Replacing manifest.json makes
+the new version the snapshot: a kill at any moment leaves the old one or the new one whole.
 
 A directory of tables without a manifest (ohlcv_1d, symbols, economic_calendar as .parquet or .csv) is read
-too: it is hashed on the spot, and flagged.
+too; it is hashed when it is read, and flagged.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ from kronos_service.data.snapshot.manifest import (
 from kronos_service.data.snapshot.write import TYPED, write_snapshot
 from kronos_service.data.tables import TABLES, read_csv
 from kronos_service.data.validation import check_tables
-from kronos_shared.columns import LEADERS
+from kronos_service.events.taxonomy import LEADERS
 
 __all__ = [
     "Snapshot",
@@ -60,13 +60,13 @@ class Snapshot:
     calendar: pd.DataFrame
     """`CALENDAR_COLUMNS`, sorted by release time; several rows of one event_id are its revisions."""
     sha256: str
-    """Hash over the files' hashes: the same content has the same hash wherever it lies."""
+    """Hash over the files' hashes, the same for the same content in any place."""
     manifest: Mapping[str, Any] | None
     """manifest.json, or None for a plain directory of tables."""
 
     @property
     def flagged(self) -> bool:
-        """True where nothing vouches for the files: there is no manifest."""
+        """True without a manifest, so that nothing vouches for the files."""
         return self.manifest is None
 
 
@@ -83,21 +83,21 @@ def series(snapshot: Snapshot, symbol: str) -> pd.DataFrame:
 
 
 def leader_data(snapshot: Snapshot) -> dict[str, pd.DataFrame]:
-    """Leader -> frame of (ts, close), for the leaders present; the event encoder refuses a missing one."""
+    """Leader -> frame of (ts, close), for the leaders present; the event encoder raises if one is missing."""
     bars = snapshot.bars[snapshot.bars["symbol"].isin(LEADERS)]
     return {str(name): rows[["ts", "close"]].reset_index(drop=True) for name, rows in bars.groupby("symbol")}
 
 
 def load_snapshot(path: str | Path, *, now: datetime | None = None) -> Snapshot:
-    """Read a snapshot, or a plain directory of tables, and check everything about it.
+    """Read and check a snapshot, or a plain directory of tables.
 
     Args:
         path: the directory.
-        now: the time up to which sessions have closed (default: the present); a later bar is refused.
+        now: bars of sessions that close later are an error (default: the present).
 
     Raises:
-        SnapshotError: no such snapshot, a missing or damaged file, a file that fails its hash.
-        TableError: a missing column, an empty table, a bad key (and its subclasses: bad bars, release times).
+        SnapshotError: no such snapshot, or a file is missing, damaged or fails its hash.
+        TableError: a missing column, an empty table, a bad key; its subclasses: bad bars, bare dates.
         UnknownEventType: the calendar has a type outside the taxonomy.
     """
     snapshot = read_tables(path)
@@ -106,7 +106,7 @@ def load_snapshot(path: str | Path, *, now: datetime | None = None) -> Snapshot:
 
 
 def read_tables(path: str | Path) -> Snapshot:
-    """As `load_snapshot`, without judging the values: for whoever means to mend or drop bad rows."""
+    """As `load_snapshot` but without checking the values, for callers that drop bad rows themselves."""
     directory = Path(path)
     if not directory.is_dir():
         raise SnapshotError(f"no such snapshot: {path} is not a directory; make one with export or sample")

@@ -1,12 +1,11 @@
-"""A calendar that was exported before meets the source's calendar of today: what was known when is kept.
+"""Merges an exported calendar with the source's calendar of today, and keeps what was known when.
 
-Design choices:
-- A source may keep each revision as a row of its own (another first_seen_at), or overwrite the row. The first
-  kind is taken over as it is. The second is noticed here, because the snapshot still holds the old row: the
-  new content becomes a row first seen now, and the old row stays as it was known until now.
-- An actual that appears once its release is past is no revision but the release itself, if the snapshot was
-  read before it: by the rule for first_seen_at it became known at the release.
-- Nothing that a snapshot once knew is forgotten, whatever the source deletes or rewrites.
+- A source may keep each revision as a row of its own (another first_seen_at): such rows are added unchanged.
+  Or it may overwrite the row. The snapshot still holds the old row, which stays, and the new content becomes
+  a row first seen now: history must not know a figure before it was published.
+- An actual that appears after its release is the release itself, not a revision, if the snapshot was read
+  before it: by the rule for first_seen_at it became known at the release.
+- What a snapshot once knew is never forgotten, whatever the source deletes or rewrites.
 """
 
 from dataclasses import dataclass
@@ -22,17 +21,17 @@ CONTENT = [column for column in CALENDAR_COLUMNS if column not in KEY]
 
 @dataclass(frozen=True, kw_only=True)
 class Revised:
-    """A merged calendar, and how it came about; rows are counted, unless it says otherwise."""
+    """A merged calendar, and how many rows came about in which way."""
 
     calendar: pd.DataFrame
     added: int
     """Rows with a key that the snapshot did not have."""
     released: int
-    """Rows that the snapshot knew without their actual, and which have been released since."""
+    """Rows that the snapshot knew without their actual, released since."""
     overwritten: int
-    """Rows whose latest content the source had overwritten: kept as rows first seen now."""
+    """Rows whose latest content the source has overwritten: added as rows first seen now."""
     gone: int
-    """Events that the source no longer has; they stay as they were known."""
+    """Events (not rows) that the source no longer has; they stay as they were known."""
 
 
 def revise(earlier: pd.DataFrame, today: pd.DataFrame, *, read_at: datetime, now: datetime) -> Revised:
@@ -40,15 +39,15 @@ def revise(earlier: pd.DataFrame, today: pd.DataFrame, *, read_at: datetime, now
 
     Args:
         earlier: the snapshot's.
-        today: the source's, whole.
+        today: the source's whole calendar.
         read_at: when the snapshot's calendar was read.
-        now: when the source was read, which is when an overwritten row was first seen to be so.
+        now: when the source was read, and so when an overwritten row was first seen.
     """
     old, new = _keyed(earlier), _keyed(today)
     is_added = ~new.index.isin(old.index)
     last = old.groupby("event_id", sort=False).tail(1)
     last_key = dict(zip(last["event_id"], last.index, strict=True))
-    # Only the source's latest word on an event can be news; older versions are history, kept as it was.
+    # Only the source's latest version of an event can be new; older versions are history, which stays.
     candidates = new.groupby("event_id", sort=False).tail(1)
     candidates = candidates[candidates.index.isin(old.index)]
     was = old.loc[[last_key[event] for event in candidates["event_id"]], CONTENT].set_axis(candidates.index)
@@ -72,12 +71,12 @@ def revise(earlier: pd.DataFrame, today: pd.DataFrame, *, read_at: datetime, now
 
 
 def _keyed(calendar: pd.DataFrame) -> pd.DataFrame:
-    """Rows in the order in which each event's versions became known, indexed by their key."""
+    """Rows indexed by key, each event's versions in the order in which they became known."""
     table = calendar.sort_values(KEY, kind="stable", na_position="first")
     seen = table["first_seen_at"].astype("int64").where(table["first_seen_at"].notna(), -1)
     return table.set_axis(pd.MultiIndex.from_arrays([table["event_id"], seen], names=["event", "seen"]))
 
 
 def _same(left: pd.DataFrame, right: pd.DataFrame) -> pd.Series:
-    """Row by row: equal in every column, two nulls counting as equal."""
+    """Per row: whether every column is equal; two nulls are equal."""
     return ((left == right) | (left.isna() & right.isna())).all(axis=1)

@@ -1,8 +1,10 @@
-"""Bars on their way into a snapshot: whole symbols on disk, so that memory stays flat and a cut is no loss.
+"""Staging: bars on disk, whole symbols at a time, on their way into a snapshot.
+
+Memory stays flat whatever the size of the table, and an interrupted export can resume.
 
 .partial/
-  state.json                what is being read, and since when
-  00000.parquet             typed bars, not judged yet; one row group per symbol
+  state.json                what is being read, and when reading began
+  00000.parquet             typed bars, not checked yet; one row group per symbol
   00001.parquet
 """
 
@@ -20,7 +22,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kronos_service.data.tables import TableError, bar_table
+from kronos_service.data.tables import TableError, bar_table, batches
 from kronos_shared.atomic import replace_file
 
 PART_ROWS = 20_000
@@ -28,36 +30,36 @@ STATE = "state.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Partial:
-    """The part of a table of bars that has been read."""
+class Staging:
+    """The bars read so far."""
 
     directory: Path
     read_at: datetime
-    """When the reading began, be it by an earlier export."""
+    """When the reading began, in this export or in the one it resumes."""
     symbols: tuple[str, ...]
-    """Symbols that an earlier export had read whole, in the order of its source."""
+    """Symbols that an interrupted export had read whole, in the order of its source."""
 
     def fill(self, chunks: Iterable[pd.DataFrame]) -> None:
-        """Put the rest of the bars on disk; chunks come symbol by symbol, in whatever sizes."""
+        """Write the remaining bars; chunks come symbol by symbol and may have any size."""
         there = len(list(self.directory.glob("*.parquet")))
-        for number, frames in enumerate(_batches(symbol_frames(chunks)), start=there):
+        for number, frames in enumerate(batches(symbol_frames(chunks), PART_ROWS), start=there):
             replace_file(self.directory / f"{number:05}.parquet", _to_parquet(frames))
 
     def bars(self) -> Iterator[pd.DataFrame]:
         """The typed bars of each symbol, in the order of the symbols' code points."""
-        places = {
+        groups = {
             symbol: (path, group)
             for path in sorted(self.directory.glob("*.parquet"))
             for group, symbol in enumerate(_symbols(path))
         }
-        for symbol in sorted(places):
-            path, group = places[symbol]
+        for symbol in sorted(groups):
+            path, group = groups[symbol]
             with pq.ParquetFile(path) as file:
                 yield bar_table(file.read_row_group(group).to_pandas())
 
     @property
     def is_empty(self) -> bool:
-        """True as long as no bar has been read."""
+        """Whether no bar has been read yet."""
         return not any(self.directory.glob("*.parquet"))
 
     def names(self) -> list[str]:
@@ -72,26 +74,29 @@ class Partial:
 
 
 @contextmanager
-def begin(directory: Path, request: dict[str, Any], *, resume: bool, now: datetime) -> Iterator[Partial]:
-    """An empty start, or with `resume` what an earlier export of the same request left here.
+def open_staging(
+    directory: Path, request: dict[str, Any], *, resume: bool, now: datetime
+) -> Iterator[Staging]:
+    """Start empty or, with `resume`, with what an interrupted export of the same request left here.
 
-    If the reading is cut off, what has been read stays; in every other case nothing does.
+    After an interruption the bars read so far stay, so that the next export can resume; else the directory is
+    removed at the end.
     """
-    partial = _left(directory, request) if resume else None
-    if partial is None:
+    staging = _resumable(directory, request) if resume else None
+    if staging is None:
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir()
         replace_file(directory / STATE, json.dumps({"request": request, "read_at": now.isoformat()}).encode())
-        partial = Partial(directory=directory, read_at=now, symbols=())
+        staging = Staging(directory=directory, read_at=now, symbols=())
     try:
-        yield partial
-    except TableError:  # what was read is at fault: it must be read again
+        yield staging
+    except TableError:  # resuming would meet the same bad rows again, so they must be read anew
         shutil.rmtree(directory, ignore_errors=True)
         raise
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def _left(directory: Path, request: dict[str, Any]) -> Partial | None:
+def _resumable(directory: Path, request: dict[str, Any]) -> Staging | None:
     state = directory / STATE
     if not state.exists():
         return None
@@ -99,21 +104,21 @@ def _left(directory: Path, request: dict[str, Any]) -> Partial | None:
     if left["request"] != request:
         return None
     read_at = datetime.fromisoformat(left["read_at"])
-    names = Partial(directory=directory, read_at=read_at, symbols=()).names()
-    return Partial(directory=directory, read_at=read_at, symbols=tuple(names))
+    names = Staging(directory=directory, read_at=read_at, symbols=()).names()
+    return Staging(directory=directory, read_at=read_at, symbols=tuple(names))
 
 
 def symbol_frames(chunks: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-    """Typed bars, one whole symbol after the other, of chunks that may end anywhere.
+    """Regroup chunks, which may end anywhere, into one typed frame per symbol.
 
     Raises:
-        TableError: a symbol comes again after another one, or a chunk is not in form.
+        TableError: the bars of a symbol are not consecutive, or a chunk lacks a column or does not parse.
     """
     held: list[pd.DataFrame] = []
     seen: list[str] = []
     for chunk in chunks:
         if "symbol" not in chunk.columns:
-            bar_table(chunk)  # says what is missing
+            bar_table(chunk)  # raises, naming what is missing
         for name, rows in chunk.groupby("symbol", sort=False, dropna=False):
             symbol = str(name)
             if not seen or symbol != seen[-1]:
@@ -126,17 +131,6 @@ def symbol_frames(chunks: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
             held.append(rows)
     if held:
         yield bar_table(pd.concat(held, ignore_index=True))
-
-
-def _batches(frames: Iterable[pd.DataFrame]) -> Iterator[list[pd.DataFrame]]:
-    held: list[pd.DataFrame] = []
-    for frame in frames:
-        held.append(frame)
-        if sum(map(len, held)) >= PART_ROWS:
-            yield held
-            held = []
-    if held:
-        yield held
 
 
 def _to_parquet(frames: list[pd.DataFrame]) -> bytes:

@@ -1,7 +1,7 @@
-"""How a snapshot comes to lie on disk: each file durably, and manifest.json last, in one step.
+"""Writes a snapshot: each file durably, then manifest.json in one step.
 
-Bars are written one row group per symbol as they come, in the order of the symbols' code points, so memory
-does not grow with the table, and the same content has the same bytes whoever wrote it.
+Bars are written as they come, one row group per symbol in the order of the symbols' code points: memory does
+not grow with the table, and the same content gives the same bytes and hash, whatever source it came from.
 """
 
 import hashlib
@@ -24,11 +24,11 @@ from filelock import FileLock, Timeout
 from kronos_service.data.snapshot.manifest import MANIFEST, SnapshotError, make_manifest
 from kronos_service.data.tables import TABLES, bar_table, calendar_table, symbol_table
 from kronos_service.data.validation import check_tables
-from kronos_shared.atomic import fsync
+from kronos_shared.atomic import fsync, replace_file
 
 LOCK: Final = ".lock"
-PARTIAL: Final = ".partial"
-"""What an export that was cut off had read, for the next one to go on from."""
+STAGING: Final = ".partial"
+"""What an interrupted export had read, for the next one to resume from."""
 
 TYPED: Final[dict[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {
     "ohlcv_1d": bar_table,
@@ -37,22 +37,23 @@ TYPED: Final[dict[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {
 }
 _TABLE: Final = f"({'|'.join(TABLES)})"
 _OURS: Final = re.compile(
-    rf"\{LOCK}|\{PARTIAL}|\.?{MANIFEST}(\.tmp)?|{_TABLE}-[0-9a-f]{{12}}\.parquet|\.{_TABLE}[-.0-9a-z]*\.tmp"
+    rf"\{LOCK}|\{STAGING}|\.?{MANIFEST}(\.tmp)?|\.{MANIFEST}-\w+|{_TABLE}-[0-9a-f]{{12}}\.parquet|"
+    rf"\.{_TABLE}[-.0-9a-z]*\.tmp"
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where the rows of a snapshot came from, for its manifest."""
+    """Where and when the rows of a snapshot were read."""
 
     source: str
     """Never a secret."""
     window: tuple[date, date]
     """First and last date that the source was asked for."""
     read_at: datetime | None = None
-    """When the reading of the bars began: those of sessions still open then are not in the snapshot."""
+    """When the reading of the bars began: bars of sessions still open then are not in the snapshot."""
     calendar_read_at: datetime | None = None
-    """A moment just before the calendar was read; later than `read_at` if the export was resumed."""
+    """Just before the calendar was read; later than `read_at` if the export was resumed."""
 
 
 def write_snapshot(
@@ -65,18 +66,18 @@ def write_snapshot(
     source: str,
     now: datetime | None = None,
 ) -> dict[str, Any]:
-    """Validate the tables and make them the snapshot in `directory`, in one step; returns the manifest.
+    """Validate the tables, make them the snapshot in `directory` in one step, and return the manifest.
 
     Args:
-        directory: new, empty, or an older snapshot, which stays the snapshot until the last moment.
-        symbols: as in the table of that name; likewise `bars` and `calendar`.
+        directory: new, empty, or an older snapshot, which stays valid until the last step.
+        symbols: the table of that name; so are `bars` and `calendar`.
         window: first and last date that the source was asked for.
         source: where the rows came from, for the manifest; never a secret.
         now: the time up to which sessions have closed (default: the present).
 
     Raises:
         SnapshotError: the directory holds something else, or another export is writing into it.
-        TableError: as `load_snapshot`; nothing has been written then.
+        TableError: as for `load_snapshot`; nothing has been written then.
     """
     raw = {"ohlcv_1d": bars, "symbols": symbols, "economic_calendar": calendar}
     tables = {name: TYPED[name](raw[name]) for name in TABLES}
@@ -96,7 +97,7 @@ def write_snapshot(
 
 @contextmanager
 def exclusive(directory: Path) -> Iterator[None]:
-    """Keep other writers out of the directory, which is made if need be, and removed if it stays empty.
+    """Lock the directory against other writers; it is made if missing, and removed if it stays empty.
 
     Raises:
         SnapshotError: it holds something else, cannot be written, or another export is writing into it.
@@ -129,12 +130,11 @@ def commit(
     calendar: pd.DataFrame,
     origin: Origin,
 ) -> dict[str, Any]:
-    """Make typed tables that were judged the snapshot of a directory held by `exclusive`.
+    """Make checked, typed tables the snapshot of a directory that `exclusive` has locked.
 
     Args:
-        directory: stays as it is until everything is on disk.
-        symbols: the whole table; likewise `calendar`.
-        bars: one frame per symbol, in the order of the symbols; whatever it raises ends the write.
+        symbols, calendar: the whole tables.
+        bars: one frame per symbol, in the order of the symbols; an error it raises ends the write.
         origin: for the manifest.
 
     Returns:
@@ -159,17 +159,15 @@ def commit(
             for path in scratch.values():
                 path.unlink(missing_ok=True)
             raise
+        # The tables must be in the directory before a manifest that names them can be.
         fsync(directory)
-        _write_durably(directory / MANIFEST, json.dumps(manifest, indent=2).encode() + b"\n")
+        replace_file(directory / MANIFEST, json.dumps(manifest, indent=2).encode() + b"\n")
         _remove_leftovers(directory, {MANIFEST, LOCK, *files.values()})
     return manifest
 
 
 def _write_table(path: Path, frames: Iterable[pd.DataFrame]) -> int:
-    """Write the frames as row groups, to disk and not just to its cache; returns the number of rows.
-
-    The file's own footer must count as many rows as went in.
-    """
+    """Write the frames as row groups, durably, and return the number of rows."""
     writer, count = None, 0
     with path.open("wb") as file, ExitStack() as stack:
         for frame in frames:
@@ -183,6 +181,7 @@ def _write_table(path: Path, frames: Iterable[pd.DataFrame]) -> int:
         writer.close()
         file.flush()
         os.fsync(file.fileno())
+    # The footer is what readers trust, so it is read back.
     if pq.read_metadata(path).num_rows != count:
         raise SnapshotError(f"{path} does not hold the {count} rows that were written; is the disk sound?")
     return count
@@ -204,7 +203,7 @@ def _explained(directory: Path) -> Iterator[None]:
 
 
 def _refuse_foreign(directory: Path) -> None:
-    """What a snapshot does not consist of would be lost or read by mistake later."""
+    """Raise if there is a file that no snapshot has: the write would remove it."""
     foreign = sorted(path.name for path in directory.iterdir() if not _OURS.fullmatch(path.name))
     if foreign:
         raise SnapshotError(
@@ -212,21 +211,10 @@ def _refuse_foreign(directory: Path) -> None:
         )
 
 
-def _write_durably(path: Path, data: bytes) -> None:
-    """Write beside, fsync, rename: `path` has its old content or all of the new, whatever happens."""
-    beside = path.with_name(f".{path.name}.tmp")
-    with beside.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
-    fsync(path.parent)  # the rename itself is only durable once the directory is
-
-
 def _remove_leftovers(directory: Path, keep: set[str]) -> None:
-    """Drop the files of older versions and of writers that were killed; the new one is in place."""
+    """Remove the files of older versions and of killed writers."""
     for path in directory.iterdir():
-        if path.name == PARTIAL:
+        if path.name == STAGING:
             shutil.rmtree(path, ignore_errors=True)
         elif path.name not in keep:
             path.unlink()

@@ -1,4 +1,4 @@
-"""What a person's files call our columns and values, read from a small TOML file.
+"""The map from a user's columns and values to ours, read from a small TOML file.
 
     [ohlcv]
     time_zone = "America/New_York"
@@ -15,16 +15,16 @@
     constants = { currency = "USD" }
     values.event_type = { "CPI m/m" = "cpi" }
 
-What is left out is as the tables have it: columns under our names, times in UTC.
+Defaults: columns under our names, times in UTC.
 """
 
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from kronos_shared.columns import BAR_COLUMNS, CALENDAR_COLUMNS, SYMBOL_COLUMNS
 from kronos_shared.errors import KronosError
@@ -33,20 +33,31 @@ Epoch = Literal["s", "ms", "us", "ns"]
 Value = str | bool | int | float
 
 
-class MapError(KronosError):
-    """A map file cannot be read, or says something that the files contradict."""
+def _check_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (OSError, ValueError, KeyError):  # ZoneInfoNotFoundError is a KeyError
+        raise ValueError(f"unknown time zone {name!r}; give one such as America/New_York") from None
+    return name
 
 
-class TableMap(BaseModel):
-    """How the columns of one table come about; the keys of all three mappings are our columns."""
+Zone = Annotated[str, AfterValidator(_check_zone)]
+
+
+class ColumnMapError(KronosError):
+    """A map file cannot be read, or contradicts the files."""
+
+
+class ColumnMap(BaseModel):
+    """Where the columns of one table come from; the keys of all three mappings are our columns."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     ours: ClassVar[tuple[str, ...]] = ()
 
     columns: Mapping[str, str | list[str]] = Field(default_factory=dict)
-    """Our column -> theirs, or several of theirs to join with a space; the rest go by our names."""
+    """Our column -> theirs, or several of theirs to join by a space; other columns have our names."""
     constants: Mapping[str, Value] = Field(default_factory=dict)
-    """Our column -> the one value of every row, for a column that the files lack."""
+    """Our column -> its value in every row, for a column that the files lack."""
     values: Mapping[str, Mapping[str, str]] = Field(default_factory=dict)
     """Our column -> their value -> ours; other values stay as they are."""
 
@@ -59,7 +70,7 @@ class TableMap(BaseModel):
         return given
 
 
-class StampedMap(TableMap):
+class TimedColumnMap(ColumnMap):
     """A table with times."""
 
     time_format: str | None = None
@@ -68,52 +79,39 @@ class StampedMap(TableMap):
     """Unit of times that are numbers since 1970-01-01 UTC."""
 
 
-class BarMap(StampedMap):
+class BarMap(TimedColumnMap):
     """[ohlcv]"""
 
     ours = BAR_COLUMNS
-    time_zone: str | Mapping[str, str] = "UTC"
-    """Zone in which a stamp's date is the session date: one, or one per asset class."""
+    time_zone: Zone | Mapping[str, Zone] = "UTC"
+    """Zone in which a timestamp's date is the session date: one, or one per asset class."""
     symbol_from_file_name: bool = False
     """Each file is one symbol: AAPL.csv holds AAPL."""
 
-    @field_validator("time_zone")
-    @classmethod
-    def _zones(cls, given: str | Mapping[str, str]) -> str | Mapping[str, str]:
-        for name in [given] if isinstance(given, str) else given.values():
-            _check_zone(name)
-        return given
-
     def zone_of(self, asset_class: str) -> str:
-        """The zone of one asset class's stamps; UTC where the map names other classes only."""
+        """The zone of one asset class's timestamps; UTC if the map names other classes only."""
         return self.time_zone if isinstance(self.time_zone, str) else self.time_zone.get(asset_class, "UTC")
 
 
-class SymbolMap(TableMap):
+class SymbolMap(ColumnMap):
     """[symbols]"""
 
     ours = SYMBOL_COLUMNS
     rows: Mapping[str, Mapping[Literal["asset_class", "tradable"], str | bool]] = Field(default_factory=dict)
-    """Without a file of symbols: where a symbol differs from the constants."""
+    """Without a file of symbols: the symbols that differ from the constants."""
 
 
-class CalendarMap(StampedMap):
+class CalendarMap(TimedColumnMap):
     """[calendar]"""
 
     ours = CALENDAR_COLUMNS
-    time_zone: str = "UTC"
+    time_zone: Zone = "UTC"
     """Zone of times that do not name their own."""
     unknown_event_types: Literal["fail", "drop"] = "fail"
-    """What happens to rows whose type, once mapped, is none of ours."""
-
-    @field_validator("time_zone")
-    @classmethod
-    def _zone(cls, given: str) -> str:
-        _check_zone(given)
-        return given
+    """What happens to rows whose mapped type is not in the taxonomy."""
 
 
-class TableMaps(BaseModel):
+class ColumnMaps(BaseModel):
     """The whole file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -122,31 +120,24 @@ class TableMaps(BaseModel):
     calendar: CalendarMap = Field(default_factory=CalendarMap)
 
 
-def read_maps(path: Path) -> TableMaps:
+def read_column_maps(path: Path) -> ColumnMaps:
     """Read a map file.
 
     Raises:
-        MapError: it does not exist or parse, or names a key, a column or a time zone that there is not.
+        ColumnMapError: it does not exist or parse, or names an unknown key, column or time zone.
     """
     try:
-        return TableMaps.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return ColumnMaps.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
-        raise MapError(f"cannot read the map {path} ({error.strerror})") from None
+        raise ColumnMapError(f"cannot read the map {path} ({error.strerror})") from None
     except ValidationError as error:
         wrong = [f"{'.'.join(map(str, one['loc']))}: {_words(one)}" for one in error.errors()]
-        raise MapError(f"{path}: {'; '.join(wrong)}; docs/data.md shows a map") from None
+        raise ColumnMapError(f"{path}: {'; '.join(wrong)}; docs/data.md shows a map") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise MapError(f"{path} is not valid TOML: {error}") from None
+        raise ColumnMapError(f"{path} is not valid TOML: {error}") from None
 
 
 def _words(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         return "unknown key"
     return str(error["msg"]).removeprefix("Value error, ")
-
-
-def _check_zone(name: str) -> None:
-    try:
-        ZoneInfo(name)
-    except (OSError, ValueError, KeyError):  # ZoneInfoNotFoundError is a KeyError
-        raise ValueError(f"unknown time zone {name!r}; give one such as America/New_York") from None

@@ -1,20 +1,19 @@
-"""Tables from a person's own files: csv or parquet, under whatever names and in whatever time zone.
+"""Tables from a user's own csv or parquet files, under any column names and in any time zone.
 
-A source like the others: what it hands over goes through the same validation into the same snapshot.
+They become a source like any other: the same validation leads into the same snapshot.
 """
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import pandas as pd
 
-from kronos_service.data.sources.column_map import MapError, TableMap, TableMaps
-from kronos_service.data.sources.timestamps import read_stamps, refuse_bare_dates, session_days
-from kronos_service.data.tables import OPTIONAL, TableError, read_csv, some
+from kronos_service.data.sources.column_map import ColumnMap, ColumnMapError, ColumnMaps
+from kronos_service.data.sources.snapshot import TableSource
+from kronos_service.data.sources.timestamps import read_timestamps, refuse_bare_dates, session_days
+from kronos_service.data.tables import OPTIONAL, TableError, first_line, read_csv, some
 from kronos_service.events.taxonomy import CURRENCY, EVENT_TYPES
 from kronos_shared.columns import BAR_COLUMNS, CALENDAR_COLUMNS, FEATURES, SYMBOL_COLUMNS
 
@@ -23,45 +22,12 @@ _UNITS: Final = {"": 1.0, "%": 1.0, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 
 
 class FileError(TableError):
-    """A file cannot be read, or a column of it cannot be what the map says."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FileSource:
-    """The three tables read from files; see `Source`."""
-
-    name: str
-    symbol_rows: pd.DataFrame
-    bar_rows: pd.DataFrame
-    event_rows: pd.DataFrame
-    notes: tuple[str, ...]
-    """What was left out, and what in the map matched nothing: one line each."""
-
-    def symbols(self) -> pd.DataFrame:
-        return self.symbol_rows
-
-    def bars(self, since: date | None = None, after: str | None = None) -> Iterator[pd.DataFrame]:
-        rows = self.bar_rows
-        if since is not None:
-            rows = rows[rows["ts"] >= pd.Timestamp(since, tz="UTC")]
-        if after is not None:
-            rows = rows[rows["symbol"] > after]
-        for _, chunk in rows.groupby("symbol", sort=True):
-            yield chunk
-
-    def count_bars(self, first: date | None, before: date) -> int:
-        ts = self.bar_rows["ts"]
-        is_late = True if first is None else ts >= pd.Timestamp(first, tz="UTC")
-        return int(((ts < pd.Timestamp(before, tz="UTC")) & is_late).sum())
-
-    def calendar(self, since: date | None = None) -> pd.DataFrame:
-        rows = self.event_rows
-        return rows if since is None else rows[rows["release_at"] >= pd.Timestamp(since, tz="UTC")]
+    """A file cannot be read, or a column is not what the map says."""
 
 
 def read_files(
-    ohlcv: Sequence[Path], calendar: Sequence[Path], symbols: Path | None, maps: TableMaps
-) -> FileSource:
+    ohlcv: Sequence[Path], calendar: Sequence[Path], symbols: Path | None, maps: ColumnMaps
+) -> TableSource:
     """Read the files as the map says.
 
     Args:
@@ -71,9 +37,9 @@ def read_files(
         maps: names, constants, zones.
 
     Raises:
-        FileError: a file cannot be read, or a column that the map names is not in it, or holds no numbers.
-        MapError: the map contradicts the files, or leaves a symbol without an asset class.
-        TableError: stamps that are not what the map says (`StampError`), release times that are bare dates.
+        FileError: a file cannot be read, or lacks a column that the map names, or a number does not parse.
+        ColumnMapError: the map contradicts the files, or leaves a symbol without an asset class.
+        TableError: timestamps are not what the map says (`TimestampError`), or release times are bare dates.
     """
     bars = [(file, _named_bars(file, maps)) for file in ohlcv]
     events = [(file, _complete(file, _named(file, maps.calendar), "calendar")) for file in calendar]
@@ -88,7 +54,7 @@ def read_files(
         notes += dropped
     bar_rows = pd.concat([_bars(file, rows, asset_class, maps) for file, rows in bars], ignore_index=True)
     more = f" and {len(ohlcv) - 1} more" if len(ohlcv) > 1 else ""
-    return FileSource(
+    return TableSource(
         name=f"files:{ohlcv[0].name}{more}",
         symbol_rows=symbol_rows,
         bar_rows=bar_rows.sort_values(["symbol", "ts"], kind="stable", ignore_index=True),
@@ -106,26 +72,26 @@ def _read(file: Path) -> pd.DataFrame:
     except OSError as error:
         raise FileError(f"cannot read {file} ({error.strerror or error})") from None
     except ValueError as error:
-        raise FileError(f"{file} does not parse as {kind[1:]}: {_first_line(error)}") from None
+        raise FileError(f"{file} does not parse as {kind[1:]}: {first_line(error)}") from None
     if frame.empty:
         raise FileError(f"{file} has no rows")
     if kind == ".csv" and not isinstance(frame.index, pd.RangeIndex):
-        raise FileError(f"{file}: its rows have more cells than its header; mend the header")
+        raise FileError(f"{file}: its rows have more cells than its header; fix the header")
     # A parquet file may keep its dates in a named index.
     return frame.reset_index(drop=frame.index.names == [None])
 
 
-def _named(file: Path, table_map: TableMap) -> pd.DataFrame:
-    """The columns of ours that the file has, or that the map makes, under our names."""
+def _named(file: Path, column_map: ColumnMap) -> pd.DataFrame:
+    """Our columns, under our names, as far as the file has them or the map makes them."""
     frame, chosen = _read(file), {}
-    for ours in table_map.ours:
-        theirs = table_map.columns.get(ours, ours)
+    for ours in column_map.ours:
+        theirs = column_map.columns.get(ours, ours)
         parts = [theirs] if isinstance(theirs, str) else theirs
-        if ours in table_map.constants:
-            if ours in table_map.columns or ours in frame.columns:
-                raise MapError(f"{file} has a column for {ours}, and the map a constant: keep one")
-            chosen[ours] = pd.Series([table_map.constants[ours]] * len(frame))
-        elif ours in table_map.columns or ours in frame.columns:
+        if ours in column_map.constants:
+            if ours in column_map.columns or ours in frame.columns:
+                raise ColumnMapError(f"{file} has a column for {ours}, and the map a constant: keep one")
+            chosen[ours] = pd.Series([column_map.constants[ours]] * len(frame))
+        elif ours in column_map.columns or ours in frame.columns:
             missing = [part for part in parts if part not in frame.columns]
             if missing:
                 present = some([str(name) for name in frame.columns], most=12)
@@ -141,11 +107,13 @@ def _joined(frame: pd.DataFrame, parts: Sequence[str]) -> pd.Series:
     return whole.where(frame[list(parts)].notna().all(axis=1))
 
 
-def _named_bars(file: Path, maps: TableMaps) -> pd.DataFrame:
+def _named_bars(file: Path, maps: ColumnMaps) -> pd.DataFrame:
     rows = _named(file, maps.ohlcv)
     if maps.ohlcv.symbol_from_file_name:
         if "symbol" in rows.columns:
-            raise MapError(f"{file} has a column for symbol, and the map takes it from the name: keep one")
+            raise ColumnMapError(
+                f"{file} has a column for symbol, and the map takes it from the name: keep one"
+            )
         rows = rows.assign(symbol=file.stem)
     _complete(file, rows, "ohlcv")
     if rows["symbol"].isna().any():
@@ -164,20 +132,20 @@ def _complete(file: Path, rows: pd.DataFrame, section: str) -> pd.DataFrame:
     return rows
 
 
-def _mapped(rows: pd.DataFrame, table_map: TableMap) -> pd.DataFrame:
-    """Their values in our words."""
+def _mapped(rows: pd.DataFrame, column_map: ColumnMap) -> pd.DataFrame:
+    """Replace their values by ours, as the map says."""
     changed = {
         ours: rows[ours].map(lambda value, words=words: words.get(str(value), value))
-        for ours, words in table_map.values.items()
+        for ours, words in column_map.values.items()
         if ours in rows.columns
     }
     return rows.assign(**changed)
 
 
-def _unmatched(table: str, table_map: TableMap, frames: Sequence[pd.DataFrame]) -> list[str]:
-    """A misspelt name in the map would leave its rows as they are, so it is said."""
+def _unmatched(table: str, column_map: ColumnMap, frames: Sequence[pd.DataFrame]) -> list[str]:
+    """A note per mapped value that no row has: a misspelt one would silently map nothing."""
     notes = []
-    for ours, words in table_map.values.items():
+    for ours, words in column_map.values.items():
         seen = {str(value) for rows in frames if ours in rows.columns for value in rows[ours].unique()}
         unseen = sorted(set(words) - seen)
         if unseen:
@@ -186,16 +154,16 @@ def _unmatched(table: str, table_map: TableMap, frames: Sequence[pd.DataFrame]) 
 
 
 def _symbol_rows(
-    file: Path | None, maps: TableMaps, bars: Sequence[tuple[Path, pd.DataFrame]]
+    file: Path | None, maps: ColumnMaps, bars: Sequence[tuple[Path, pd.DataFrame]]
 ) -> pd.DataFrame:
     if file is not None:
         if maps.symbols.rows:
-            raise MapError(f"{file} and symbols.rows of the map both list symbols: keep one")
+            raise ColumnMapError(f"{file} and symbols.rows of the map both list symbols: keep one")
         return _require_symbols(_mapped(_named(file, maps.symbols), maps.symbols), file.name)
     names = sorted({str(name) for _, rows in bars for name in rows["symbol"].unique()})
     unknown = sorted(set(maps.symbols.rows) - set(names))
     if unknown:
-        raise MapError(f"symbols.rows of the map lists {some(unknown)}, of which no file has bars")
+        raise ColumnMapError(f"symbols.rows of the map lists {some(unknown)}, of which no file has bars")
     settings = [{"symbol": n, **maps.symbols.constants, **maps.symbols.rows.get(n, {})} for n in names]
     return _require_symbols(pd.DataFrame(settings), "the map")
 
@@ -212,13 +180,13 @@ def _require_symbols(rows: pd.DataFrame, where: str) -> pd.DataFrame:
     return rows
 
 
-def _bars(file: Path, rows: pd.DataFrame, asset_class: pd.Series, maps: TableMaps) -> pd.DataFrame:
-    """Bars with session dates and numbers; what a symbol's stamps mean depends on its asset class."""
+def _bars(file: Path, rows: pd.DataFrame, asset_class: pd.Series, maps: ColumnMaps) -> pd.DataFrame:
+    """Bars with session dates and numbers; the asset class decides the zone of a symbol's timestamps."""
     rows = _with_numbers(file, rows, FEATURES)
     where = f"{file.name}, ts"
     dated = []
     for name, stamps in rows["ts"].groupby(rows["symbol"].map(asset_class).fillna("")):
-        moments = read_stamps(
+        moments = read_timestamps(
             stamps,
             where,
             maps.ohlcv.zone_of(str(name)),
@@ -229,14 +197,14 @@ def _bars(file: Path, rows: pd.DataFrame, asset_class: pd.Series, maps: TableMap
     return rows.assign(ts=pd.concat(dated))
 
 
-def _events(file: Path, rows: pd.DataFrame, maps: TableMaps) -> pd.DataFrame:
-    """Calendar rows in our words, with moments and numbers."""
+def _events(file: Path, rows: pd.DataFrame, maps: ColumnMaps) -> pd.DataFrame:
+    """Calendar rows with our values, moments and numbers."""
     rows = _with_numbers(file, _mapped(rows, maps.calendar), ("actual", "forecast", "previous"))
     ours = rows["currency"] == CURRENCY
     for column, at_midnight in (("release_at", ours), ("first_seen_at", ours & False)):
         if column in rows.columns:
             raw, where = rows[column], f"{file.name}, {column}"
-            moments = read_stamps(
+            moments = read_timestamps(
                 raw,
                 where,
                 maps.calendar.time_zone,
@@ -253,7 +221,7 @@ def _with_numbers(file: Path, rows: pd.DataFrame, columns: Sequence[str]) -> pd.
 
 
 def _numbers(file: Path, raw: pd.Series, column: str) -> pd.Series:
-    """Numbers, also those written as 3.2%, 216K or 1.5M; commas are refused, since they mean two things."""
+    """Numbers, also as 3.2%, 216K or 1.5M; commas are ambiguous (1,234 or 1,5) and refused."""
     try:
         return pd.to_numeric(raw).astype("float64")
     except (ValueError, TypeError):
@@ -270,14 +238,10 @@ def _numbers(file: Path, raw: pd.Series, column: str) -> pd.Series:
 
 
 def _without_unknown_types(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Rows whose type is ours or whose currency no channel uses, and what was left out in words."""
+    """Rows whose type is known or whose currency no channel uses, and a note of what was left out."""
     unknown = (rows["currency"] == CURRENCY) & ~rows["event_type"].isin(list(EVENT_TYPES))
     if not unknown.any():
         return rows, []
     counts = rows.loc[unknown, "event_type"].astype("str").value_counts()
     listed = some([f"{name} ({count})" for name, count in counts.items()])
     return rows[~unknown], [f"left out {int(unknown.sum())} {CURRENCY} rows of other event types: {listed}"]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]

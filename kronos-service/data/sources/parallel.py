@@ -1,4 +1,4 @@
-"""Work on several things at once, and hand the results over in order."""
+"""Run work in parallel and return the results in order."""
 
 import threading
 from collections import deque
@@ -12,11 +12,11 @@ Result = TypeVar("Result")
 
 
 def ordered_map(work: Callable[[Item], Result], items: Iterable[Item], *, at_once: int) -> Iterator[Result]:
-    """The results of `work`, in the order of the items, with at most `at_once` under way.
+    """The results of `work` in the order of the items, at most `at_once` running at a time.
 
-    At most twice as many are begun or done than have been taken, so a slow reader holds the work back. The
-    threads are daemons: when the reader is interrupted, none of them keeps the process alive. The first
-    error is raised in its turn, and nothing is begun after it.
+    At most 2 x `at_once` items are ahead of the reader, so a slow reader bounds memory. The threads are
+    daemons, which a thread pool's are not: after Ctrl-C none of them keeps the process alive. The first error
+    is raised in its turn, and no work starts after it.
     """
     slots, is_over = threading.Semaphore(at_once), threading.Event()
 

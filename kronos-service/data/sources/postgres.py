@@ -1,11 +1,10 @@
 """PostgreSQL (Supabase's too) over a direct connection, in bulk: Arrow batches through ADBC.
 
-Design choices:
-- One read-only transaction, REPEATABLE READ, serves all reads of a source: the three tables are those of one
-  moment, whoever writes meanwhile.
-- Batches are yielded as they come, so memory does not grow with the table.
-- numeric columns are cast to float8 by the server: exact decimals would arrive as text and be slow.
-- DATABASE_URL holds a password: it is in no message and in no name.
+- All reads of a source share one read-only REPEATABLE READ transaction: the three tables are of one moment,
+  even while others write.
+- Batches are yielded as they arrive, so memory does not grow with the table.
+- The server casts numeric columns to float8: exact decimals would arrive as text, which is slow.
+- DATABASE_URL holds a password, so no message and no name contains it.
 """
 
 import re
@@ -33,7 +32,7 @@ NETWORK: Final = {
     "keepalives_interval": "10",
     "keepalives_count": "3",
 }
-"""libpq's settings where the URL has none: a dead server is noticed within a minute, not after hours."""
+"""libpq's settings unless the URL has its own: they notice a dead server in a minute instead of hours."""
 
 REMEDIES: Final = (
     (
@@ -49,7 +48,7 @@ REMEDIES: Final = (
 
 
 class PostgresError(KronosError):
-    """The database cannot be read as it is configured."""
+    """The database cannot be read with these settings."""
 
 
 class PostgresSettings(BaseSettings):
@@ -81,10 +80,9 @@ class PostgresSource:
             cursor.execute(f"select count(*) from public.ohlcv_1d {where}")
             return int(cursor.fetchall()[0][0])
 
-    def calendar(self, since: date | None = None) -> pd.DataFrame:
-        where = _conditions({"release_at >= {}::date": since})
+    def calendar(self) -> pd.DataFrame:
         order = "event_id, first_seen_at nulls first"
-        return pd.concat(self._read("economic_calendar", CALENDAR_COLUMNS, order, where), ignore_index=True)
+        return pd.concat(self._read("economic_calendar", CALENDAR_COLUMNS, order), ignore_index=True)
 
     def _read(
         self, table: str, wanted: tuple[str, ...], order: str, where: str = ""
@@ -92,7 +90,7 @@ class PostgresSource:
         with self._cursor(table) as cursor:
             cursor.execute(f"select * from public.{table} limit 0")
             present = [column[0] for column in cursor.description]
-            # A column that is absent is missed, and named, where the table is typed.
+            # An absent column is no error yet: typing the table names it, with what the table has.
             columns = [f"{c}::float8" if c in NUMBERS else c for c in present if c in wanted]
             chosen = ", ".join(columns) or "1"
             in_order = [c.strip() for c in order.split(",") if c.split()[0] in present]
@@ -117,18 +115,26 @@ class PostgresSource:
             raise PostgresError(_explain(table, self.name, error)) from None
 
 
-@contextmanager
-def postgres_source(settings: PostgresSettings | None = None) -> Iterator[PostgresSource]:
-    """A source for the database that the settings, or else DATABASE_URL, name; its transaction ends with it.
+def postgres_settings() -> PostgresSettings:
+    """The settings of the environment.
 
     Raises:
-        PostgresError: DATABASE_URL is absent or cannot be, or the server lets nobody in.
+        PostgresError: DATABASE_URL is absent or not text.
     """
     try:
-        settings = settings or PostgresSettings.model_validate({})
+        return PostgresSettings.model_validate({})
     except ValidationError:
         raise PostgresError("set DATABASE_URL in the environment (absent or not valid)") from None
-    url = settings.database_url.get_secret_value()
+
+
+@contextmanager
+def postgres_source(settings: PostgresSettings | None = None) -> Iterator[PostgresSource]:
+    """A source for the database of the settings, or of DATABASE_URL; leaving it ends the transaction.
+
+    Raises:
+        PostgresError: DATABASE_URL is absent or invalid, or the server refuses the connection.
+    """
+    url = (settings or postgres_settings()).database_url.get_secret_value()
     address, name = _checked(url)
     try:
         connection = adbc.connect(address)
@@ -139,19 +145,19 @@ def postgres_source(settings: PostgresSettings | None = None) -> Iterator[Postgr
     with connection:
         with connection.cursor() as cursor:
             cursor.execute("set transaction isolation level repeatable read, read only")
-            cursor.execute("set time zone 'UTC'")  # so that dates and times without a zone are UTC
+            cursor.execute("set time zone 'UTC'")  # of dates and times without a zone
         yield PostgresSource(connection=connection, name=name)
 
 
 def _checked(url: str) -> tuple[str, str]:
-    """The URL for libpq, and a name without secrets; whatever libpq would quote in full is refused here."""
+    """The URL for libpq, and a name without secrets; a URL that libpq would quote in its error is refused."""
     form = "expected postgresql://user:password@host:5432/database"
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port or 5432
     except ValueError:
         raise PostgresError(f"DATABASE_URL does not parse: {form} (percent-encode the password)") from None
-    if re.search(r"%(?![0-9a-fA-F]{2})", url):  # libpq would quote the word in which it stands
+    if re.search(r"%(?![0-9a-fA-F]{2})", url):  # libpq would quote it, with the password
         raise PostgresError("DATABASE_URL has a stray %: percent-encode it as %25")
     if parts.scheme not in SCHEMES or not host or re.search(r"\s", url):
         scheme = f"scheme {parts.scheme!r}" if re.fullmatch(r"[a-z+0-9]{1,24}", parts.scheme) else "no scheme"
@@ -167,7 +173,7 @@ def _checked(url: str) -> tuple[str, str]:
 
 
 def _conditions(values: dict[str, date | str | None]) -> str:
-    """A where clause of the conditions whose value is given; text is quoted."""
+    """A where clause of the conditions that have a value; text is quoted."""
     given = [
         text.format("'{}'".format(str(value).replace("'", "''")))
         for text, value in values.items()
@@ -197,7 +203,7 @@ def _explain(table: str, name: str, error: adbc_driver_manager.Error) -> str:
 
 
 def _words(error: Exception) -> str:
-    """What the server said, without libpq's preface and the query."""
+    """What the server said, without libpq's preface and our query."""
     line = " ".join(str(error).split())
     line = re.split(r"ERROR: +|failed: |Failed to connect: ", line)[-1]
     return re.split(r" LINE 1| Query was| ?\. SQLSTATE| Is the server", line)[0]

@@ -1,13 +1,12 @@
-"""Pages of a table from PostgREST, through the official client: every row once, or an error that says why.
+"""Reads tables page by page from PostgREST, through the official client: every row once, or an error.
 
-Design choices:
-- The server silently caps a page (1,000 rows by default). A read walks a unique key and advances by what
-  came; each answer also carries the exact count of the rows left, taken in the same statement, so the
-  last page is known to be the last whatever the cap and whoever writes.
-- One place retries: tenacity, with jitter, on timeouts, broken connections, 408, 425, 429 (as long as its
-  Retry-After asks), 5xx, and answers that are not rows. The client's own retries are off.
-- A page that the database gives up on (57014) is asked for again, smaller.
-- Errors name the table and the remedy. The key is a secret: it is in no message.
+- The server silently caps a page (1,000 rows by default), so a short page does not mean the last one. A read
+  follows a unique key from the last row it got. Each answer also counts the rows left, in the same statement,
+  so the last page is recognised whatever the cap is and whatever is written meanwhile.
+- Only this module retries (the client's own retries are off): tenacity, with jitter, on timeouts, broken
+  connections, 408, 425, 429 (for as long as Retry-After says), 5xx, and answers that are not rows.
+- A page that exceeds the database's statement timeout (57014) is asked for again, smaller.
+- Errors name the table and the remedy, and never the key, which is secret.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,10 +24,11 @@ from tenacity.wait import wait_random_exponential
 from kronos_shared.errors import KronosError
 
 PAGE: Final = 10_000
-"""Rows asked for at once; most servers give 1,000."""
+"""Rows to ask for; most servers return 1,000 at most."""
 LEAST: Final = 100
+"""Rows to ask for at least, when pages shrink."""
 LONGEST_PAUSE: Final = 60.0
-"""Seconds that a server may ask us to wait for."""
+"""Seconds to wait at most, whatever Retry-After says."""
 
 _MISSING_TABLE: Final = ("PGRST205", "42P01")
 
@@ -36,11 +36,11 @@ Row = Mapping[str, Any]
 
 
 class SupabaseError(KronosError):
-    """Supabase cannot be read as it is configured."""
+    """Supabase cannot be read with these settings."""
 
 
 class BusyServer(httpx.HTTPError):
-    """The server answered 408, 425, 429 or 5xx: worth another try, after `pause` seconds."""
+    """The server answered 408, 425, 429 or 5xx: retry after `pause` seconds."""
 
     def __init__(self, message: str, pause: float = 0.0) -> None:
         super().__init__(message)
@@ -48,14 +48,14 @@ class BusyServer(httpx.HTTPError):
 
 
 class SlowStatement(BusyServer):
-    """The database gave a page up because it took too long (57014)."""
+    """The database cancelled a page that took too long (57014)."""
 
 
 class BrokenAnswer(httpx.HTTPError):
     """200, but no rows: a page of HTML, JSON cut short, or no count."""
 
 
-_PASSING: Final = (
+_RETRIED: Final = (
     httpx.TimeoutException,
     httpx.NetworkError,
     httpx.RemoteProtocolError,
@@ -67,7 +67,7 @@ _PASSING: Final = (
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """Which rows of a table: column -> limit, in PostgREST's words for >, >= and <."""
+    """Which rows of a table: column -> limit, by PostgREST's operators for >, >= and <."""
 
     gt: Mapping[str, str] = field(default_factory=dict)
     gte: Mapping[str, str] = field(default_factory=dict)
@@ -84,10 +84,10 @@ class RestReader:
     backoff_s: float
 
     def pages(self, table: str, key: Sequence[str], span: Span) -> Iterator[pd.DataFrame]:
-        """Every row of the span once, in the order of its unique key of one or two columns, nulls first.
+        """Every row of the span once, in the order of a unique key of one or two columns, nulls first.
 
         Raises:
-            SupabaseError: the table cannot be read, or rows went missing meanwhile.
+            SupabaseError: the table cannot be read, or rows were deleted meanwhile.
         """
         expected, received, size, last = 0, 0, PAGE, None
         while True:
@@ -118,16 +118,16 @@ class RestReader:
         for column, value in span.lt.items():
             query = query.lt(column, value)
         if last is not None:
-            # The gte says nothing new, but it lets the database enter its index there: 3 ms a page, not 105.
+            # The gte is implied, but with it the database starts its index scan there: 3 ms a page, not 105.
             query = query.gte(key[0], last[key[0]]).or_(_after(key, last))
         for column in key:
             query = query.order(column, nullsfirst=True)
         return query
 
     def _fetch(self, table: str, query: Callable[[], Any], size: int) -> tuple[list[Row], int, int]:
-        """Rows, the count of rows from here on, and the size of page that the database could manage."""
+        """Rows, the count of rows from here on, and the page size that the database managed."""
         retrying = Retrying(
-            retry=retry_if_exception_type(_PASSING),
+            retry=retry_if_exception_type(_RETRIED),
             stop=stop_after_attempt(self.attempts),
             wait=_pause(wait_random_exponential(multiplier=self.backoff_s, max=30)),
             reraise=True,
@@ -172,7 +172,7 @@ class RestReader:
 
 
 def refuse_busy(response: httpx.Response) -> None:
-    """A hook of the HTTP client that raises on answers which another try may better."""
+    """A hook of the HTTP client: raise on answers worth a retry."""
     if response.status_code not in (408, 425, 429) and response.status_code < 500:
         return
     response.read()
@@ -186,7 +186,7 @@ def refuse_busy(response: httpx.Response) -> None:
 
 
 def _pause(jitter: wait_random_exponential) -> Callable[[RetryCallState], float]:
-    """Seconds to the next try: doubling with jitter, or longer where the server asks for it."""
+    """Seconds to the next try: doubling with jitter, or longer if the server asks for it."""
 
     def pause(state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
@@ -208,7 +208,7 @@ def _rows(answer: Any) -> tuple[list[Row], int]:
 
 
 def _after(key: Sequence[str], last: Row) -> str:
-    """The filter "comes after `last` in the order of `key`", nulls first; the first column is never null."""
+    """The filter for rows after `last` in the order of `key`, nulls first; the first column is never null."""
     clauses = [f"{key[0]}.gt.{_quoted(last[key[0]])}"]
     if len(key) == 2:
         second = last[key[1]]

@@ -1,8 +1,8 @@
-"""Supabase over HTTP, through the official client; `rest_pages` says how a table is read.
+"""Supabase over HTTP, through the official client; `postgrest` reads each table.
 
-Bars are read in ranges of symbols, several at once: at 40 ms a round trip, one page after the other would
-take minutes. The ranges follow the server's own order of symbols and together leave nothing out, so a symbol
-that a writer adds meanwhile falls into one of them.
+Bars are read in ranges of symbols, several in parallel: at 40 ms a round trip, page after page would take
+minutes. The ranges follow the server's order of symbols and cover all of it, so a symbol that is added
+meanwhile falls into one of them.
 """
 
 from collections.abc import Iterator
@@ -26,13 +26,13 @@ KEYS: Final = {
     "symbols": ("symbol",),
     "economic_calendar": ("event_id", "first_seen_at"),
 }
-"""The unique key that each table is read along; in the calendar the row that was always known comes first."""
+"""Unique key that orders each table; in the calendar the row that was always known comes first."""
 RANGE: Final = 3
-"""Symbols read by one thread at a time: 1,500 bars each fill whole pages, and all threads end together."""
+"""Symbols per range: enough to fill whole pages, few enough that all threads end together."""
 
 
 class SupabaseSettings(BaseSettings):
-    """From the environment: SUPABASE_URL, SUPABASE_KEY and, if wanted, the other fields likewise."""
+    """From the environment: SUPABASE_URL, SUPABASE_KEY, and optionally the other fields."""
 
     model_config = SettingsConfigDict(env_prefix="SUPABASE_", str_strip_whitespace=True)
 
@@ -47,7 +47,7 @@ class SupabaseSettings(BaseSettings):
     backoff_s: float = Field(default=0.5, ge=0)
     """First pause between tries; it doubles up to 30 s, with jitter."""
     connections: int = Field(default=8, ge=1, le=16)
-    """Pages under way at once."""
+    """Pages read in parallel."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ class SupabaseSource:
         return f"supabase:{httpx.URL(self.settings.url).host}"
 
     def symbols(self) -> pd.DataFrame:
-        return self._whole("symbols", Span())
+        return self._whole("symbols")
 
     def bars(self, since: date | None = None, after: str | None = None) -> Iterator[pd.DataFrame]:
         names = [str(name) for name in self.symbols()["symbol"]]
@@ -82,9 +82,8 @@ class SupabaseSource:
         at_least = {} if first is None else {"ts": _midnight(first)}
         return self._reader.count("ohlcv_1d", Span(gte=at_least, lt={"ts": _midnight(before)}))
 
-    def calendar(self, since: date | None = None) -> pd.DataFrame:
-        at_least = {} if since is None else {"release_at": _midnight(since)}
-        return self._whole("economic_calendar", Span(gte=at_least))
+    def calendar(self) -> pd.DataFrame:
+        return self._whole("economic_calendar")
 
     @property
     def _reader(self) -> RestReader:
@@ -96,11 +95,11 @@ class SupabaseSource:
     def _bars_within(self, span: Span) -> list[pd.DataFrame]:
         return list(self._reader.pages("ohlcv_1d", KEYS["ohlcv_1d"], span))
 
-    def _whole(self, table: str, span: Span) -> pd.DataFrame:
-        frames = list(self._reader.pages(table, KEYS[table], span))
-        if not frames and span == Span():
+    def _whole(self, table: str) -> pd.DataFrame:
+        frames = list(self._reader.pages(table, KEYS[table], Span()))
+        if not frames:
             raise SupabaseError(self._hidden(table))
-        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+        return pd.concat(frames, ignore_index=True)
 
     def _hidden(self, table: str) -> str:
         return (
@@ -112,14 +111,14 @@ class SupabaseSource:
 def supabase_source(
     settings: SupabaseSettings | None = None, *, transport: httpx.BaseTransport | None = None
 ) -> SupabaseSource:
-    """A source for the project that the settings, or else the environment, name.
+    """A source for the project of the settings.
 
     Args:
         settings: default: from SUPABASE_URL and SUPABASE_KEY.
-        transport: what carries the requests, for proxies and tests.
+        transport: of the requests, for proxies and tests.
 
     Raises:
-        SupabaseError: a setting is absent or cannot be; nothing has been sent yet.
+        SupabaseError: a setting is absent or invalid; nothing has been sent yet.
     """
     try:
         settings = settings or SupabaseSettings.model_validate({})
@@ -134,17 +133,17 @@ def supabase_source(
         client = create_client(settings.url, settings.key.get_secret_value().strip(), options)
     except (SupabaseException, ValueError) as error:
         raise SupabaseError(f"SUPABASE_URL {settings.url!r} or SUPABASE_KEY is not valid: {error}") from None
-    _ = client.postgrest  # made on first use, and several threads are about to use it
+    _ = client.postgrest  # created on first use, which is not thread-safe
     return SupabaseSource(client=client, settings=settings)
 
 
 def _midnight(day: date) -> str:
-    """00:00 UTC of a date: a bare one would be midnight in the time zone of the server's session."""
+    """00:00 UTC of a date: a bare date would be midnight in the server's time zone."""
     return f"{day.isoformat()}T00:00:00Z"
 
 
 def _ranges(names: list[str]) -> list[Span]:
-    """Ranges of symbols, in their order, that together hold every symbol there may be."""
+    """Consecutive ranges that together hold every symbol there may be, listed or not."""
     starts = names[RANGE::RANGE]
     lower = [{}, *({"symbol": name} for name in starts)]
     upper = [*({"symbol": name} for name in starts), {}]

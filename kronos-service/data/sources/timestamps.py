@@ -1,8 +1,8 @@
-"""Times as people's files have them: text, dates or numbers, with or without a zone.
+"""Timestamps of users' files: text, dates or numbers, with or without a zone.
 
-A bar's stamp settles its session date, and a wrong date is a look into the future: bars of 24 hours, stamped
-at 00:00 UTC but read in New York, would each move to the day before. So a stamp counts only where it is
-midnight in its zone, which is a date, or lies within the session of its date; anything else is refused.
+A bar's timestamp decides its session date, and a wrong date leaks the future: 24-hour bars dated 00:00 UTC
+but read in New York would each move to the day before. So a timestamp must be midnight in its zone, which
+means a date, or lie within the session of its date; anything else is an error.
 """
 
 from typing import Final
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from kronos_service.data.sources.column_map import Epoch
-from kronos_service.data.tables import ReleaseTimeError, TableError, some
+from kronos_service.data.tables import ReleaseTimeError, TableError, first_line, some
 from kronos_service.events.sessions import LONGEST_CLOSURE, sessions, utc
 from kronos_shared.columns import ASSET_CLASSES
 
@@ -19,11 +19,11 @@ _ZONE: Final = r"(?:[Zz]|[+-]\d\d:?(?:\d\d)?)$"
 _TIME_OF_DAY: Final = r"\d[T ]\d"
 
 
-class StampError(TableError):
-    """Times that do not parse, that a clock change makes doubtful, or that fit no session."""
+class TimestampError(TableError):
+    """Times that do not parse, that a clock change makes ambiguous, or that fit no session."""
 
 
-def read_stamps(
+def read_timestamps(
     raw: pd.Series, where: str, zone: str, *, time_format: str | None = None, epoch: Epoch | None = None
 ) -> pd.Series:
     """Moments in the clock of `zone`; a null stays null.
@@ -31,11 +31,11 @@ def read_stamps(
     Args:
         raw: text, dates, datetimes, or numbers in the unit `epoch` since 1970-01-01 UTC.
         where: file and column, for messages.
-        zone: of the stamps that do not name their own.
+        zone: of timestamps without their own.
         time_format: strptime format of text (default: ISO 8601).
 
     Raises:
-        StampError: a value does not parse, or falls into an hour that a clock change skips or repeats.
+        TimestampError: a value does not parse, or is in an hour that a clock change skips or repeats.
     """
     try:
         if epoch is not None:
@@ -48,25 +48,25 @@ def read_stamps(
             moments = _parsed(_text(raw), zone, time_format)
     except (ValueError, TypeError, OverflowError) as error:
         what = "numbers (epoch)" if epoch else time_format or "ISO 8601 times"
-        got = _first_line(error)
+        got = first_line(error)
         if "dst" in got or "daylight" in got:
             got = (
                 f"a time in an hour that a clock change of {zone} skips or repeats ({got.partition(',')[0]})"
             )
-        raise StampError(f"{where}: expected {what}, got {got}; see docs/data.md") from None
+        raise TimestampError(f"{where}: expected {what}, got {got}; see docs/data.md") from None
     return moments
 
 
 def session_days(moments: pd.Series, asset_class: str, where: str) -> pd.Series:
-    """Session dates at 00:00 UTC of bar stamps in their own clock (see `read_stamps`).
+    """Session dates, at 00:00 UTC, of the moments of `read_timestamps`.
 
     Raises:
-        StampError: a stamp is neither midnight nor within the session of its date.
+        TimestampError: a moment is neither midnight nor within the session of its date.
     """
     wall = moments.dt.tz_localize(None)
     days = wall.dt.normalize()
     inner = moments[wall != days].dropna()
-    if not inner.empty and asset_class in ASSET_CLASSES:  # the validation refuses others
+    if not inner.empty and asset_class in ASSET_CLASSES:  # `validation` lists the others
         _refuse_outside(inner, days[inner.index], asset_class, where)
     dated: pd.Series = days.dt.tz_localize("UTC")
     return dated
@@ -76,9 +76,9 @@ def refuse_bare_dates(raw: pd.Series, moments: pd.Series, at_midnight: pd.Series
     """Raise `ReleaseTimeError` for values without a time of day.
 
     Args:
-        raw: the values as the file has them.
-        moments: what `read_stamps` made of them.
-        at_midnight: rows where midnight, too, can only be a bare date.
+        raw: the values of the file.
+        moments: the same, from `read_timestamps`.
+        at_midnight: rows whose midnight can only be a bare date, whatever `raw` says.
         where: file and column, for messages.
     """
     dates = pd.Series(raw.dtype.kind not in "Miuf", index=raw.index) & ~_text(raw).str.contains(
@@ -113,11 +113,11 @@ def _refuse_outside(moments: pd.Series, days: pd.Series, asset_class: str, where
     table = sessions(asset_class, dates.min().item(), dates.max().item() + LONGEST_CLOSURE)
     at = np.searchsorted(table.dates, dates)
     times = utc(moments)
-    # A date without a session is left to the validation, which lists every such bar.
+    # Dates without a session are left to `validation`, which lists every such bar.
     outside = (table.dates[at] == dates) & ((times < table.opens[at]) | (times >= table.as_of[at]))
     if outside.any():
         first = moments[outside].iloc[0]
-        raise StampError(
+        raise TimestampError(
             f"{where}: {int(outside.sum())} stamps are neither midnight nor within the {asset_class} session "
             f"of their date, the first {first.isoformat()}: set ohlcv.time_zone to the zone in which they "
             f'are midnight, for this asset class alone as in time_zone = {{ {asset_class} = "UTC" }}'
@@ -127,7 +127,3 @@ def _refuse_outside(moments: pd.Series, days: pd.Series, asset_class: str, where
 def _text(raw: pd.Series) -> pd.Series:
     text: pd.Series = raw.astype("str").str.strip().where(raw.notna())
     return text
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]

@@ -29,7 +29,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from kronos_service.finetune.event_conditioned.ablation.config import AblateConfig
 from kronos_service.finetune.event_conditioned.ablation.runs import (
     dependencies,
     directory_of,
@@ -45,6 +44,7 @@ from kronos_service.finetune.event_conditioned.ablation.table import (
 )
 from kronos_service.finetune.event_conditioned.ablation.variants import VARIANTS, AblationVariant, chosen
 from kronos_service.finetune.event_conditioned.audit.audit import require_no_leak
+from kronos_service.finetune.event_conditioned.config import AblateConfig
 from kronos_service.finetune.event_conditioned.evaluation.criteria import Criterion, rank_criterion
 from kronos_service.finetune.event_conditioned.report import figures, tables, terminal
 from kronos_service.finetune.event_conditioned.run_directory import (
@@ -60,6 +60,7 @@ from kronos_service.finetune.event_conditioned.training.setup import TrainingSet
 from kronos_service.finetune.event_conditioned.training.signals import stop_on_signals
 from kronos_service.finetune.event_conditioned.training.validation import score
 from kronos_service.finetune.event_conditioned.training.variants import train_variant
+from kronos_service.finetune.progress import console, follow, working
 from kronos_shared.atomic import replace_file
 
 BASE = "base"
@@ -103,24 +104,25 @@ def ablate(config: AblateConfig) -> dict[str, Any]:
     """
     require_current(config.out)
     ablation = _prepare(config)
-    variants = _distinct(ablation, chosen(config.arms, config.vary))
+    variants = _distinct(ablation, chosen(config.variants, config.vary))
     finished = {variant.name: ablation.finished(variant) for variant in variants}
     missing = [
         (variant, seed) for seed in config.seeds for variant in variants if seed not in finished[variant.name]
     ]
     if missing:
         setup = ablation.setup
-        require_no_leak(setup.snapshot, setup.splits, setup.bundle, seed=config.seeds[0])
+        with working("auditing: was anything known before its time?"):
+            require_no_leak(setup.snapshot, setup.splits, setup.bundle, seed=config.seeds[0])
     found = _write(ablation, variants, missing)
     for number, (variant, seed) in enumerate(missing):
         left = _time_left(found, len(missing) - number)
-        terminal.console.print(f"training {number + 1} of {len(missing)}: {variant.name}, seed {seed}{left}")
+        console.print(f"training {number + 1} of {len(missing)}: {variant.name}, seed {seed}{left}")
         _train(ablation, variant, seed)
         found = _write(ablation, variants, missing[number + 1 :])
     for group in ("event", "quiet"):
         terminal.show(tables.ablation(found, group))
     terminal.show(tables.criteria(found["criteria"]))
-    terminal.console.print(f"{FIGURES}, ablation.png and a run directory per training are in {config.out}")
+    console.print(f"{FIGURES}, ablation.png and a run directory per training are in {config.out}")
     return found
 
 
@@ -130,7 +132,15 @@ def _prepare(config: AblateConfig) -> Ablation:
     setup = prepare_training(common, spans, config.out.parent)
     bundle, accelerator, validation = setup.bundle, setup.accelerator, setup.splits.dataset("val")
     micro_batch = fit(common, setup.splits.dataset("train"), bundle.model, accelerator).windows
-    records = score(bundle.model, validation, accelerator, micro_batch=micro_batch, events=False)
+    with follow("scoring the base", unit="windows", total=len(validation)) as progress:
+        records = score(
+            bundle.model,
+            validation,
+            accelerator,
+            micro_batch=micro_batch,
+            events=False,
+            advance=progress.advance,
+        )
     return Ablation(
         config=config,
         setup=setup,
@@ -200,8 +210,8 @@ def _write(
         "base": {"repo": setup.bundle.base.repo, "sha256": setup.bundle.base.content_sha256},
         "split": [str(split.first), str(split.last)],
         "context": setup.context,
-        "scored": config.scored,
-        "settings": asdict(config),
+        "scored": config.targets_per_window,
+        "settings": config.model_dump(mode="json"),
         "seeds": list(config.seeds),
         "unfinished": [[variant.name, seed] for variant, seed in missing],
         "arms": [asdict(row) for row in rows],

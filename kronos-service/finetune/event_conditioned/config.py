@@ -1,148 +1,173 @@
-"""Settings of the event-lora job and the dates of its three splits."""
+"""Settings of the event-conditioned commands, and the dates of the three splits.
 
-from dataclasses import dataclass
+Only light modules are imported here: flags are checked before torch is loaded.
+"""
+
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-import numpy as np
+from pydantic import Field, model_validator
 
-from kronos_service.finetune.precision import PRECISIONS
-from kronos_shared.options import option, require
+from kronos_shared.cli import ConfigError, Settings, check
+
+if TYPE_CHECKING:
+    import numpy as np
 
 LONGEST_CONTEXT = 512
 """Bars in a window where neither user nor base asks for fewer."""
+FEWEST_PATHS = 20
+"""With fewer sample paths the 5 % quantile lies outside them."""
+
+Precision = Literal["auto", "no", "bf16"]
+Tracker = Literal["tensorboard", "mlflow", "wandb", "trackio", "none"]
+VariantName = Literal[
+    "adapter",
+    "control",
+    "placebo",
+    "rank-8",
+    "rank-4",
+    "taps-input",
+    "taps-output",
+    "taps-both",
+    "calendar-only",
+    "leaders-only",
+    "events-only",
+    "lora-only",
+]
+"""The names of `ablation.variants.VARIANTS`, which cannot be imported here."""
+
+RENAMED = {
+    "scored": "targets_per_window",
+    "clip": "max_grad_norm",
+    "adapters": "adapter_store",
+    "event_oversample": "event_weight",
+}
+"""Settings as runs of earlier versions stored them."""
+RENAMED_FLAGS = {old: "--" + new.replace("_", "-") for old, new in RENAMED.items()} | {
+    "force": "--promote always",
+    "require_gain": "--promote if-gain",
+}
 
 
-@dataclass(frozen=True, kw_only=True)
-class EventLoraConfig:
+class _Source(Settings):
+    """Which data, and which base."""
+
+    renamed = RENAMED_FLAGS
+
+    snapshot: Path | None = None
+    """directory of a snapshot, or of tables (ohlcv_1d, symbols, economic_calendar); the embedded sample
+    if left out"""
+    base_model: str = "kronos-nano"
+    """kronos-nano (embedded), small, base, a hub id, or a directory; to evaluate, the one trained on"""
+    revision: str | None = None
+    """hub revision of the base; pinned for the released models"""
+    tokenizer: str | None = None
+    """hub id or directory of the tokenizer, where it does not follow from the base"""
+    tokenizer_revision: str | None = None
+    """hub revision of the tokenizer"""
+
+
+class _Training(_Source):
+    """What all trainings of an ablation share with the event-lora job."""
+
+    aliases: ClassVar = {"event_oversample": "event_weight"}
+
+    train_start: date = date(2021, 1, 1)
+    """first target date of the train split"""
+    val_start: date = date(2025, 1, 1)
+    """first target date of the validation split; train ends the day before"""
+    test_start: date = date(2025, 7, 1)
+    """first target date of the test split; validation ends the day before"""
+    test_end: date = date(2026, 3, 31)
+    """last target date of the test split"""
+    context: int | None = None
+    """bars in a window; the base's own context (at most 512) if left out"""
+    targets_per_window: int = Field(default=32, ge=1)
+    """targets scored at the end of each window; windows step by as many"""
+
+    epochs: int = Field(default=15, ge=1)
+    """passes over the train split"""
+    batch_size: int = Field(default=32, ge=1)
+    """windows in an optimizer step"""
+    micro_batch: int | None = Field(default=None, ge=1)
+    """windows in memory at once, accumulated to the batch; what fits if left out"""
+    vram_budget: float = Field(default=6.0, gt=0)
+    """GB of GPU memory that the micro-batch is chosen to fit, by measuring; a CPU has no budget"""
+    precision: Precision = "auto"
+    """auto: bf16 where it is faster"""
+    learning_rate: float = Field(default=1e-4, gt=0)
+    """AdamW's peak rate for the LoRA weights, reached after the warm-up"""
+    event_learning_rate: float = Field(default=3e-4, gt=0)
+    """AdamW's peak rate for the event embedding, which starts from zero"""
+    warmup_steps: int = Field(default=100, ge=0)
+    """steps of linear warm-up before the cosine decay"""
+    weight_decay: float = Field(default=0.01, ge=0)
+    """AdamW's weight decay"""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """gradients are clipped to this norm"""
+    rank: int = Field(default=8, ge=1)
+    """LoRA rank on q_proj and v_proj; alpha is twice the rank"""
+    lora_dropout: float = Field(default=0.05, ge=0, lt=1)
+    """dropout on the LoRA input"""
+    taps: Literal["input", "output", "both"] = "both"
+    """where the event embedding enters the network"""
+    event_weight: float = Field(default=3.0, ge=1, le=5)
+    """weight in the loss of a target with a high-impact event; any other target counts once"""
+    blank_probability: float = Field(default=0.15, ge=0, le=1)
+    """share of windows whose surprises and leaders are blanked from a random bar on"""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.context is not None and self.context <= self.targets_per_window:
+            raise ConfigError(
+                f"--context must exceed --targets-per-window ({self.targets_per_window}) so that some bars "
+                f"come before the first target, got {self.context}"
+            )
+        if not self.train_start < self.val_start < self.test_start <= self.test_end:
+            raise ConfigError(
+                "split dates must ascend: --train-start < --val-start < --test-start <= --test-end, got "
+                f"{self.train_start}, {self.val_start}, {self.test_start}, {self.test_end}"
+            )
+        return self
+
+
+class EventLoraConfig(_Training):
     """Teach a frozen base what scheduled events and leaders do to the next bars, and publish the adapter."""
 
-    snapshot: Path | None = option(
-        None,
-        help="directory of a snapshot, or of tables (ohlcv_1d, symbols, economic_calendar); "
-        "the embedded sample if left out",
-    )
-    base_model: str = option(
-        "kronos-nano", help="kronos-nano (embedded), small, base, a hub id, or a directory"
-    )
-    revision: str | None = option(None, help="hub revision of the base; pinned for the released models")
-    tokenizer: str | None = option(
-        None, help="hub id or directory of the tokenizer, where it does not follow from the base"
-    )
-    tokenizer_revision: str | None = option(None, help="hub revision of the tokenizer")
-    run_dir: Path | None = option(None, help="where the run writes; runs/event-lora-<UTC time> if left out")
-    adapters: Path = option(Path("adapters"), help="where adapters are published")
-    checkpoint_every: int = option(50, help="optimizer steps between checkpoints")
-    keep_versions: int = option(10, help="published versions to keep; the one LATEST names is always kept")
+    run_dir: Path | None = None
+    """where the run writes; runs/event-lora-<UTC time> if left out"""
+    adapter_store: Path = Path("adapters")
+    """where adapters are published"""
+    checkpoint_every: int = Field(default=50, ge=1)
+    """optimizer steps between checkpoints"""
+    keep_versions: int = Field(default=10, ge=1)
+    """published versions to keep; the one LATEST names is always kept"""
+    tracker: Tracker = "tensorboard"
+    """where losses and rates are shown while it trains; metrics.jsonl holds them in any case"""
+    seed: int = Field(default=0, ge=0)
+    """seed of initial weights, window order, dropout and blanking"""
+    forecast_origins: int = Field(default=24, ge=0)
+    """validation bars to forecast from for the report at the end; evaluate takes more"""
+    control: bool = False
+    """train the control alongside (all channels zeroed); without it the gain is not measured"""
+    placebo: bool = False
+    """train the placebo alongside (calendar and leaders permuted by date)"""
+    promote: Literal["if-better", "if-gain", "always"] = "if-better"
+    """make the adapter LATEST where it is better than its base; if-gain: and where the conditioning gain's
+    interval lies above 0, which needs --control"""
 
-    train_start: date = option(date(2021, 1, 1), help="first target date of the train split")
-    val_start: date = option(
-        date(2025, 1, 1), help="first target date of the validation split; train ends the day before"
-    )
-    test_start: date = option(
-        date(2025, 7, 1), help="first target date of the test split; validation ends the day before"
-    )
-    test_end: date = option(date(2026, 3, 31), help="last target date of the test split")
-    context: int | None = option(
-        None, help="bars in a window; the base's own context (at most 512) if left out"
-    )
-    scored: int = option(32, help="targets scored at the end of each window; windows step by as many")
+    @model_validator(mode="after")
+    def _gain_is_measured(self) -> Self:
+        if self.promote == "if-gain" and not self.control:
+            raise ConfigError("--promote if-gain needs the control: add --control")
+        return self
 
-    epochs: int = option(15, help="passes over the train split")
-    batch_size: int = option(32, help="windows in an optimizer step")
-    micro_batch: int | None = option(
-        None, help="windows in memory at once, accumulated to the batch; what fits if left out"
-    )
-    vram_budget: float = option(
-        6.0, help="GB of GPU memory that the micro-batch is chosen to fit, by measuring; a CPU has no budget"
-    )
-    precision: str = option("auto", help="auto: bf16 where it is the faster", choices=PRECISIONS)
-    learning_rate: float = option(
-        1e-4, help="AdamW's peak rate for the LoRA weights, reached after the warm-up"
-    )
-    event_learning_rate: float = option(
-        3e-4, help="AdamW's peak rate for the event embedding, which starts from nothing"
-    )
-    warmup_steps: int = option(100, help="steps of linear warm-up before the cosine decay")
-    weight_decay: float = option(0.01, help="AdamW's weight decay")
-    clip: float = option(1.0, help="largest gradient norm")
-    rank: int = option(8, help="LoRA rank on q_proj and v_proj; alpha is twice the rank")
-    lora_dropout: float = option(0.05, help="dropout on the LoRA input, in [0, 1)")
-    taps: str = option(
-        "both", choices=("input", "output", "both"), help="where the event embedding enters the network"
-    )
-    event_oversample: float = option(
-        3.0, help="weight of a target with a high-impact event; a quiet one counts once (1-5)"
-    )
-    blank_probability: float = option(
-        0.15, help="share of windows whose surprises and leaders are blanked from a random bar on"
-    )
-    seed: int = option(0, help="seed of initial weights, window order, dropout and blanking")
-
-    forecast_origins: int = option(
-        24, help="validation bars to forecast from for the report at the end; evaluate takes more"
-    )
-    control: bool = option(
-        False, help="train the control alongside (all channels zeroed); without it the gain is unknown"
-    )
-    placebo: bool = option(False, help="train the placebo alongside (calendar and leaders permuted by date)")
-    require_gain: bool = option(False, help="promote only if the conditioning gain's interval lies above 0")
-    force: bool = option(False, help="promote whatever the criteria say")
-
-    def __post_init__(self) -> None:
-        require(self.rank >= 1, f"rank must be at least 1, got {self.rank}")
-        require(self.epochs >= 1, f"epochs must be at least 1, got {self.epochs}")
-        require(self.batch_size >= 1, f"batch_size must be at least 1, got {self.batch_size}")
-        require(
-            self.micro_batch is None or self.micro_batch >= 1,
-            f"micro_batch must be at least 1, got {self.micro_batch}",
-        )
-        require(
-            self.checkpoint_every >= 1, f"checkpoint_every must be at least 1, got {self.checkpoint_every}"
-        )
-        require(self.vram_budget > 0, f"vram_budget must be positive, got {self.vram_budget}")
-        require(
-            self.precision in PRECISIONS, f"precision must be one of {PRECISIONS}, got {self.precision!r}"
-        )
-        require(self.seed >= 0, f"seed must not be negative, got {self.seed}")
-        require(self.scored >= 1, f"scored must be at least 1, got {self.scored}")
-        require(
-            self.context is None or self.context > self.scored,
-            f"context must exceed scored ({self.scored}) so that some bars come before the first target, "
-            f"got {self.context}",
-        )
-        require(self.learning_rate > 0, f"learning_rate must be positive, got {self.learning_rate}")
-        require(
-            self.event_learning_rate > 0,
-            f"event_learning_rate must be positive, got {self.event_learning_rate}",
-        )
-        require(self.warmup_steps >= 0, f"warmup_steps must not be negative, got {self.warmup_steps}")
-        require(self.weight_decay >= 0, f"weight_decay must not be negative, got {self.weight_decay}")
-        require(self.clip > 0, f"clip must be positive, got {self.clip}")
-        require(0 <= self.lora_dropout < 1, f"lora_dropout must be in [0, 1), got {self.lora_dropout}")
-        require(
-            self.taps in ("input", "output", "both"), f"taps must be input, output or both, got {self.taps!r}"
-        )
-        require(
-            1 <= self.event_oversample <= 5, f"event_oversample must be in 1-5, got {self.event_oversample}"
-        )
-        require(
-            0 <= self.blank_probability <= 1,
-            f"blank_probability must be in [0, 1], got {self.blank_probability}",
-        )
-        require(
-            self.forecast_origins >= 0, f"forecast_origins must not be negative, got {self.forecast_origins}"
-        )
-        require(self.keep_versions >= 1, f"keep_versions must be at least 1, got {self.keep_versions}")
-        require(
-            self.train_start < self.val_start < self.test_start <= self.test_end,
-            "split dates must ascend: train_start < val_start < test_start <= test_end, got "
-            f"{self.train_start}, {self.val_start}, {self.test_start}, {self.test_end}",
-        )
-        require(self.control or not self.require_gain, "require_gain needs the control: add --control")
-
-    def split_dates(self) -> dict[str, tuple[np.datetime64, np.datetime64]]:
+    def split_dates(self) -> "dict[str, tuple[np.datetime64, np.datetime64]]":
         """First and last target date of each split."""
+        import numpy as np
+
         one_day = np.timedelta64(1, "D")
         train, val, test, end = map(
             np.datetime64, (self.train_start, self.val_start, self.test_start, self.test_end)
@@ -150,12 +175,139 @@ class EventLoraConfig:
         return {"train": (train, val - one_day), "val": (val, test - one_day), "test": (test, end)}
 
 
-@dataclass(frozen=True, kw_only=True)
 class EventLoraFlags(EventLoraConfig):
-    """The settings, and whether a run that has them is to go on."""
+    """The settings, and whether a run that has them is to be resumed."""
 
-    resume: bool = option(
-        False,
-        help="go on with the newest unfinished run under runs/, or with the one that --run-dir names, "
-        "under the settings it began with",
-    )
+    resume: bool = False
+    """resume the newest unfinished run under runs/, or the one that --run-dir names, under its settings"""
+
+
+def current(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """The stored settings of a run, which may be of an earlier version, under today's names."""
+    settings = {RENAMED.get(name, name): value for name, value in stored.items()}
+    force, if_gain = settings.pop("force", False), settings.pop("require_gain", False)
+    if force or if_gain:
+        settings["promote"] = "always" if force else "if-gain"
+    return settings
+
+
+class EvaluateConfig(_Source):
+    """Score an adapter against its base on one split of a snapshot."""
+
+    adapter: Path = Path("adapters")
+    """an adapter directory, or a directory of published adapters (its LATEST)"""
+    split: Literal["train", "val", "test"] = "val"
+    """which of the adapter's splits, by target date"""
+    open_test_split: bool = False
+    """look at the test split, once everything is decided; each look is logged"""
+    out: Path | None = None
+    """where figures and report go; the adapter's run directory, or runs/evaluate-<version>, if left out"""
+    targets_per_window: int = Field(default=32, ge=1)
+    """targets scored at the end of each window"""
+    micro_batch: int = Field(default=32, ge=1)
+    """windows in memory at once"""
+    origins: int = Field(default=120, ge=0)
+    """bars to forecast from, drawn from the split by the seed; 0 scores token losses only"""
+    horizon: int = Field(default=10, ge=1)
+    """bars ahead"""
+    paths: int = Field(default=64, ge=FEWEST_PATHS)
+    """sample paths from each origin; with fewer than 20 the 5 % quantile lies outside them"""
+    temperature: float = 1.0
+    """how tokens are drawn; 1 is the model's own distribution"""
+    top_p: float = 1.0
+    """share of probability that tokens are drawn from; below 1 cuts tails"""
+    seed: int = Field(default=0, ge=0)
+    """seed of origins, paths and intervals"""
+
+    @model_validator(mode="after")
+    def _test_split_is_meant(self) -> Self:
+        if self.split == "test" and not self.open_test_split:
+            raise ConfigError(
+                "the test split stays closed until everything is decided: whatever is chosen after a look at "
+                "it makes its figures too good; add --open-test-split to look, and the look is logged"
+            )
+        if self.split != "test" and self.open_test_split:
+            raise ConfigError(f"--open-test-split belongs to --split test, got --split {self.split}")
+        return self
+
+
+class AblateConfig(_Training):
+    """Train the adapter with one thing changed at a time, and compare target by target."""
+
+    aliases: ClassVar = {**_Training.aliases, "arms": "variants"}
+
+    out: Path = Path("runs/ablation")
+    """where table, picture and a run per training go; what has finished there is not trained again"""
+    variants: tuple[VariantName, ...] = ()
+    """variants beside adapter and control; all, if neither --variants nor --vary is given"""
+    vary: tuple[str, ...] = ()
+    """NAME=VALUE: a variant that is the adapter with this one setting changed"""
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0, 1, 2), min_length=1)
+    """seeds of weights and order; each trains every variant"""
+
+    @model_validator(mode="after")
+    def _variations_are_settings(self) -> Self:
+        for assignment in self.vary:
+            variation(assignment)
+        return self
+
+    def training(self, seed: int) -> EventLoraConfig:
+        """The settings that all variants share, for one seed."""
+        return EventLoraConfig(**{name: getattr(self, name) for name in _Training.model_fields}, seed=seed)
+
+
+VARIABLE = (
+    "rank",
+    "taps",
+    "learning_rate",
+    "event_learning_rate",
+    "warmup_steps",
+    "weight_decay",
+    "max_grad_norm",
+    "lora_dropout",
+    "event_weight",
+    "blank_probability",
+    "batch_size",
+    "epochs",
+)
+"""Settings that a variant may change: all leave the targets as they are, so that differences stay paired."""
+
+
+def variation(assignment: str) -> tuple[str, Any]:
+    """Name and value of `NAME=VALUE`.
+
+    Raises:
+        ConfigError: not of that form, a setting that cannot be varied, or a value that it cannot have.
+    """
+    name, _, text = assignment.partition("=")
+    name = name.replace("-", "_")
+    name = EventLoraConfig.aliases.get(name, name)
+    if name not in VARIABLE:
+        raise ConfigError(
+            f"--vary takes NAME=VALUE with a name among {', '.join(VARIABLE)}; got {assignment!r}"
+        )
+    return name, check(EventLoraConfig, name, text, f"--vary {name}")
+
+
+class AuditConfig(Settings):
+    """Recompute what the model is given, independently, and show every row that knows the future."""
+
+    snapshot: Path | None = None
+    """directory of a snapshot or of tables; the embedded sample if left out"""
+    quick: bool = False
+    """a few seconds instead of minutes: fewer symbols, rows and futures"""
+    base_model: str = "kronos-nano"
+    """the base whose tokenizer reads the bars"""
+    revision: str | None = None
+    """hub revision of the base; pinned for the released models"""
+    seed: int = 0
+    """seed of the draw of symbols, rows and futures"""
+
+
+class ReportConfig(Settings):
+    """Write the report of a run again, from what its directory holds now."""
+
+    run: Path
+    """the run directory, or the directory of an evaluation"""
+    ablation: Path | None = None
+    """an ablation.json to show; the run's own if left out"""

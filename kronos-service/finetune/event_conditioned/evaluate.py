@@ -4,7 +4,8 @@ kronos-finetune evaluate --adapter adapters
 kronos-finetune evaluate --adapter runs/mine/adapter --split test --open-test-split
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from accelerate import Accelerator
 
 from kronos_service.data.sample import sample_snapshot_path
 from kronos_service.data.snapshot.read import Snapshot, load_snapshot
+from kronos_service.finetune.event_conditioned.config import EvaluateConfig
 from kronos_service.finetune.event_conditioned.evaluation.forecasts import Forecasts, forecast_split
-from kronos_service.finetune.event_conditioned.evaluation.metrics import FEWEST_PATHS
 from kronos_service.finetune.event_conditioned.evaluation.run_evaluation import (
     describe_evaluation,
     write_evaluation,
@@ -26,73 +27,17 @@ from kronos_service.finetune.event_conditioned.report.document import write_repo
 from kronos_service.finetune.event_conditioned.run_directory import CONFIG, RUNS
 from kronos_service.finetune.event_conditioned.samples.splits import Splits, build_splits, require_events
 from kronos_service.finetune.event_conditioned.training.validation import score, summarize, summarize_families
-from kronos_service.model.adapter.canary import check_canary
-from kronos_service.model.adapter.read import Adapter, AdapterError, attach, kronos_of, merge, read_adapter
+from kronos_service.finetune.progress import console, follow
+from kronos_service.model.adapter.read import (
+    Adapter,
+    LoadedAdapter,
+    find_adapter,
+    kronos_of,
+    load_adapter,
+    read_adapter,
+)
 from kronos_service.model.factory import Bundle, load_bundle
 from kronos_service.model.generation.sampling import Sampling
-from kronos_service.model.kronos import Kronos
-from kronos_shared.adapter_manifest import MANIFEST
-from kronos_shared.adapter_store import latest_version
-from kronos_shared.options import option, require
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
-    """Score an adapter against its base on one split of a snapshot."""
-
-    adapter: Path = option(
-        Path("adapters"), help="an adapter directory, or a directory of published adapters (its LATEST)"
-    )
-    snapshot: Path | None = option(
-        None, help="directory of a snapshot or of tables; the embedded sample if left out"
-    )
-    base_model: str = option("kronos-nano", help="the base that the adapter was trained on")
-    revision: str | None = option(None, help="hub revision of the base; pinned for the released models")
-    tokenizer: str | None = option(
-        None, help="hub id or directory of the tokenizer, where it does not follow from the base"
-    )
-    tokenizer_revision: str | None = option(None, help="hub revision of the tokenizer")
-    split: str = option(
-        "val", choices=("train", "val", "test"), help="which of the adapter's splits, by target date"
-    )
-    open_test_split: bool = option(
-        False, help="look at the test split, once everything is decided; each look is written down"
-    )
-    out: Path | None = option(
-        None,
-        help="where figures and report go; the adapter's own run directory, or runs/evaluate-<version>, if "
-        "left out",
-    )
-    scored: int = option(32, help="targets scored at the end of each window")
-    micro_batch: int = option(32, help="windows in memory at once")
-    origins: int = option(
-        120, help="bars to forecast from, drawn from the split by the seed; 0 scores token losses only"
-    )
-    horizon: int = option(10, help="bars ahead")
-    paths: int = option(64, help="sample paths from each origin")
-    temperature: float = option(1.0, help="how tokens are drawn; 1 is the model's own distribution")
-    top_p: float = option(1.0, help="share of probability that tokens are drawn from; below 1 cuts tails")
-    seed: int = option(0, help="seed of origins, paths and intervals")
-
-    def __post_init__(self) -> None:
-        require(self.seed >= 0, f"seed must not be negative, got {self.seed}")
-        require(self.scored >= 1, f"scored must be at least 1, got {self.scored}")
-        require(self.micro_batch >= 1, f"micro_batch must be at least 1, got {self.micro_batch}")
-        require(self.origins >= 0, f"origins must not be negative, got {self.origins}")
-        require(self.horizon >= 1, f"horizon must be at least 1, got {self.horizon}")
-        require(
-            self.paths >= FEWEST_PATHS,
-            f"paths must be at least {FEWEST_PATHS}, or the 5 % quantile lies outside them, got {self.paths}",
-        )
-        require(
-            self.split != "test" or self.open_test_split,
-            "the test split stays closed until everything is decided: whatever is chosen after a look at it "
-            "makes its figures too good; add --open-test-split to look, and it will be remembered",
-        )
-        require(
-            self.split == "test" or not self.open_test_split,
-            f"--open-test-split belongs to --split test, got --split {self.split}",
-        )
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
@@ -102,10 +47,10 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     Returns what the JSON holds.
 
     Raises:
-        KronosError: anything the user can mend, named by its subclass.
+        KronosError: anything the user can fix, named by its subclass.
     """
     accelerator = Accelerator()
-    adapter = _read(config.adapter)
+    adapter = read_adapter(find_adapter(config.adapter))
     bundle = load_bundle(
         config.base_model,
         tokenizer=config.tokenizer,
@@ -113,19 +58,23 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         tokenizer_revision=config.tokenizer_revision,
         device=str(accelerator.device),
     )
-    model = attach(adapter, bundle)
-    check_canary(merge(model), adapter.manifest.canary)
+    loaded = load_adapter(adapter, bundle)
     snapshot = load_snapshot(config.snapshot or sample_snapshot_path())
     splits = _splits(config, adapter, snapshot, bundle)
     about = describe_evaluation(adapter.directory, adapter.manifest, snapshot, config.split)
     if config.split == "test":
         about |= {"openings": _opened(adapter, snapshot, *adapter.manifest.data.splits["test"])}
     dataset = splits.dataset(config.split)
-    base = score(bundle.model, dataset, accelerator, micro_batch=config.micro_batch, events=False)
-    adapted = score(model, dataset, accelerator, micro_batch=config.micro_batch)
-    forecasts = (
-        _forecasts(config, adapter, snapshot, splits, bundle, kronos_of(model)) if config.origins else None
-    )
+    with follow("scoring base and adapter", unit="windows", total=2 * len(dataset)) as progress:
+        scored = partial(
+            score,
+            dataset=dataset,
+            accelerator=accelerator,
+            micro_batch=config.micro_batch,
+            advance=progress.advance,
+        )
+        base, adapted = scored(bundle.model, events=False), scored(loaded.attached)
+    forecasts = _forecasts(config, loaded, snapshot, splits, bundle) if config.origins else None
     figures = about | {
         "losses": {"base": summarize(base), "adapter": summarize(adapted)},
         "family_losses": {"base": summarize_families(base), "adapter": summarize_families(adapted)},
@@ -139,15 +88,6 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     return figures
 
 
-def _read(path: Path) -> Adapter:
-    directory = path if (path / MANIFEST).exists() else latest_version(path)
-    if directory is None:
-        raise AdapterError(
-            f"{path} holds no adapter: expected a {MANIFEST} or a LATEST.json; train one with event-lora"
-        )
-    return read_adapter(directory)
-
-
 def _splits(config: EvaluateConfig, adapter: Adapter, snapshot: Snapshot, bundle: Bundle) -> Splits:
     """The one split asked for, by the dates that the adapter was trained with."""
     first, last = adapter.manifest.data.splits[config.split]
@@ -156,7 +96,7 @@ def _splits(config: EvaluateConfig, adapter: Adapter, snapshot: Snapshot, bundle
         bundle,
         dates={config.split: (np.datetime64(first), np.datetime64(last))},
         context=adapter.manifest.normalization.context,
-        scored=config.scored,
+        scored=config.targets_per_window,
         cache=RUNS / "token-cache",
     )
     require_events(splits, config.split)
@@ -172,22 +112,17 @@ def _opened(adapter: Adapter, snapshot: Snapshot, first: str, last: str) -> list
         last=last,
     )
     for opening in before:
-        terminal.console.print(f"[yellow]the test split was opened before[/]: {opening.describe()}")
+        console.print(f"[yellow]the test split was opened before[/]: {opening.describe()}")
     return [asdict(one) for one in before]
 
 
 def _forecasts(
-    config: EvaluateConfig,
-    adapter: Adapter,
-    snapshot: Snapshot,
-    splits: Splits,
-    bundle: Bundle,
-    model: Kronos,
+    config: EvaluateConfig, loaded: LoadedAdapter, snapshot: Snapshot, splits: Splits, bundle: Bundle
 ) -> Forecasts:
     settings = PathSettings(
         horizon=config.horizon,
         paths=config.paths,
-        context=adapter.manifest.normalization.context,
+        context=loaded.context,
         sampling=Sampling(temperature=config.temperature, top_p=config.top_p),
         seed=config.seed,
     )
@@ -197,7 +132,7 @@ def _forecasts(
             splits,
             config.split,
             bundle,
-            model,
+            kronos_of(loaded.attached),
             origins=config.origins,
             settings=settings,
             advance=advance,

@@ -1,8 +1,8 @@
-"""The event-lora job: snapshot and base in, a judged and perhaps promoted adapter out."""
+"""The event-lora job: from a snapshot and a base to an adapter that is judged and perhaps promoted."""
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,11 @@ import pandas as pd
 
 from kronos_service.finetune.event_conditioned.audit.audit import require_no_leak
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
-from kronos_service.finetune.event_conditioned.evaluation.bootstrap import Gain, family_gains
+from kronos_service.finetune.event_conditioned.evaluation.bootstrap import (
+    Gain,
+    family_gains,
+    gains_over_control,
+)
 from kronos_service.finetune.event_conditioned.evaluation.criteria import (
     Criterion,
     RunFigures,
@@ -38,24 +42,28 @@ from kronos_service.finetune.event_conditioned.training.distributed import group
 from kronos_service.finetune.event_conditioned.training.lora import trainable
 from kronos_service.finetune.event_conditioned.training.setup import TrainingSetup, prepare_training
 from kronos_service.finetune.event_conditioned.training.signals import stop_on_signals
+from kronos_service.finetune.event_conditioned.training.tracking import require_tracker
 from kronos_service.finetune.event_conditioned.training.validation import score, summarize, summarize_families
 from kronos_service.finetune.event_conditioned.training.variants import (
     TrainedVariant,
-    gains_over_control,
     train_variants,
 )
+from kronos_service.finetune.progress import console, follow, working
 from kronos_service.model.adapter.write import save_adapter
 from kronos_shared.adapter_manifest import FILES, MANIFEST, AuditRecord, DataRecord
 from kronos_shared.adapter_store import publish, published_as
 
+TRACKER = "tensorboard"
+"""Where losses and rates are shown beside metrics.jsonl."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Everything that is settled before the first step."""
+    """Everything that is fixed before the first step."""
 
     config: EventLoraConfig
     directory: Path
-    material: TrainingSetup
+    setup: TrainingSetup
     audit: AuditRecord
     micro_batch: int
     """Windows in memory at once; a resumed run keeps it."""
@@ -68,7 +76,7 @@ class Result:
     run_dir: Path
     criteria: list[Criterion]
     gains: dict[str, Gain]
-    """Event-day and quiet-day gains over the control, of the adapter and of the placebo."""
+    """Gains over the control on event and on non-event days, of the adapter and of the placebo."""
     promoted: str | None
     """The version made LATEST, or None."""
 
@@ -78,104 +86,114 @@ def event_lora(config: EventLoraConfig) -> Result:
 
     Raises:
         Stopped: SIGTERM or SIGINT came; a checkpoint is written.
-        KronosError: anything the user can mend, named by its subclass.
+        KronosError: anything that the user can fix, named by its subclass.
     """
+    require_tracker(TRACKER)
     with new_run(config) as directory:
-        return _carry_out(config, directory)
+        return _run(config, directory)
 
 
 def resume_event_lora(given: Mapping[str, Any]) -> Result:
-    """Go on with the unfinished run that `given["run_dir"]` names, or with the newest one under runs/, to
-    the result it would have had; `given` holds only the settings that the user names again.
+    """Resume the unfinished run that `given["run_dir"]` names, or the newest one under runs/, to the result
+    it would have had; `given` holds only the settings that the user names again.
 
     Raises:
         RunError: there is no such run, or a setting contradicts it.
         Stopped, KronosError: as `event_lora` does.
     """
     with unfinished_run(given) as (directory, config):
-        return _carry_out(config, directory)
+        require_tracker(TRACKER)
+        return _run(config, directory)
 
 
-def _carry_out(config: EventLoraConfig, directory: Path) -> Result:
+def _run(config: EventLoraConfig, directory: Path) -> Result:
     started = time.monotonic()
     run = prepare(config, directory)
-    splits, bundle, accelerator = run.material.splits, run.material.bundle, run.material.accelerator
+    splits, bundle, accelerator = run.setup.splits, run.setup.bundle, run.setup.accelerator
     validation = splits.dataset("val")
-    base = score(bundle.model, validation, accelerator, micro_batch=run.micro_batch, events=False)
+    with follow("scoring the base", unit="windows", total=len(validation)) as progress:
+        base = score(
+            bundle.model,
+            validation,
+            accelerator,
+            micro_batch=run.micro_batch,
+            events=False,
+            advance=progress.advance,
+        )
     with writing(directory):
         with stop_on_signals() as stop:
-            arms = train_variants(
+            trained = train_variants(
                 config,
                 splits,
                 bundle,
                 accelerator,
                 directory,
                 micro_batch=run.micro_batch,
+                tracker=TRACKER,
                 stop=stop,
             )
-        return on_main(lambda: _conclude(run, base, arms, started))
+        return on_main(lambda: _conclude(run, base, trained, started))
 
 
 def prepare(config: EventLoraConfig, directory: Path) -> Run:
     """Read the snapshot and the base, build the splits, show them, and audit them for leaks."""
-    terminal.console.quiet = not group().is_main_process
-    material = prepare_training(config, config.split_dates(), directory.parent)
-    train = material.splits.dataset("train")
-    terminal.data_table(material.snapshot, material.bundle, material.splits, dead_channels(train))
-    windows = _settle(config, directory, material)
-    terminal.machine(material.accelerator, windows)
-    with terminal.status("auditing: was anything known before its time?"):
-        audit = on_main(
-            lambda: require_no_leak(material.snapshot, material.splits, material.bundle, seed=config.seed)
-        )
-    return Run(config=config, directory=directory, material=material, audit=audit, micro_batch=windows)
+    console.quiet = not group().is_main_process
+    setup = prepare_training(config, config.split_dates(), directory.parent)
+    train = setup.splits.dataset("train")
+    terminal.data_table(setup.snapshot, setup.bundle, setup.splits, dead_channels(train))
+    micro_batch = _fix_numbers(config, directory, setup)
+    terminal.machine(setup.accelerator, micro_batch)
+    with working("auditing: was anything known before its time?"):
+        audit = on_main(lambda: require_no_leak(setup.snapshot, setup.splits, setup.bundle, seed=config.seed))
+    return Run(config=config, directory=directory, setup=setup, audit=audit, micro_batch=micro_batch)
 
 
-def _settle(config: EventLoraConfig, directory: Path, material: TrainingSetup) -> int:
-    """Hold on to what the numbers depend on, and choose the micro-batch unless this run has chosen."""
+def _fix_numbers(config: EventLoraConfig, directory: Path, setup: TrainingSetup) -> int:
+    """Record what the numbers depend on, and return the micro-batch: this run's own, or a new choice."""
     before = on_main(lambda: read_fingerprint(directory))
-    bundle, accelerator = material.bundle, material.accelerator
-    settled = RunFingerprint(
-        snapshot=material.snapshot.sha256,
+    bundle, accelerator = setup.bundle, setup.accelerator
+    fingerprint = RunFingerprint(
+        snapshot=setup.snapshot.sha256,
         base=bundle.base.content_sha256,
         tokenizer=bundle.tokenizer_print.content_sha256,
         processes=accelerator.num_processes,
         device=accelerator.device.type,
         precision=accelerator.mixed_precision,
-        micro_batch=_micro_batch(config, before, material),
+        micro_batch=_micro_batch(config, before, setup),
     )
-    require_same(asdict(settled))
-    on_main(lambda: record_fingerprint(directory, settled))
-    return settled.micro_batch
+    require_same(asdict(fingerprint))
+    on_main(lambda: record_fingerprint(directory, fingerprint))
+    return fingerprint.micro_batch
 
 
-def _micro_batch(config: EventLoraConfig, before: RunFingerprint | None, material: TrainingSetup) -> int:
-    """What this run has chosen, or else the main process chooses; then each process fits itself to it."""
-    train, model = material.splits.dataset("train"), material.bundle.model
+def _micro_batch(config: EventLoraConfig, before: RunFingerprint | None, setup: TrainingSetup) -> int:
+    """The choice recorded for this run, or else of the main process; then each process fits itself to it."""
+    train, model = setup.splits.dataset("train"), setup.bundle.model
 
     def fit(windows: int | None) -> int:
-        asked = replace(config, micro_batch=windows)
-        return memory_budget.fit(asked, train, model, material.accelerator).windows
+        asked = config.replace(micro_batch=windows)
+        return memory_budget.fit(asked, train, model, setup.accelerator).windows
 
     return fit(before.micro_batch if before else on_main(lambda: fit(config.micro_batch)))
 
 
-def _conclude(run: Run, base: pd.DataFrame, arms: dict[str, TrainedVariant], started: float) -> Result:
-    """BarFilter what was trained, publish it if it may be, and write everything down.
+def _conclude(run: Run, base: pd.DataFrame, trained: dict[str, TrainedVariant], started: float) -> Result:
+    """Judge the adapter, promote it if it may be, and write the results.
 
-    A run that is resumed here finds the adapter it had saved, and does not publish it twice.
+    A run that is resumed here finds the adapter that it had saved, and does not publish it twice.
     """
-    config, adapter = run.config, arms["adapter"]
-    gains = gains_over_control(arms, config.seed)
-    records = {"base": base} | {name: arm.records for name, arm in arms.items()}
+    config, adapter = run.config, trained["adapter"]
+    records = {name: variant.records for name, variant in trained.items()}
+    gains = gains_over_control(records, config.seed)
+    records = {"base": base, **records}
     figures = val_figures(records, gains, config.seed)
     if not (run.directory / "adapter").exists():
         _save(run, adapter, figures, gains)
     criteria = judge(_run_figures(run, adapter, figures, gains))
     promoted = None
-    if config.force or may_promote(criteria, require_gain=config.require_gain):
+    if config.promote == "always" or may_promote(criteria, require_gain=config.promote == "if-gain"):
         promoted = _promote(run.directory / "adapter", config)
-    _write_results(run.directory, criteria, figures, base, arms)
+    _write_results(run.directory, criteria, figures, records)
     result = Result(run_dir=run.directory, criteria=criteria, gains=gains, promoted=promoted)
     _show(config, result, figures, time.monotonic() - started)
     finish(run.directory, {"promoted": promoted})
@@ -184,14 +202,14 @@ def _conclude(run: Run, base: pd.DataFrame, arms: dict[str, TrainedVariant], sta
 
 
 def _promote(adapter: Path, config: EventLoraConfig) -> str:
-    """Make the adapter LATEST, unless this run had done so before it was killed."""
-    before = published_as(adapter, config.adapters)
-    return before or publish(adapter, config.adapters, keep=config.keep_versions).version
+    """Make the adapter LATEST, unless this run did so before it was killed."""
+    before = published_as(adapter, config.adapter_store)
+    return before or publish(adapter, config.adapter_store, keep=config.keep_versions).version
 
 
 def val_figures(records: dict[str, pd.DataFrame], gains: dict[str, Gain], seed: int) -> dict[str, Any]:
-    """Validation means per model, over event, quiet and all targets and per family, and the gains: over the
-    control, and of the adapter per family over base and control.
+    """Validation means per model (over event days, non-event days, all targets, and per family), gains over
+    the control, and the adapter's gains per family over base and control.
     """
     references = [name for name in ("base", "control") if name in records]
     return {
@@ -208,9 +226,9 @@ def val_figures(records: dict[str, pd.DataFrame], gains: dict[str, Gain], seed: 
     }
 
 
-def _save(run: Run, arm: TrainedVariant, figures: dict[str, Any], gains: dict[str, Gain]) -> None:
+def _save(run: Run, variant: TrainedVariant, figures: dict[str, Any], gains: dict[str, Gain]) -> None:
     gain = gains.get("adapter_event")
-    snapshot, splits = run.material.snapshot, run.material.splits.splits
+    snapshot, splits = run.setup.snapshot, run.setup.splits.splits
     data = DataRecord(
         snapshot=snapshot.name,
         sha256=snapshot.sha256,
@@ -219,28 +237,28 @@ def _save(run: Run, arm: TrainedVariant, figures: dict[str, Any], gains: dict[st
         audit=run.audit,
     )
     save_adapter(
-        arm.model,
-        run.material.bundle,
+        variant.model,
+        run.setup.bundle,
         run.directory / "adapter",
-        context=run.material.context,
+        context=run.setup.context,
         data=data,
         metrics=figures,
         gain=asdict(gain) if gain else "unknown",
-        card=model_card(run.config, run.material.bundle.base.repo, data, figures),
+        card=model_card(run.config, run.setup.bundle.base.repo, data, figures),
     )
 
 
 def _run_figures(
-    run: Run, arm: TrainedVariant, figures: dict[str, Any], gains: dict[str, Gain]
+    run: Run, variant: TrainedVariant, figures: dict[str, Any], gains: dict[str, Gain]
 ) -> RunFigures:
     return RunFigures(
-        fixed_losses=arm.fixed_losses,
+        fixed_losses=variant.fixed_losses,
         base=figures["val"]["base"],
         adapted=figures["val"]["adapter"],
         gain=gains.get("adapter_event"),
-        trainable=sum(parameter.numel() for _, parameter in trainable(arm.model)),
-        peak_bytes=arm.peak_bytes,
-        seconds=arm.seconds,
+        trainable=sum(parameter.numel() for _, parameter in trainable(variant.model)),
+        peak_bytes=variant.peak_bytes,
+        seconds=variant.seconds,
         adapter_bytes=sum((run.directory / "adapter" / name).stat().st_size for name in (*FILES, MANIFEST)),
         audit=run.audit,
     )
@@ -250,25 +268,23 @@ def _write_results(
     directory: Path,
     criteria: list[Criterion],
     figures: dict[str, Any],
-    base: pd.DataFrame,
-    arms: dict[str, TrainedVariant],
+    records: Mapping[str, pd.DataFrame],
 ) -> None:
     write_json(directory / "criteria.json", [asdict(one) for one in criteria])
     write_json(directory / "results.json", figures)
-    records = {"base": base} | {name: arm.records for name, arm in arms.items()}
     losses = pd.concat([one.assign(model=name) for name, one in records.items()], ignore_index=True)
     losses.to_parquet(directory / "val_losses.parquet", index=False)
 
 
 def _report(run: Run, figures: dict[str, Any]) -> None:
-    """Forecasts from a few validation bars, and the report of everything."""
+    """Forecast from a few validation bars, and write the report."""
     write_json(run.directory / "versions.json", versions())
     with terminal.forecasting() as advance:
         evaluate_run(
             run.directory,
-            run.material.snapshot,
-            run.material.splits,
-            run.material.bundle,
+            run.setup.snapshot,
+            run.setup.splits,
+            run.setup.bundle,
             figures,
             origins=run.config.forecast_origins,
             seed=run.config.seed,

@@ -1,4 +1,4 @@
-"""What software made a figure."""
+"""Which versions of which software made a figure."""
 
 import platform
 import subprocess

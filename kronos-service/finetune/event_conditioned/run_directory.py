@@ -1,36 +1,36 @@
-"""The directory of one run: begun once, held by one run at a time, found again to go on, finished once.
+"""The directory of one run: created once, locked by one process at a time, resumed if need be, finished once.
 
 config.json     the settings, written before anything is trained
-settled.json    what the numbers depend on besides: data, base, device, micro-batch; a resumed run keeps it
+settled.json    what else the numbers depend on: data, base, device, micro-batch; the same when resumed
 finished.json   written last
 variant.json    only of an ablation's training: which variant it is; the ablate command resumes it
-.lock           held while a run goes on
+.lock           held by the process that trains
 """
 
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from kronos_service.finetune.event_conditioned.config import EventLoraConfig
+from kronos_service.finetune.event_conditioned.config import EventLoraConfig, current
 from kronos_service.finetune.event_conditioned.training.checkpoints import CheckpointError
 from kronos_service.finetune.event_conditioned.training.distributed import on_main, process_number
 from kronos_service.finetune.event_conditioned.training.signals import Stopped
 from kronos_shared.atomic import replace_file
+from kronos_shared.cli import flag
 from kronos_shared.errors import KronosError
-from kronos_shared.options import flag, restore
 
 RUNS = Path("runs")
-CONFIG, SETTLED, FINISHED, LOCK = "config.json", "settled.json", "finished.json", ".lock"
+CONFIG, FINGERPRINT, FINISHED, LOCK = "config.json", "settled.json", "finished.json", ".lock"
 VARIANT = "variant.json"
 
-MAY_DIFFER = frozenset({"run_dir", "checkpoint_every", "keep_versions", "require_gain", "force"})
-"""Settings that a resumed run may be given anew: they change no number."""
+MAY_DIFFER = frozenset({"run_dir", "checkpoint_every", "keep_versions", "promote", "tracker"})
+"""Settings that may change when a run is resumed: no number depends on them."""
 
 
 class RunError(KronosError):
@@ -39,13 +39,14 @@ class RunError(KronosError):
 
 @dataclass(frozen=True, kw_only=True)
 class RunFingerprint:
-    """What a run's numbers depend on besides its settings."""
+    """What a run's numbers depend on besides its settings; field names are those in settled.json."""
 
     snapshot: str
     base: str
     tokenizer: str
     """Hashes of the contents."""
     processes: int
+    """How many train together: dropout is drawn per process."""
     device: str
     precision: str
     micro_batch: int
@@ -53,29 +54,29 @@ class RunFingerprint:
 
 @contextmanager
 def new_run(config: EventLoraConfig) -> Iterator[Path]:
-    """Begin a run in an empty directory (by default one under runs/), and hold it.
+    """Start a run in an empty directory (by default a new one under runs/), and lock it.
 
     Raises:
         RunError: the directory is not empty, or cannot be written.
     """
     directory = on_main(lambda: config.run_dir or RUNS / f"event-lora-{datetime.now(UTC):%Y%m%d-%H%M%S}")
     on_main(lambda: _require_empty(directory))
-    with _held(directory):
-        on_main(lambda: _begin(directory, config))
+    with _locked(directory):
+        on_main(lambda: _start(directory, config))
         yield directory
 
 
 @contextmanager
 def unfinished_run(given: Mapping[str, Any]) -> Iterator[tuple[Path, EventLoraConfig]]:
-    """Hold the run that `given["run_dir"]` names, or else the newest unfinished one under runs/, and read
+    """Lock the run that `given["run_dir"]` names, or else the newest unfinished one under runs/, and read
     its settings.
 
     Raises:
-        RunError: there is none, it has finished, another process is at work in it, or a setting in `given`
-        contradicts it.
+        RunError: there is none, it has finished, another process trains in it, or a setting in `given`
+            contradicts it.
     """
     directory = on_main(lambda: _require_unfinished(given.get("run_dir") or _newest_unfinished()))
-    with _held(directory):
+    with _locked(directory):
         yield directory, on_main(lambda: _settings(directory, given))
 
 
@@ -88,31 +89,31 @@ def variant_run(
     Raises:
         RunError: another process trains in it, it holds something else, or it cannot be written.
     """
-    with _held(directory):
+    with _locked(directory):
         if not on_main((directory / CONFIG).exists):
-            on_main(lambda: _begin(directory, config))
+            on_main(lambda: _start(directory, config))
         on_main(lambda: write_json(directory / VARIANT, variant))
         on_main(lambda: record_fingerprint(directory, fingerprint))
         yield
 
 
 def read_fingerprint(directory: Path) -> RunFingerprint | None:
-    """What the run in this directory settled when it began, or None if it did not come that far."""
-    path = directory / SETTLED
+    """The fingerprint that the run in this directory recorded, or None if it was cut off before."""
+    path = directory / FINGERPRINT
     return RunFingerprint(**json.loads(path.read_bytes())) if path.exists() else None
 
 
-def record_fingerprint(directory: Path, settled: RunFingerprint) -> None:
-    """Write down what the numbers depend on, or check that a resumed run still has the same.
+def record_fingerprint(directory: Path, fingerprint: RunFingerprint) -> None:
+    """Record what the numbers depend on, or check that a resumed run still has the same.
 
     Raises:
         RunError: something has changed since the run began; it is named.
     """
     before = read_fingerprint(directory)
     if before is None:
-        write_json(directory / SETTLED, asdict(settled))
+        write_json(directory / FINGERPRINT, asdict(fingerprint))
         return
-    for name, value in asdict(settled).items():
+    for name, value in asdict(fingerprint).items():
         began = getattr(before, name)
         if value != began:
             raise RunError(
@@ -129,36 +130,36 @@ def finish(directory: Path, summary: Mapping[str, object]) -> None:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Put JSON at `path` in one step."""
+    """Replace the JSON file at `path` in one step."""
     replace_file(path, (json.dumps(content, indent=2, default=str) + "\n").encode())
 
 
 @contextmanager
 def writing(directory: Path, command: str | None = None) -> Iterator[None]:
-    """Say how to go on where a disk is full or fails, or a signal stops the training.
+    """Add the command that resumes the run to the error of a full disk, or to a stop by a signal.
 
     Raises:
-        RunError, Stopped: with the command that goes on.
+        RunError, Stopped: with that command.
     """
     command = command or f"event-lora --resume --run-dir {directory}"
     try:
         yield
     except Stopped as stopped:
-        raise Stopped(f"{stopped}; go on with {command}", stopped.exit_code) from None
+        raise Stopped(f"{stopped}; resume with {command}", stopped.exit_code) from None
     except CheckpointError as error:
-        raise RunError(f"{error}; go on with {command}") from None
+        raise RunError(f"{error}; resume with {command}") from None
     except OSError as error:
         raise RunError(
-            f"cannot write {error.filename or directory} ({error.strerror or error}): make room, then go on "
-            f"with {command}"
+            f"cannot write {error.filename or directory} ({error.strerror or error}): make room, then "
+            f"resume with {command}"
         ) from None
 
 
 @contextmanager
-def _held(directory: Path) -> Iterator[None]:
-    """Hold the directory; the operating system lets go of it when the process ends, however it ends."""
+def _locked(directory: Path) -> Iterator[None]:
+    """Lock the directory; the operating system releases the lock however the process ends."""
     lock = FileLock(directory / LOCK)
-    on_main(lambda: _take(lock, directory))
+    on_main(lambda: _acquire(lock, directory))
     try:
         yield
     finally:
@@ -166,7 +167,7 @@ def _held(directory: Path) -> Iterator[None]:
             lock.release()
 
 
-def _take(lock: FileLock, directory: Path) -> None:
+def _acquire(lock: FileLock, directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
@@ -180,17 +181,17 @@ def _require_empty(directory: Path) -> None:
     try:
         if directory.exists() and any(path.name != LOCK for path in directory.iterdir()):
             raise RunError(
-                f"{directory} is not empty: choose another --run-dir, or remove it, or go on with an "
-                "unfinished run by --resume"
+                f"{directory} is not empty: choose another --run-dir, remove it, or resume an unfinished "
+                "run with --resume"
             )
     except OSError as error:
         raise _not_writable(directory, error) from None
 
 
-def _begin(directory: Path, config: EventLoraConfig) -> None:
+def _start(directory: Path, config: EventLoraConfig) -> None:
     _require_empty(directory)
     try:
-        write_json(directory / CONFIG, asdict(config))
+        write_json(directory / CONFIG, config.model_dump(mode="json"))
     except OSError as error:
         raise _not_writable(directory, error) from None
 
@@ -236,7 +237,7 @@ def _is_idle(directory: Path) -> bool:
 
 def _settings(directory: Path, given: Mapping[str, Any]) -> EventLoraConfig:
     try:
-        config = restore(EventLoraConfig, json.loads((directory / CONFIG).read_bytes()))
+        config = EventLoraConfig(**current(json.loads((directory / CONFIG).read_bytes())))
     except ValueError as error:
         raise RunError(f"{directory / CONFIG} cannot be read back: {error}") from None
     changed = [
@@ -249,4 +250,4 @@ def _settings(directory: Path, given: Mapping[str, Any]) -> EventLoraConfig:
             f"{directory} keeps the settings it began with: {'; '.join(changed)}; leave that out, or start a "
             "new run"
         )
-    return replace(config, **{name: value for name, value in given.items() if name in MAY_DIFFER})
+    return config.replace(**{name: value for name, value in given.items() if name in MAY_DIFFER})

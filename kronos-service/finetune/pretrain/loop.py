@@ -1,47 +1,49 @@
-"""The loop of one pretraining stage, which an interrupted run continues where its last state was saved."""
+"""The loop of one pretraining stage; an interrupted run resumes it from its newest checkpoint."""
 
-import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Final
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 
+from kronos_service.finetune.event_conditioned.training.checkpoints import (
+    Checkpoints,
+    LoopState,
+    capture,
+    restore,
+)
+from kronos_service.finetune.event_conditioned.training.schedule import cosine_with_warmup
 from kronos_service.finetune.pretrain.windows import Batch
+from kronos_service.finetune.progress import follow
 from kronos_shared.errors import KronosError
 
 WEIGHT_DECAY: Final = 0.01
-MAX_GRADIENT: Final = 1.0
+MAX_GRAD_NORM: Final = 1.0
 WARMUP_STEPS: Final = 100
 FINAL_RATE: Final = 0.02
 """Share of the learning rate at which the cosine ends."""
 
 
 class PretrainError(KronosError):
-    """Pretraining cannot go on."""
+    """Pretraining cannot continue."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """What is trained for how long, and where its state lies."""
+    """What is trained for how long, and where its checkpoints are."""
 
     name: str
     steps: int
     peak_lr: float
-    save_every: int
-    """Steps."""
     seed: int
-    """All randomness of a step comes from this and the step's number, so a state needs no generator."""
-    state: Path
-    key: str
-    """Hash of settings and data: only a state with the same one is continued."""
+    """All randomness of a step comes from this and the step's number, so a checkpoint needs no generator."""
+    checkpoints: Checkpoints
 
 
 def train_stage(
@@ -53,45 +55,48 @@ def train_stage(
     accelerator: Accelerator,
     console: Console,
 ) -> list[float]:
-    """Train the module to the stage's end and return the mean loss between one save and the next.
+    """Train the module to the stage's end and return the mean loss between one checkpoint and the next.
 
     Raises:
-        PretrainError: the saved state is another run's, or a loss is not finite.
+        PretrainError: a loss is not finite.
+        CheckpointError: a checkpoint cannot be written; the ones before it stay.
     """
-    optimizer = torch.optim.AdamW(module.parameters(), weight_decay=WEIGHT_DECAY)
+    # With a rate of 1 the schedule's factor is the rate itself, rounded once.
+    optimizer = torch.optim.AdamW(module.parameters(), lr=1.0, weight_decay=WEIGHT_DECAY)
+    scheduler = LambdaLR(optimizer, partial(learning_rate, stage.peak_lr, steps=stage.steps))
     module, optimizer = accelerator.prepare(module.train(), optimizer)
-    first, curve = _restore(stage, module, optimizer)
-    recent: list[float] = []
-    with _progress(console) as bar:
-        task = bar.add_task(stage.name, total=stage.steps, completed=first, loss=float("nan"), rate=0.0)
-        for step in range(first, stage.steps):
-            begun = time.monotonic()
-            batch = _seeded_batch(stage, step, draw).to(accelerator.device)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(stage.peak_lr, step, stage.steps)
+    at, recent = LoopState(), list[float]()
+    with follow(stage.name, unit="steps", total=stage.steps, on=console) as progress:
+        if saved := stage.checkpoints.newest(progress.say):
+            restore(saved, module, optimizer, scheduler)
+            at = saved.loop
+        progress.begin(at.step)
+        while at.step < stage.steps:
+            batch = _seeded_batch(stage, at.step, draw).to(accelerator.device)
             with accelerator.autocast():
                 loss = loss_of(batch)
-            recent.append(_finite(float(loss.detach()), stage, step))
+            recent.append(_finite(float(loss.detach()), stage, at.step))
             accelerator.backward(loss)
-            accelerator.clip_grad_norm_(module.parameters(), MAX_GRADIENT)
+            accelerator.clip_grad_norm_(module.parameters(), MAX_GRAD_NORM)
             optimizer.step()
+            scheduler.step()
             optimizer.zero_grad()
-            rate = batch.x[..., 0].numel() / (time.monotonic() - begun)
-            bar.update(task, advance=1, loss=recent[-1], rate=rate)
-            if (step + 1) % stage.save_every == 0 or step + 1 == stage.steps:
-                curve.append(round(float(np.mean(recent)), 4))
+            at.step += 1
+            progress.advance(1, f"loss {recent[-1]:.4f}")
+            if stage.checkpoints.due(at.step) or at.step == stage.steps:
+                at.curve.append(round(float(np.mean(recent)), 4))
                 recent.clear()
-                _save(stage, step + 1, module, optimizer, curve)
-    return curve
+                stage.checkpoints.write(capture(module, optimizer, scheduler, at))
+    return at.curve
 
 
 def learning_rate(peak: float, step: int, steps: int) -> float:
-    """Linear warm-up, then a cosine to 2 % of the peak."""
+    """Linear warm-up over at most a fifth of the steps, then a cosine to 2 % of the peak."""
     warmup = min(WARMUP_STEPS, steps // 5)
     if step < warmup:
         return peak * (step + 1) / warmup
-    cosine = 0.5 * (1 + np.cos(np.pi * (step - warmup) / (steps - warmup)))
-    return peak * float(FINAL_RATE + (1 - FINAL_RATE) * cosine)
+    cosine = cosine_with_warmup(step, warmup=warmup, total=steps)
+    return peak * (FINAL_RATE + (1 - FINAL_RATE) * cosine)
 
 
 def _seeded_batch(stage: Stage, step: int, draw: Callable[[np.random.Generator], Batch]) -> Batch:
@@ -106,44 +111,3 @@ def _finite(loss: float, stage: Stage, step: int) -> float:
             f"{stage.name}: the loss of step {step} is {loss}; lower --{stage.name}-lr and start again"
         )
     return loss
-
-
-def _save(
-    stage: Stage, step: int, module: nn.Module, optimizer: torch.optim.Optimizer, curve: list[float]
-) -> None:
-    """Write beside, then rename: a kill leaves the older state or the new one."""
-    state = {
-        "key": stage.key,
-        "step": step,
-        "curve": curve,
-        "module": module.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
-    stage.state.parent.mkdir(parents=True, exist_ok=True)
-    beside = stage.state.with_suffix(".tmp")
-    torch.save(state, beside)
-    os.replace(beside, stage.state)
-
-
-def _restore(stage: Stage, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, list[float]]:
-    if not stage.state.exists():
-        return 0, []
-    state = torch.load(stage.state, weights_only=True)
-    if state["key"] != stage.key:
-        raise PretrainError(
-            f"{stage.state.parent} belongs to a run with other settings or data: remove it or change --out"
-        )
-    module.load_state_dict(state["module"])
-    optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"]), list(state["curve"])
-
-
-def _progress(console: Console) -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.4f}  {task.fields[rate]:,.0f} bars/s"),
-        TimeRemainingColumn(),
-    )
-    return Progress(*columns, console=console)

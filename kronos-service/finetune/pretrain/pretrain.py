@@ -3,8 +3,8 @@
 - Events are not used: what a scheduled release does is left for the adapter to learn.
 - Windows are normalised by the bars before a random cut; the predictor is scored only on targets after it:
   a score before the cut would be helped by statistics that have seen its target.
-- Everything random follows from the seed and the step, so an interrupted run continues from `out/state`, on a
-  CPU to the same bits.
+- Everything random follows from the seed and the step, so an interrupted run resumes from the checkpoints in
+  `out/state`, on a CPU to the same bits.
 
     kronos-finetune pretrain --snapshot data/snapshots/2026-11 --out runs/base
 """
@@ -13,7 +13,6 @@ import hashlib
 import json
 import shutil
 import time
-from dataclasses import asdict, dataclass, fields
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -26,44 +25,18 @@ from rich.console import Console
 from torch import Tensor
 
 from kronos_service.data.snapshot.read import load_snapshot
-from kronos_service.finetune.precision import PRECISIONS, fast_precision
-from kronos_service.finetune.pretrain.loop import Stage, train_stage
+from kronos_service.finetune.config import PretrainConfig
+from kronos_service.finetune.event_conditioned.samples.dataset import TokenBatch
+from kronos_service.finetune.event_conditioned.training.checkpoints import Checkpoints
+from kronos_service.finetune.event_conditioned.training.loss import token_losses
+from kronos_service.finetune.precision import fast_precision
+from kronos_service.finetune.pretrain.loop import PretrainError, Stage, train_stage
 from kronos_service.finetune.pretrain.windows import Batch, draw_batch, training_series, validation_batch
 from kronos_service.model.factory import save_base
 from kronos_service.model.kronos import Kronos
 from kronos_service.model.presets import PRESETS
 from kronos_service.model.tokenizer import KronosTokenizer
-from kronos_shared.options import option, require
-
-
-@dataclass(frozen=True, kw_only=True)
-class PretrainConfig:
-    """Settings of the command `pretrain`; the defaults make a mini-sized base in about an hour of 2 cores."""
-
-    snapshot: Path = option(help="snapshot, or directory of tables, whose bars are learned")
-    out: Path = option(help="directory of the new base")
-    preset: str = option("mini", help="shape of the network", choices=tuple(PRESETS))
-    until: date = option(date(2025, 1, 1), help="only bars before this date are seen")
-    context: int = option(256, help="bars per window, and the base's longest sequence")
-    tokenizer_steps: int = option(1500, help="optimizer steps of the tokenizer")
-    predictor_steps: int = option(2000, help="optimizer steps of the predictor")
-    batch_size: int = option(16, help="windows per step")
-    tokenizer_lr: float = option(2e-3, help="peak learning rate of the tokenizer")
-    predictor_lr: float = option(1e-3, help="peak learning rate of the predictor")
-    heldout: float = option(0.05, help="share of the dates, the last before --until, kept for validation")
-    precision: str = option("auto", help="auto: bf16 where it is the faster", choices=PRECISIONS)
-    save_every: int = option(200, help="steps between two states to resume from")
-    seed: int = option(0, help="seed of weights, windows and dropout")
-
-    def __post_init__(self) -> None:
-        require(self.context >= 32, f"--context must be at least 32 bars, got {self.context}")
-        require(0 < self.heldout < 1, f"--heldout must lie between 0 and 1, got {self.heldout}")
-        for name in ("tokenizer_steps", "predictor_steps", "batch_size", "save_every"):
-            require(getattr(self, name) >= 1, f"--{name.replace('_', '-')} must be at least 1")
-        for name in ("tokenizer_lr", "predictor_lr"):
-            value = getattr(self, name)
-            require(value > 0, f"--{name.replace('_', '-')} must be positive, got {value}")
-        require(self.seed >= 0, f"--seed must not be negative, got {self.seed}")
+from kronos_shared.cli import flag
 
 
 def pretrain(config: PretrainConfig, console: Console | None = None) -> dict[str, Any]:
@@ -71,10 +44,11 @@ def pretrain(config: PretrainConfig, console: Console | None = None) -> dict[str
 
     Raises:
         WindowError: nothing long enough to train on.
-        PretrainError: the state of another run is in the way, or a loss is not finite.
+        PretrainError: checkpoints of another run are in the way, or a loss is not finite.
     """
     started = time.monotonic()
     snapshot = load_snapshot(config.snapshot)
+    state = _state_directory(config, snapshot.sha256)
     data = training_series(snapshot, until=config.until, heldout=config.heldout, context=config.context)
     held_out = validation_batch(data, context=config.context)
     draw = partial(draw_batch, data, size=config.batch_size, context=config.context)
@@ -88,10 +62,10 @@ def pretrain(config: PretrainConfig, console: Console | None = None) -> dict[str
 
     spread_codes(tokenizer, held_out.x)
     loss_of = partial(reconstruction_loss, tokenizer)
-    tokenizer_curve = train(_stage("tokenizer", config, snapshot.sha256), tokenizer, loss_of=loss_of)
+    tokenizer_curve = train(_stage("tokenizer", config, state), tokenizer, loss_of=loss_of)
     tokenizer.eval().requires_grad_(False)
     loss_of = partial(prediction_loss, tokenizer, model)
-    predictor_curve = train(_stage("predictor", config, snapshot.sha256), model, loss_of=loss_of)
+    predictor_curve = train(_stage("predictor", config, state), model, loss_of=loss_of)
     model.eval()
 
     held_out = held_out.to(accelerator.device)
@@ -116,9 +90,9 @@ def command_line(config: PretrainConfig) -> str:
     """The command that repeats the run: what differs from the defaults, without the directories' parents."""
     parts = ["kronos-finetune pretrain"]
     plain = _plain(config)
-    for item in fields(config):
-        if getattr(config, item.name) != item.default:
-            parts.append(f"--{item.name.replace('_', '-')} {plain[item.name]}")
+    for name, value in plain.items():
+        if getattr(config, name) != PretrainConfig.model_fields[name].default:
+            parts.append(f"{flag(name)} {value}")
     return " ".join(parts)
 
 
@@ -146,24 +120,26 @@ def reconstruction_loss(tokenizer: KronosTokenizer, batch: Batch) -> Tensor:
 
 
 def prediction_loss(tokenizer: KronosTokenizer, model: Kronos, batch: Batch) -> Tensor:
-    """Sum of the two cross-entropies of `token_losses`."""
-    ce_s1, ce_s2 = token_losses(tokenizer, model, batch)
+    """Sum of the two mean cross-entropies."""
+    ce_s1, ce_s2 = mean_losses(tokenizer, model, batch)
     return ce_s1 + ce_s2
 
 
-def token_losses(tokenizer: KronosTokenizer, model: Kronos, batch: Batch) -> tuple[Tensor, Tensor]:
+def mean_losses(tokenizer: KronosTokenizer, model: Kronos, batch: Batch) -> tuple[Tensor, Tensor]:
     """Mean cross-entropies in nats of the next bar's s1 and s2, over the targets from the cut on."""
     # Ids must not depend on the precision that the predictor trains in.
     with torch.no_grad(), torch.autocast(batch.x.device.type, enabled=False):
         s1, s2 = tokenizer.encode(batch.x)
-    positions = torch.arange(batch.cut - 1, s1.shape[1] - 1, device=s1.device).expand(len(s1), -1)
-    next_s1 = s1.roll(-1, dims=1)  # its last entry wraps around, but is never scored
-    logits = model(s1, s2, batch.stamps, s1_targets=next_s1, positions=positions)
-    ce_s1, ce_s2 = (
-        F.cross_entropy(got.flatten(0, 1).float(), ids[:, batch.cut :].flatten())
-        for got, ids in zip(logits, (s1, s2), strict=True)
+    tokens = TokenBatch(
+        stamps=batch.stamps,
+        s1_ids=s1,
+        s2_ids=s2,
+        s1_targets=s1.roll(-1, dims=1),  # its last entry wraps around, but is never scored
+        positions=torch.arange(batch.cut - 1, s1.shape[1] - 1, device=s1.device).expand(len(s1), -1),
+        s2_targets=s2[:, batch.cut :],
     )
-    return ce_s1, ce_s2
+    ce_s1, ce_s2 = token_losses(model, tokens, events=None)
+    return ce_s1.mean(), ce_s2.mean()
 
 
 @torch.no_grad()
@@ -190,7 +166,7 @@ def tokenizer_report(tokenizer: KronosTokenizer, batch: Batch) -> dict[str, floa
 @torch.no_grad()
 def predictor_report(tokenizer: KronosTokenizer, model: Kronos, batch: Batch) -> dict[str, float]:
     """Cross-entropies of the targets from the cut on, in nats."""
-    s1, s2 = (float(loss) for loss in token_losses(tokenizer, model, batch))
+    s1, s2 = (float(loss) for loss in mean_losses(tokenizer, model, batch))
     return {
         "s1_loss": round(s1, 4),
         "s2_loss": round(s2, 4),
@@ -209,26 +185,34 @@ def _perplexity(ids: Tensor, bits: int) -> float:
 
 
 def _plain(config: PretrainConfig) -> dict[str, Any]:
-    """The settings as JSON values; a directory is its name only, for the rest belongs to one machine."""
-    values = asdict(config)
+    """The settings as JSON values, but for where losses are shown, which changes nothing; a directory is its
+    name only, for the rest belongs to one machine.
+    """
+    values = {name: value.name if isinstance(value, Path) else value for name, value in config}
     return {
-        name: value.name
-        if isinstance(value, Path)
-        else value.isoformat()
-        if isinstance(value, date)
-        else value
+        name: value.isoformat() if isinstance(value, date) else value
         for name, value in values.items()
+        if name != "tracker"
     }
 
 
-def _stage(name: str, config: PretrainConfig, data_hash: str) -> Stage:
+def _state_directory(config: PretrainConfig, data_hash: str) -> Path:
+    """Where the checkpoints are: named by settings and data, so that no other run resumes from them."""
     identity = json.dumps(_plain(config) | {"data": data_hash}, sort_keys=True)
+    state = config.out / "state" / hashlib.sha256(identity.encode()).hexdigest()[:32]
+    if any(path != state for path in state.parent.glob("*")):
+        raise PretrainError(
+            f"{state.parent} belongs to a run with other settings or data, or to an earlier version: remove "
+            "it or change --out"
+        )
+    return state
+
+
+def _stage(name: str, config: PretrainConfig, state: Path) -> Stage:
     return Stage(
         name=name,
         steps=getattr(config, f"{name}_steps"),
         peak_lr=getattr(config, f"{name}_lr"),
-        save_every=config.save_every,
         seed=config.seed,
-        state=config.out / "state" / f"{name}.pt",
-        key=hashlib.sha256(identity.encode()).hexdigest(),
+        checkpoints=Checkpoints(state / name, every=config.save_every),
     )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kronos_service.data.snapshot.read import Snapshot
-from kronos_shared.columns import LEADERS
+from kronos_service.events.taxonomy import LEADERS
 from kronos_shared.errors import KronosError
 from kronos_shared.normalization import Floats, feature_matrix, normalize, statistics, time_features
 

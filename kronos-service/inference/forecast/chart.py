@@ -38,7 +38,7 @@ class ChartError(KronosError):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Chart:
-    """What is drawn: P past bars, H future bars, and one panel for each fan."""
+    """What is drawn: P past bars, H future bars, and one panel for each model's bands."""
 
     title: str
     past_dates: Dates
@@ -47,7 +47,7 @@ class Chart:
     """(P,)"""
     dates: Dates
     """(H,)"""
-    fans: Sequence[Bands]
+    bands: Sequence[Bands]
     events: Sequence[tuple[int, str]]
     """Forecast bar (0 to H - 1), and what is scheduled on it, a line each."""
     later: Floats
@@ -60,11 +60,11 @@ def draw_chart(chart: Chart, path: Path) -> None:
     Raises:
         ChartError: an unknown suffix, or a path that cannot be written.
     """
-    figure = Figure(figsize=(4.6 * max(len(chart.fans), 2), 6.6), layout="constrained")
+    figure = Figure(figsize=(4.6 * max(len(chart.bands), 2), 6.6), layout="constrained")
     top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=(1.7, 1))[:, 0]
-    panels = top.subplots(1, len(chart.fans), sharey=True, squeeze=False)[0]
-    for number, (axes, fan) in enumerate(zip(panels, chart.fans, strict=True)):
-        _draw_fan(axes, chart, fan, COLOURS[number])
+    panels = top.subplots(1, len(chart.bands), sharey=True, squeeze=False)[0]
+    for number, (axes, bands) in enumerate(zip(panels, chart.bands, strict=True)):
+        _draw_bands(axes, chart, bands, COLOURS[number])
     panels[0].set_ylabel("close (quote currency)", fontsize=9)
     _draw_widths(bottom.subplots(), chart)
     top.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", **_LEGEND, ncols=6)
@@ -77,16 +77,16 @@ def draw_chart(chart: Chart, path: Path) -> None:
         raise ChartError(f"cannot write the chart to {path}: {error}; name a .png, .svg or .pdf") from None
 
 
-def _draw_fan(axes: Axes, chart: Chart, fan: Bands, colour: str) -> None:
+def _draw_bands(axes: Axes, chart: Chart, bands: Bands, colour: str) -> None:
     past = np.arange(1 - len(chart.past_closes), 1)
     steps = np.arange(len(chart.dates) + 1)
-    origin = fan.last_close
+    origin = bands.last_close
     for name, alpha in zip(BANDS, (0.22, 0.42), strict=True):
-        low, high = (np.concatenate([[origin], end]) for end in fan.band(name))
+        low, high = (np.concatenate([[origin], end]) for end in bands.band(name))
         axes.fill_between(
             steps, low, high, color=colour, alpha=alpha, linewidth=0, label=f"{name} of the paths"
         )
-    median = np.concatenate([[origin], fan.median()])
+    median = np.concatenate([[origin], bands.median()])
     axes.plot(steps, median, color=colour, linewidth=2, label="median")
     axes.plot(past, chart.past_closes, color=INK, linewidth=1.2, label="close until the origin")
     if len(chart.later):
@@ -95,25 +95,25 @@ def _draw_fan(axes: Axes, chart: Chart, fan: Bands, colour: str) -> None:
     for number, (bar, _) in enumerate(chart.events):
         label = "high-impact event" if number == 0 else None
         axes.axvline(bar + 1, color=EVENT_COLOUR, linestyle=(0, (4, 3)), linewidth=1, zorder=0, label=label)
-    axes.set_title(fan.label, fontsize=10, color=colour, loc="left")
+    axes.set_title(bands.label, fontsize=10, color=colour, loc="left")
     _style(axes, np.concatenate([past, steps[1:]]), np.concatenate([chart.past_dates, chart.dates]), 7)
 
 
 def _draw_widths(axes: Axes, chart: Chart) -> None:
     """Bars of each model's width per forecast bar, and below them what is scheduled."""
     steps = np.arange(1, len(chart.dates) + 1)
-    share = 0.8 / len(chart.fans)
-    for number, fan in enumerate(chart.fans):
-        offset = (number - (len(chart.fans) - 1) / 2) * share
+    share = 0.8 / len(chart.bands)
+    for number, bands in enumerate(chart.bands):
+        offset = (number - (len(chart.bands) - 1) / 2) * share
         axes.bar(
             steps + offset,
-            fan.move_widths(),
+            bands.move_widths(),
             width=0.9 * share,
             color=COLOURS[number],
             hatch=("", "//", "..")[number],
             edgecolor="white",
             linewidth=0.5,
-            label=fan.label,
+            label=bands.label,
         )
     axes.set_ylabel("90 % band of each\nbar's move, width (%)", fontsize=9)
     _style(axes, steps, chart.dates, 12)

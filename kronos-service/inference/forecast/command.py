@@ -1,11 +1,11 @@
-"""A forecast for people: a table and a fan chart of one symbol, the base beside its adapter.
+"""The forecast command: a table and a fan chart of one symbol, the base beside its adapter.
 
-Both draw from the same seed, so that what differs between them is the adapter and the events it is told.
+Both draw with the same seed, so only the adapter and the events that it is shown make them differ.
 Letters: N sample paths, H horizon in bars.
 """
 
 from dataclasses import dataclass
-from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -17,65 +17,27 @@ from kronos_service.data.sample import sample_snapshot_path
 from kronos_service.data.snapshot import read as snapshots
 from kronos_service.data.snapshot.read import Snapshot, SnapshotError
 from kronos_service.events.encoder import EventTables, prepare
-from kronos_service.events.scenario import Scenario
 from kronos_service.events.sessions import session_dates
 from kronos_service.events.taxonomy import FAMILIES, IMPACT_WEIGHTS
 from kronos_service.inference.forecast.bands import Bands, Floats
-from kronos_service.inference.forecast.scenario_text import parse_suppositions
+from kronos_service.inference.forecast.scenario_text import parse_scenario
 from kronos_service.inference.forecast.table import Families, Forecast, print_forecast
-from kronos_service.inference.models.base_model import PACKAGED, BaseChoice, base_named_by
-from kronos_service.model.adapter.canary import check_canary
-from kronos_service.model.adapter.read import Adapter, AdapterError, attach, merge, read_adapter
-from kronos_service.model.factory import Bundle
-from kronos_service.model.generation.generate import generate
-from kronos_service.model.generation.inputs import Prepared, prepare_history, to_prices
+from kronos_service.inference.settings import ForecastConfig
+from kronos_service.model.adapter.read import NoAdapterError, find_adapter, load_adapter, read_adapter
+from kronos_service.model.factory import PACKAGED, BaseChoice, Bundle, base_named_by
+from kronos_service.model.generation.inputs import Prepared, forecast_prices, prepare_history
 from kronos_service.model.generation.sampling import Sampling
 from kronos_service.model.kronos import Kronos
-from kronos_shared.adapter_manifest import MANIFEST
-from kronos_shared.adapter_store import latest_version
-from kronos_shared.options import option, require
+from kronos_shared.cli import ConfigError
+from kronos_shared.columns import CLOSE
+from kronos_shared.normalization import MIN_HISTORY
 
 if TYPE_CHECKING:
     from kronos_service.inference.forecast.chart import Chart
 
-SHORTEST_HISTORY: Final = 64
-"""Bars that the base alone is given at least, as in training."""
 SHOWN_PAST: Final = 24
 """Bars before the origin in the chart."""
 DEFAULT_ADAPTERS: Final = Path("adapters")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ForecastConfig:
-    """Settings of a forecast."""
-
-    symbol: str = option("SPY", help="a symbol of the snapshot")
-    horizon: int = option(10, help="bars to forecast")
-    paths: int = option(100, help="sample paths; the bands are their quantiles")
-    seed: int = option(0, help="the same seed and model give the same paths")
-    as_of: date | None = option(
-        None, help="forecast from the last bar up to this date; the last bar there is"
-    )
-    scenario: tuple[str, ...] = option(
-        (), help="what if: NAME Z [DATE], such as 'cpi +2'; it moves the bars after its date; repeatable"
-    )
-    snapshot: Path | None = option(
-        None, help="directory of a snapshot or of tables; the embedded sample if left out"
-    )
-    adapter: Path | None = option(
-        None,
-        help="an adapter directory, or a directory of published adapters (its LATEST); "
-        "adapters if there is one, else the base alone",
-    )
-    base_model: str | None = option(
-        None, help="preset, directory or hub id; the base that the adapter names, or nano, if left out"
-    )
-    plot: Path | None = option(None, help="write a fan chart here (.png, .svg or .pdf)")
-
-    def __post_init__(self) -> None:
-        require(self.horizon >= 1, f"horizon must be at least 1, got {self.horizon}")
-        require(self.paths >= 1, f"paths must be at least 1, got {self.paths}")
-        require(self.seed >= 0, f"seed must not be negative, got {self.seed}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +49,7 @@ class _Models:
     name: str
     """Of the adapter's version."""
     context: int
-    shortest: int
-    """Bars of history at least."""
+    min_history: int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -106,16 +67,14 @@ def forecast(config: ForecastConfig, console: Console | None = None) -> Forecast
     """Forecast one symbol with the base and its adapter; print a table, and draw a chart where asked to.
 
     Raises:
-        KronosError: anything the user can mend, named by its subclass.
+        KronosError: anything the user can fix, named by its subclass.
     """
     console = console or Console()
     snapshot = snapshots.load_snapshot(config.snapshot or sample_snapshot_path())
     series = _cut(snapshot, config)
     models = _load(config, console)
-    require(
-        config.horizon < models.context,
-        f"horizon must be below the model's {models.context} bars, got {config.horizon}",
-    )
+    if config.horizon >= models.context:
+        raise ConfigError(f"--horizon must be below the model's {models.context} bars, got {config.horizon}")
     result = _forecast(config, series, models)
     print_forecast(console, result)
     if config.plot is not None:
@@ -146,108 +105,81 @@ def _cut(snapshot: Snapshot, config: ForecastConfig) -> _Series:
 
 
 def _load(config: ForecastConfig, console: Console) -> _Models:
-    directory = _adapter_directory(config.adapter)
-    if directory is None:
+    try:
+        directory = find_adapter(config.adapter or DEFAULT_ADAPTERS)
+    except NoAdapterError:
+        if config.adapter is not None:
+            raise
         bundle = BaseChoice(model=config.base_model or PACKAGED).load("cpu")
         console.print(
             f"no adapter in {DEFAULT_ADAPTERS}/: base {bundle.base.repo} alone, which knows no calendar"
         )
-        return _Models(
-            bundle=bundle, adapted=None, name="", context=bundle.context, shortest=SHORTEST_HISTORY
-        )
+        return _Models(bundle=bundle, adapted=None, name="", context=bundle.context, min_history=MIN_HISTORY)
     adapter = read_adapter(directory)
     choice = BaseChoice(model=config.base_model) if config.base_model else base_named_by(adapter.manifest)
     bundle = choice.load("cpu")
     console.print(f"base {bundle.base.repo}, adapter {directory}", highlight=False)
+    loaded = load_adapter(adapter, bundle)
     return _Models(
         bundle=bundle,
-        adapted=_merged(adapter, bundle),
+        adapted=loaded.merged,
         name=directory.resolve().name,
-        context=min(bundle.context, adapter.manifest.normalization.context),
-        shortest=adapter.manifest.normalization.min_history,
+        context=loaded.context,
+        min_history=adapter.manifest.normalization.min_history,
     )
-
-
-def _adapter_directory(asked: Path | None) -> Path | None:
-    """The version to load; None where nothing was asked for and nothing has been published."""
-    root = asked or DEFAULT_ADAPTERS
-    if (root / MANIFEST).exists():
-        return root
-    version = latest_version(root)
-    if version is None and asked is not None:
-        raise AdapterError(
-            f"{asked} holds no adapter: expected a {MANIFEST} or a LATEST.json; train one with event-lora"
-        )
-    return version
-
-
-def _merged(adapter: Adapter, bundle: Bundle) -> Kronos:
-    model = merge(attach(adapter, bundle))
-    check_canary(model, adapter.manifest.canary)
-    return model
 
 
 def _forecast(config: ForecastConfig, series: _Series, models: _Models) -> Forecast:
-    base = _prepare(config, series, models, None)
-    told = _prepare(config, series, models, series.tables)
-    families = _families(told, config.horizon)
-    fans = [_fan("base, which knows no calendar", models.bundle.model, base, config, models)]
-    if models.adapted is not None:
-        fans.append(_fan(f"adapter {models.name}", models.adapted, told, config, models))
+    prepare_with = partial(
+        prepare_history,
+        series.bars,
+        series.asset_class,
+        series.tables,
+        encoder=models.bundle.event_encoder,
+        context=models.context,
+        horizon=config.horizon,
+        seed=config.seed,
+        min_history=models.min_history,
+    )
+    known = prepare_with()
+    families = _families(known, config.horizon)
+    base, adapted = models.bundle.model, models.adapted
+    bands = [_bands("base, which knows no calendar", base, known.shown("none"), config, models)]
+    if adapted is not None:
+        bands.append(_bands(f"adapter {models.name}", adapted, known, config, models))
     if config.scenario:
-        require(models.adapted is not None, "a scenario needs an adapter: the base knows no events")
-        assert models.adapted is not None
-        days = [day.item() for day in told.future_dates]
+        if adapted is None:
+            raise ConfigError("--scenario needs an adapter: the base knows no events")
+        days = [day.item() for day in known.future_dates]
         scheduled = {day: [name for name, _ in on] for day, on in zip(days, families, strict=True)}
-        scenario = parse_suppositions(config.scenario, scheduled)
-        supposed = _prepare(config, series, models, series.tables, scenario)
-        fans.append(_fan(f"what if {', '.join(config.scenario)}", models.adapted, supposed, config, models))
+        what_if = prepare_with(scenario=parse_scenario(config.scenario, scheduled))
+        bands.append(_bands(f"what if {', '.join(config.scenario)}", adapted, what_if, config, models))
     return Forecast(
         symbol=config.symbol,
         origin=series.bars["ts"].iloc[-1].date(),
-        as_of=told.as_of,
-        missing_leaders=told.missing_leaders,
-        dates=told.future_dates,
+        as_of=known.as_of,
+        missing_leaders=known.missing_leaders,
+        dates=known.future_dates,
         families=families,
-        fans=tuple(fans),
+        bands=tuple(bands),
     )
 
 
-def _prepare(
-    config: ForecastConfig,
-    series: _Series,
-    models: _Models,
-    tables: EventTables | None,
-    scenario: Scenario | None = None,
-) -> Prepared:
-    return prepare_history(
-        series.bars,
-        series.asset_class,
-        tables,
-        horizon=config.horizon,
-        longest=models.context - config.horizon,
-        min_history=models.shortest,
-        seed=config.seed,
-        scenario=scenario,
-    )
-
-
-def _fan(label: str, model: Kronos, prepared: Prepared, config: ForecastConfig, models: _Models) -> Bands:
-    generated = generate(
+def _bands(label: str, model: Kronos, prepared: Prepared, config: ForecastConfig, models: _Models) -> Bands:
+    (prices,) = forecast_prices(
         models.bundle.tokenizer,
         model,
-        [prepared.history],
+        [prepared],
         horizon=config.horizon,
         paths=config.paths,
         sampling=Sampling(),
         context=models.context,
     )
-    closes = to_prices(generated.bars[0], prepared)[:, :, 3]
-    return Bands(label=label, last_close=prepared.last_close, closes=closes)
+    return Bands(label=label, last_close=prepared.last_close, closes=prices[..., CLOSE])
 
 
 def _families(prepared: Prepared, horizon: int) -> tuple[Families, ...]:
-    """What the adapter is told about each forecast bar: the last H rows of its event channels."""
+    """What the adapter is shown about each forecast bar: the last H rows of its event channels."""
     assert prepared.history.events is not None
     rows = prepared.history.events[-horizon:, : len(FAMILIES)].tolist()
     return tuple(
@@ -268,7 +200,7 @@ def _chart(result: Forecast, series: _Series) -> "Chart":
         past_dates=session_dates(past["ts"]),
         past_closes=past["close"].to_numpy(dtype=np.float64),
         dates=result.dates,
-        fans=result.fans,
+        bands=result.bands,
         events=[(bar, names) for bar, names in high if names],
         later=series.later,
     )

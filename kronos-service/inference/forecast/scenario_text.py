@@ -1,17 +1,16 @@
-"""Suppositions of the `forecast` command, such as `cpi +2`, as a scenario of the forecast's own bars."""
+"""What-if texts of the `forecast` command, such as `cpi +2`, as a scenario on the forecast bars."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Final
 
 from kronos_service.events.scenario import Scenario, ScenarioError
-from kronos_service.events.taxonomy import EVENT_TYPES, FAMILIES
-from kronos_shared.columns import LEADERS
+from kronos_service.events.taxonomy import EVENT_TYPES, FAMILIES, LEADERS
 
 FORM: Final = "'cpi +2', 'cpi +2 2026-04-10' or 'SPY -1.5 2026-04-10'"
 
 
-def parse_suppositions(texts: Sequence[str], scheduled: Mapping[date, Sequence[str]]) -> Scenario:
+def parse_scenario(texts: Sequence[str], scheduled: Mapping[date, Sequence[str]]) -> Scenario:
     """A scenario from texts `NAME Z [DATE]`: a surprise of an event type or family, or a leader's move, in
     standard deviations.
 
@@ -52,7 +51,7 @@ def _parts(text: str) -> tuple[str, float, date | None]:
         name, z, day = words
         return name, float(z), date.fromisoformat(day)
     except ValueError:
-        raise ScenarioError(f"expected a supposition such as {FORM}, got {text!r}") from None
+        raise ScenarioError(f"expected a scenario such as {FORM}, got {text!r}") from None
 
 
 def _release(name: str, day: date | None, scheduled: Mapping[date, Sequence[str]]) -> date:

@@ -32,32 +32,32 @@ class Forecast:
     """(H,) session dates of the forecast bars."""
     families: tuple[Families, ...]
     """(H,) what is scheduled on each of them, as of the origin."""
-    fans: tuple[Bands, ...]
+    bands: tuple[Bands, ...]
     """The base, then the adapter, then the adapter in the scenario."""
 
 
 def print_forecast(console: Console, forecast: Forecast) -> None:
-    """Print the origin, and a table of bands for every fan; the last one names the events on each bar."""
+    """Print the origin, and a table of bands for every model; the last one names the events on each bar."""
     moment = np.datetime_as_string(forecast.as_of, unit="m").replace("T", " ")
-    close = _price(forecast.fans[0].last_close)
+    close = _price(forecast.bands[0].last_close)
     console.print(f"{forecast.symbol} closed at {close} on {forecast.origin}", highlight=False)
     console.print(f"forecast with what was known at {moment} UTC", highlight=False)
     if forecast.missing_leaders:
         console.print(f"not known by then, so taken as unmoved: {', '.join(forecast.missing_leaders)}")
-    for fan in forecast.fans:
-        console.print(_table(forecast, fan, with_events=fan is forecast.fans[-1]))
+    for one in forecast.bands:
+        console.print(_table(forecast, one, with_events=one is forecast.bands[-1]))
 
 
-def _table(forecast: Forecast, fan: Bands, *, with_events: bool) -> Table:
-    table = Table("date", "median", title=f"Close: {fan.label}", title_justify="left", box=SIMPLE)
+def _table(forecast: Forecast, bands: Bands, *, with_events: bool) -> Table:
+    table = Table("date", "median", title=f"Close: {bands.label}", title_justify="left", box=SIMPLE)
     names = list(reversed(BANDS))
     for name in names:
         table.add_column(f"{name} band")
     if with_events:
         table.add_column("events (impact)")
-    bands = [fan.band(name) for name in names]
-    for bar, median in enumerate(fan.median()):
-        ends = [f"{_price(low[bar])} - {_price(high[bar])}" for low, high in bands]
+    intervals = [bands.band(name) for name in names]
+    for bar, median in enumerate(bands.median()):
+        ends = [f"{_price(low[bar])} - {_price(high[bar])}" for low, high in intervals]
         events = [", ".join(_event(*one) for one in forecast.families[bar])] if with_events else []
         table.add_row(str(forecast.dates[bar]), _price(median), *ends, *events)
     return table

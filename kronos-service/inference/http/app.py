@@ -3,15 +3,21 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
+from typing import Final
 
 import anyio
 from fastapi import FastAPI
 
-from kronos_service.inference.http import error_responses, openapi, routes
+from kronos_service.inference.http import error_responses, routes
 from kronos_service.inference.http.middleware import BodyLimit, Trace
 from kronos_service.inference.market.market import utc_now
 from kronos_service.inference.service import Service
 from kronos_service.inference.settings import Settings
+
+DESCRIPTION: Final = """Forecasts of daily candles, given what was scheduled, released and traded at as_of.
+
+A bar exists only once its session has closed. A what-if surprise moves the bars *after* its date. The same
+seed, model and inputs give the same numbers, alone or in any batch."""
 
 
 def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> FastAPI:
@@ -24,12 +30,17 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -
         yield
         await anyio.to_thread.run_sync(service.stop)
 
-    app = FastAPI(title="Event-conditioned Kronos", version="1", lifespan=lifespan, redirect_slashes=False)
+    app = FastAPI(
+        title="Event-conditioned Kronos",
+        version="1",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
     app.state.service, app.state.settings = service, settings
     for router in (routes.forecasts, routes.adapters, routes.public):
         app.include_router(router)
     error_responses.install(app)
-    openapi.install(app)
     app.add_middleware(BodyLimit, most_bytes=settings.max_body_bytes)
     app.add_middleware(Trace, metrics=service.metrics, is_closing=lambda: service.queue.is_closed)
     return app

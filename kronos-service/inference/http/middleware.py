@@ -1,4 +1,4 @@
-"""Around every request: an id, a time, a log line, a limit on the body, and an answer whatever happens."""
+"""Around every request: an id, its time, a log line, a limit on the body, and a response whatever happens."""
 
 import re
 import time
@@ -18,14 +18,14 @@ from kronos_service.inference.metrics import Metrics
 
 REQUEST_ID: Final = "X-Request-Id"
 HUNG_UP: Final = 499
-"""Counted, in nginx's way, where the client left before its body was whole; nobody is there to answer."""
-_SANE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+"""Counted, as nginx does, where the client left before its body was whole; nobody reads a response."""
+_SAFE_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 _log = structlog.get_logger()
 
 
 class Trace:
-    """Gives each request its id (the client's own, if it is sane), and counts and logs its outcome."""
+    """Gives each request its id (the client's own, if it is safe to log), and counts and logs its outcome."""
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics, is_closing: Callable[[], bool]) -> None:
         self.app, self.metrics, self.is_closing = app, metrics, is_closing
@@ -35,7 +35,7 @@ class Trace:
             await self.app(scope, receive, send)
             return
         sent = Headers(scope=scope).get(REQUEST_ID, "")
-        request_id = sent if _SANE.fullmatch(sent) else uuid.uuid4().hex
+        request_id = sent if _SAFE_ID.fullmatch(sent) else uuid.uuid4().hex
         arrived = time.monotonic()
         scope.setdefault("state", {}).update(request_id=request_id, arrived=arrived)
         status = 0
@@ -69,7 +69,7 @@ class Trace:
 
 
 class BodyLimit:
-    """Refuses a body beyond the limit before it is parsed: by its declared length, or as it comes."""
+    """Rejects a body over the limit before it is parsed: by its declared length, or as it arrives."""
 
     def __init__(self, app: ASGIApp, *, most_bytes: int) -> None:
         self.app, self.most_bytes = app, most_bytes
@@ -80,7 +80,7 @@ class BodyLimit:
             return
         declared = Headers(scope=scope).get("Content-Length", "")
         if declared.isdecimal() and int(declared) > self.most_bytes:
-            await self._refuse(scope, receive, send)
+            await self._reject(scope, receive, send)
             return
         received = 0
 
@@ -89,23 +89,23 @@ class BodyLimit:
             message = await receive()
             received += len(message.get("body", b""))
             if received > self.most_bytes:
-                raise self._problem()
+                raise self._error()
             return message
 
-        async def unless_refused(message: Message) -> None:
+        async def unless_rejected(message: Message) -> None:
             if received <= self.most_bytes:
                 await send(message)
 
-        # What reads the body may turn the refusal into an answer of its own, which is held back.
+        # Whoever reads the body may turn the error into a response of its own, which is held back.
         with suppress(BodyTooLarge):
-            await self.app(scope, counted, unless_refused)
+            await self.app(scope, counted, unless_rejected)
         if received > self.most_bytes:
-            await self._refuse(scope, receive, send)
+            await self._reject(scope, receive, send)
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = error_response(scope["state"]["request_id"], self._problem())
+    async def _reject(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = error_response(scope["state"]["request_id"], self._error())
         response.headers["Connection"] = "close"
         await response(scope, receive, send)
 
-    def _problem(self) -> BodyTooLarge:
+    def _error(self) -> BodyTooLarge:
         return BodyTooLarge(f"expected a body of at most {self.most_bytes} bytes: send fewer bars or series")

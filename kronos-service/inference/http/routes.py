@@ -1,16 +1,17 @@
-"""The endpoints; each says what it needs and hands over."""
+"""The endpoints: each names what it needs, and calls the service."""
 
-from collections.abc import Callable
-from typing import Annotated, Any, Final, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any, Final
 
 import anyio
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import PlainTextResponse
+from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ValidationError
 
 from kronos_service.inference.errors import AdapterRefused, NotJson, NotReady
-from kronos_service.inference.http.auth import requires
+from kronos_service.inference.http.auth import RequireKey
 from kronos_service.inference.http.error_responses import faults_of
 from kronos_service.inference.http.status import StatusOut, status_of
 from kronos_service.inference.schemas import ErrorResponse, ForecastRequest, ForecastResponse, VersionBody
@@ -18,9 +19,7 @@ from kronos_service.inference.service import RETRY_SECONDS, Service
 from kronos_shared.errors import KronosError
 
 SMALL_BODY: Final = 16_384
-"""Bytes that are parsed sooner than another thread is woken."""
-
-Body = TypeVar("Body", bound=BaseModel)
+"""Bytes that are parsed in less time than it takes to wake another thread."""
 
 _REASONS: Final = {
     401: "No key, or one that is not known.",
@@ -39,51 +38,68 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": ErrorResponse, "description": _REASONS[status]} for status in statuses}
 
 
+class JsonRoute(APIRoute):
+    """Runs the dependencies of the route's decorator before it reads the body.
+
+    FastAPI alone reads the body first, so anybody could make a replica parse 4 MiB; and it parses JSON before
+    the model sees it, where a strict model no longer takes a date written as text.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """FastAPI's handler behind the checks."""
+        handle = super().get_route_handler()
+        checks: list[Any] = [one.dependency for one in self.dependencies]
+        field = self.body_field
+        if field is None:
+            return handle
+
+        async def check_then_handle(request: Request) -> Response:
+            for check in checks:
+                await check(request)
+            parsed = _ParsedRequest(request.scope, request.receive)
+            parsed.state.body = await _read_body(parsed, field.field_info.annotation)
+            return await handle(parsed)
+
+        return check_then_handle
+
+
+class _ParsedRequest(Request):
+    """A request whose `json` is the model itself, which FastAPI then passes on."""
+
+    async def json(self) -> Any:
+        return self.state.body
+
+
+async def _read_body(request: Request, model: Any) -> BaseModel:
+    """The body as a model, parsed in another thread if it is large.
+
+    Raises:
+        NotJson: another content type.
+        Unprocessable: names every field at fault; NaN and infinite numbers are faults.
+    """
+    kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise NotJson(f"expected Content-Type application/json, got {kind[:64] or 'none'}")
+    body = await request.body()
+    parse: Callable[[bytes], BaseModel] = model.model_validate_json
+    try:
+        return parse(body) if len(body) <= SMALL_BODY else await anyio.to_thread.run_sync(parse, body)
+    except ValidationError as error:
+        raise faults_of(error.errors(include_input=False, include_url=False)) from None
+
+
 async def service_of(request: Request) -> Service:
     """The app's service."""
     service: Service = request.app.state.service
     return service
 
 
+async def require_room(request: Request) -> None:
+    """Raise NotReady or Overloaded while nothing can be admitted, whatever the body says."""
+    (await service_of(request)).check_open()
+
+
 ServiceHere = Annotated[Service, Depends(service_of)]
-
-
-async def read_body(request: Request, model: type[Body]) -> Body:
-    """The body, parsed aside if it is large, and only once the key has been found good; NaN and infinite
-    numbers are faults of their fields.
-
-    Raises:
-        NotJson, Unprocessable: see their words.
-    """
-    kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise NotJson(f"expected Content-Type application/json, got {kind[:64] or 'none'}")
-    body = await request.body()
-    try:
-        if len(body) <= SMALL_BODY:
-            return model.model_validate_json(body)
-        return await anyio.to_thread.run_sync(model.model_validate_json, body)
-    except ValidationError as error:
-        raise faults_of(error.errors(include_input=False, include_url=False)) from None
-
-
-async def forecast_body(request: Request, service: ServiceHere) -> ForecastRequest:
-    """The body of POST /v1/forecast, left unread while nothing can be admitted.
-
-    Raises:
-        NotReady, Overloaded: see `Service.check_open`; or as `read_body`.
-    """
-    service.check_open()
-    return await read_body(request, ForecastRequest)
-
-
-async def version_body(request: Request) -> VersionBody:
-    """The body of a route that names a version."""
-    return await read_body(request, VersionBody)
-
-
-Asked = Annotated[ForecastRequest, Depends(forecast_body)]
-Named = Annotated[VersionBody, Depends(version_body)]
 
 
 def _changed(service: Service, change: Callable[[], object]) -> StatusOut:
@@ -95,29 +111,30 @@ def _changed(service: Service, change: Callable[[], object]) -> StatusOut:
 
 
 public = APIRouter(tags=["health"])
-forecasts = APIRouter(prefix="/v1", tags=["forecasts"])
+forecasts = APIRouter(prefix="/v1", tags=["forecasts"], route_class=JsonRoute)
 adapters = APIRouter(
     prefix="/v1/adapters",
     tags=["adapters"],
-    dependencies=[Depends(requires("admin"))],
+    route_class=JsonRoute,
+    dependencies=[Depends(RequireKey("admin"))],
     responses=_errors(401, 403, 409, 413, 415, 422),
 )
 
 
 @forecasts.post(
     "/forecast",
-    dependencies=[Depends(requires("forecast"))],
+    dependencies=[Depends(RequireKey("forecast")), Depends(require_room)],
     response_model=ForecastResponse,
     responses=_errors(401, 403, 413, 415, 422, 429, 503, 504),
 )
-async def forecast(request: Request, service: ServiceHere, asked: Asked) -> Response:
+async def forecast(request: Request, service: ServiceHere, body: ForecastRequest) -> Response:
     """Sample paths, quantiles and mean of the next bars of each series, given what was known at its as_of."""
     state = request.state
-    content = await service.forecast(asked, request_id=state.request_id, arrived=state.arrived)
+    content = await service.forecast(body, request_id=state.request_id, arrived=state.arrived)
     return Response(content, media_type="application/json")
 
 
-@forecasts.get("/model", dependencies=[Depends(requires("forecast", "admin"))], responses=_errors(401, 403))
+@forecasts.get("/model", dependencies=[Depends(RequireKey("forecast", "admin"))], responses=_errors(401, 403))
 def model(service: ServiceHere) -> StatusOut:
     """What serves, from which data, within which limits; and why not what was meant to."""
     return status_of(service)
@@ -130,13 +147,13 @@ def reload(service: ServiceHere) -> StatusOut:
 
 
 @adapters.post("/pin")
-def pin(service: ServiceHere, body: Named) -> StatusOut:
+def pin(service: ServiceHere, body: VersionBody) -> StatusOut:
     """Keep this replica on one version, whatever is published; null follows LATEST.json again."""
     return _changed(service, lambda: service.loader.pin(body.version))
 
 
 @adapters.post("/rollback")
-def rollback(service: ServiceHere, body: Named) -> StatusOut:
+def rollback(service: ServiceHere, body: VersionBody) -> StatusOut:
     """Publish an older version again, for every replica; null: the one before the latest."""
     return _changed(service, lambda: service.loader.rollback(body.version))
 

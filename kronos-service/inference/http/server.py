@@ -1,37 +1,42 @@
-"""Runs the app: uvicorn, JSON logs, and an end without loss."""
+"""Runs the app: uvicorn, JSON logs on stderr, and a shutdown that loses no admitted request."""
 
 import gc
+import logging
 import signal
 import sys
 import threading
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 import structlog
 import uvicorn
 
 from kronos_service.inference.http.app import create_app
-from kronos_service.inference.http.logs import configure_logs
 from kronos_service.inference.service import Service
 from kronos_service.inference.settings import Settings
 
 SWITCH_SECONDS: Final = 0.001
-"""How often Python changes threads: with its usual 5 ms a refusal waits for the forecast that runs."""
+"""How often Python may change threads: at the default 5 ms a rejection waits for the running forecast."""
 NOTICE_SECONDS: Final = 1.0
-"""So long after the signal connections are still taken and answered 503, until balancers look elsewhere."""
+"""For so long after the signal connections still get a 503, until load balancers have seen /readyz fail."""
 
 _log = structlog.get_logger()
+_SHARED: tuple[Any, ...] = (
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+)
 
 
 class Server(uvicorn.Server):
-    """On SIGTERM or SIGINT it admits nothing more, finishes what it admitted, and ends."""
+    """On SIGTERM or SIGINT it admits nothing more, finishes what it admitted, and exits."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
         self.service = service
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to drain, or give up draining at once."""
+        """Drain at the first signal; exit at once at the second."""
         if self.service.queue.is_closed:
             super().handle_exit(sig, frame)
             return
@@ -53,8 +58,35 @@ def serve(settings: Settings) -> None:
         _log.warning("sample_market", advice="its prices are made up: set KRONOS_SNAPSHOT or KRONOS_SOURCE")
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.collect()
-    gc.freeze()  # half a million objects of imported modules: looking through them stops everything for 0.2 s
+    gc.freeze()  # imported modules hold half a million objects: a full collection would stop all for 0.2 s
     config = uvicorn.Config(
         app, host=settings.host, port=settings.port, log_config=None, access_log=False, server_header=False
     )
     Server(config, app.state.service).run()
+
+
+def configure_logs() -> None:
+    """Send structlog and the standard library's loggers through one JSON writer."""
+    structlog.configure(
+        processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=_SHARED,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.INFO)
+    # these log every request with its address, which may hold a key or a name
+    for name in ("httpx", "httpcore", "uvicorn.access"):
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""What GET /v1/model and the admin routes answer: what serves, from what, and what stands in the way."""
+"""What GET /v1/model and the admin routes answer: what serves, from which source, and what is wrong."""
 
 from collections.abc import Mapping
 from datetime import date
@@ -6,11 +6,12 @@ from typing import Any
 
 from pydantic import AwareDatetime, BaseModel
 
-from kronos_service.events.taxonomy import CHANNEL_VERSION, channel_hash
+from kronos_service.inference.models.loader_status import Refusal
 from kronos_service.inference.requests.response import model_out
-from kronos_service.inference.scheduler.work import context_of
 from kronos_service.inference.schemas import ModelOut
 from kronos_service.inference.service import Service
+from kronos_service.model.adapter.read import channels_record
+from kronos_shared.adapter_manifest import ChannelsRecord
 
 
 class ServingOut(ModelOut):
@@ -21,22 +22,6 @@ class ServingOut(ModelOut):
     """Bars of history and forecast together."""
     metrics: dict[str, Any]
     """The trainer's figures, from the adapter's manifest."""
-
-
-class RefusalOut(BaseModel):
-    """The last adapter that was refused."""
-
-    version: str | None
-    digest: str | None
-    reason: str
-    at: AwareDatetime
-
-
-class ChannelsOut(BaseModel):
-    """The event channels of this code; an adapter made for others is refused."""
-
-    version: int
-    sha256: str
 
 
 class SourceOut(BaseModel):
@@ -61,14 +46,15 @@ class StatusOut(BaseModel):
     serving: ServingOut | None
     stale_because: str | None
     """Why what serves is not what LATEST.json or the pin names."""
-    forgetful_because: str | None
+    state_unsaved_because: str | None
     """Why a restart would not find what serves, if LATEST.json did not lead to it."""
     latest: dict[str, Any] | None
     pinned: str | None
-    last_refusal: RefusalOut | None
+    last_refusal: Refusal | None
     quarantined: Mapping[str, str]
     resident: tuple[str, ...]
-    channels: ChannelsOut
+    channels: ChannelsRecord
+    """The event channels of this code; an adapter made for others is rejected."""
     source: SourceOut
     limits: dict[str, int]
     queue_depth: int
@@ -78,19 +64,18 @@ def status_of(service: Service) -> StatusOut:
     """The state of a service at this moment."""
     loader = service.loader.status()
     reason = service.not_ready_because()
-    refusal = loader.last_refusal
     return StatusOut(
         ready=reason is None,
         reason=reason,
         serving=_serving_out(service),
         stale_because=loader.reason,
-        forgetful_because=loader.state_unsaved,
+        state_unsaved_because=loader.state_unsaved,
         latest=None if loader.latest is None else loader.latest.model_dump(),
         pinned=loader.pinned,
-        last_refusal=None if refusal is None else RefusalOut(**vars(refusal)),
+        last_refusal=loader.last_refusal,
         quarantined=loader.quarantined,
         resident=loader.resident,
-        channels=ChannelsOut(version=CHANNEL_VERSION, sha256=channel_hash()),
+        channels=channels_record(),
         source=_source_out(service),
         limits={
             name: getattr(service.settings, name)
@@ -107,22 +92,22 @@ def _serving_out(service: Service) -> ServingOut | None:
     return ServingOut(
         **model_out(serving).model_dump(),
         loaded_at=serving.loaded_at,
-        context=context_of(serving),
+        context=serving.context,
         metrics={} if serving.manifest is None else serving.manifest.metrics,
     )
 
 
 def _source_out(service: Service) -> SourceOut:
-    feed = service.feed.status()
-    if (market := feed.market) is None:
-        return SourceOut(error=feed.error)
+    refresher = service.refresher.status()
+    if (market := refresher.market) is None:
+        return SourceOut(error=refresher.error)
     return SourceOut(
         name=market.name,
         read_at=market.read_at,
-        checked_at=feed.checked_at,
+        checked_at=refresher.checked_at,
         symbols=len(market.bars),
         last_bar=market.last_bar.date(),
         calendar_until=str(market.tables.reach),
         bad_bars=len(market.dropped),
-        error=feed.error,
+        error=refresher.error,
     )

@@ -10,7 +10,7 @@ import pandas as pd
 from kronos_service.data.validation import UNFINISHED, check_calendar, check_symbols, find_bad_bars
 from kronos_service.events.encoder import EventTables, prepare
 from kronos_service.events.sessions import Times, session_dates
-from kronos_shared.columns import LEADERS
+from kronos_service.events.taxonomy import LEADERS
 
 KEY = ["symbol", "ts"]
 
@@ -43,7 +43,7 @@ class Market:
 def build_market(
     name: str, symbols: pd.DataFrame, bars: pd.DataFrame, calendar: pd.DataFrame, *, now: datetime
 ) -> Market:
-    """BarFilter typed tables and read them once, as they may be known at `now`.
+    """Filter typed tables and read them once, as they may be known at `now`.
 
     Bars that are not finished are left out; those that cannot be true are left out and listed.
 

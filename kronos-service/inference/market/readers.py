@@ -1,29 +1,25 @@
 """From a source to a market: a snapshot when it changes, a database whole at first, then its latest days."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 import pandas as pd
-from pydantic import ValidationError
 
 from kronos_service.data.sample import sample_snapshot_path
 from kronos_service.data.snapshot.manifest import MANIFEST
 from kronos_service.data.snapshot.read import read_tables
-from kronos_service.data.sources.base import Source
-from kronos_service.data.sources.postgres import PostgresSettings, postgres_source
-from kronos_service.data.sources.supabase import supabase_source
+from kronos_service.data.sources import SOURCES, Opener
 from kronos_service.data.tables import bar_table, calendar_table, symbol_table
 from kronos_service.events.leaders import RETURNS
 from kronos_service.inference.market.market import Market, build_market
-from kronos_service.inference.settings import Settings, SettingsError
+from kronos_service.inference.settings import Settings
 
 OVERLAP: Final = timedelta(days=10)
-"""So many days before its last bar a database is read again: late and corrected bars arrive in them."""
+"""A database is read again from this long before its last bar: late and corrected bars arrive there."""
 WHOLE_AGAIN: Final = timedelta(hours=12)
-"""After this a database is read from the start, for corrections of older bars."""
+"""After this a database is read whole again, for corrections of older bars."""
 
 Reader = Callable[[datetime], Market | None]
 """Reads the market as it may be known at a moment; None where nothing has changed."""
@@ -39,18 +35,11 @@ def market_reader(settings: Settings) -> Reader:
     reach = timedelta(days=1.5 * (settings.max_bars + RETURNS))
     if settings.source == "snapshot":
         return SnapshotReader(settings.snapshot or sample_snapshot_path())
-    if settings.source == "supabase":
-        source = supabase_source()
-        return DatabaseReader(lambda: nullcontext(source), reach=reach)
-    try:
-        PostgresSettings.model_validate({})
-    except ValidationError:
-        raise SettingsError("set DATABASE_URL in the environment (absent or not valid)") from None
-    return DatabaseReader(postgres_source, reach=reach)
+    return DatabaseReader(SOURCES[settings.source](None), reach=reach)
 
 
 class SnapshotReader:
-    """Reads a snapshot where it is not the one that was read last."""
+    """Reads a snapshot when it has changed."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -71,9 +60,7 @@ class SnapshotReader:
 class DatabaseReader:
     """Reads `reach` days of bars at first, then the latest days only; symbols and calendar are read whole."""
 
-    def __init__(
-        self, open_source: Callable[[], AbstractContextManager[Source]], *, reach: timedelta
-    ) -> None:
+    def __init__(self, open_source: Opener, *, reach: timedelta) -> None:
         self._open, self._reach = open_source, reach
         self._held: pd.DataFrame | None = None
         self._whole_at: datetime | None = None

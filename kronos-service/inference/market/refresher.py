@@ -1,4 +1,4 @@
-"""Keeps the market fresh: a thread of its own reads the source, and requests read one reference."""
+"""Keeps the market fresh: a thread of its own reads the source; requests read one reference."""
 
 import threading
 from collections.abc import Callable
@@ -17,7 +17,7 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, kw_only=True)
 class RefresherStatus:
-    """How the reading of the source goes."""
+    """The latest market, and what went wrong since."""
 
     market: Market | None
     error: str | None
@@ -38,7 +38,7 @@ class MarketRefresher:
         self._failures = 0
         self._checked_at: datetime | None = None
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="market-feed", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="market-refresher", daemon=True)
         self._read = market_reader(settings)
 
     def current(self) -> Market | None:
@@ -46,22 +46,22 @@ class MarketRefresher:
         return self._market
 
     def status(self) -> RefresherStatus:
-        """The market with what went wrong since."""
+        """The state for `/v1/model`, `/readyz` and `/metrics`."""
         return RefresherStatus(
             market=self._market, error=self._error, failures=self._failures, checked_at=self._checked_at
         )
 
     def start(self) -> None:
-        """Begin to read, aside."""
+        """Read in the background."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the reading under way."""
+        """End after the reading in progress."""
         self._stopping.set()
         self._thread.join(timeout=5)
 
     def refresh(self) -> None:
-        """Read the source once, now; what goes wrong is kept in `status`."""
+        """Read the source once, now; a failure shows in `status`, and the last market stays."""
         now = self._clock()
         try:
             market = self._read(now)

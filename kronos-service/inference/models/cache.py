@@ -1,11 +1,10 @@
-"""Adapters that were asked for: built once, kept while they are recent, or put in quarantine."""
+"""Adapters by digest: built once, kept while recent, or quarantined."""
 
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kronos_service.inference.models.base_model import BaseChoice, BaseUnknownError, base_named_by
 from kronos_service.inference.models.served_model import ServedModel, build
 from kronos_service.model.adapter.files import (
     AdapterError,
@@ -14,7 +13,8 @@ from kronos_service.model.adapter.files import (
     read_capped,
     read_files,
 )
-from kronos_service.model.factory import BaseModelError, Bundle
+from kronos_service.model.base_files import BaseModelError
+from kronos_service.model.factory import BaseChoice, Bundle, base_named_by
 from kronos_shared.adapter_manifest import (
     LARGEST,
     MANIFEST,
@@ -26,19 +26,19 @@ from kronos_shared.adapter_manifest import (
 )
 
 RESIDENT = 3
-"""Models in memory: the one that serves, and two before it. They share all weights that LoRA leaves alone."""
+"""Models in memory: the one that serves and two before it. They share every weight that LoRA leaves alone."""
 
-MENDABLE = (AdapterNotWholeError, BaseModelError, BaseUnknownError)
-"""What says nothing against a digest: files that are not those it promises, or a base that is not there."""
+RETRYABLE = (AdapterNotWholeError, BaseModelError)
+"""Errors that do not prove a digest bad: other bytes than it names, or a base that cannot be found."""
 
 
 class QuarantinedError(AdapterError):
-    """An adapter that was refused before; the message is the reason given then."""
+    """An adapter that was rejected before; the message is the reason given then."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """A model that passed every check, and the files it was made from."""
+    """A model that passed every check, and the files it was built from."""
 
     pointer: Latest
     files: AdapterFiles
@@ -85,8 +85,8 @@ class ModelCache:
         """What a pointer names, resident or newly built from the store (or from `copy`).
 
         Raises:
-            AdapterError, BaseModelError, BaseUnknownError: why it must not or cannot serve. Unless it is one
-            of `MENDABLE`, the digest is in quarantine from now on: without `retry` it is not looked at again.
+            AdapterError, BaseModelError: why it must not or cannot serve. Unless it is one
+            of `RETRYABLE`, the digest is quarantined: only `retry` tries it again.
         """
         digest = pointer.manifest_sha256
         for one in self.resident:
@@ -98,12 +98,12 @@ class ModelCache:
             files = copy() if copy else read_files(self._directory(pointer.version), digest=digest)
             serving = build(files, self.bundle_for(files.manifest), pointer)
             self._warm(serving)
-        except MENDABLE:
+        except RETRYABLE:
             raise
         except AdapterError as error:
             self.quarantined[digest] = str(error)
             raise
-        except Exception as error:  # content that no check foresaw must not end the service
+        except Exception as error:  # bytes that no check foresaw must not end the service
             self.quarantined[digest] = f"{pointer.version}: cannot be loaded: {type(error).__name__}: {error}"
             raise AdapterError(self.quarantined[digest]) from error
         self.quarantined.pop(digest, None)
@@ -112,7 +112,7 @@ class ModelCache:
         return loaded
 
     def put_first(self, loaded: Loaded) -> None:
-        """Keep this one longest."""
+        """Make this one the last to be dropped."""
         others = [one for one in self.resident if one.files.digest != loaded.files.digest]
         self.resident = (loaded, *others)[:RESIDENT]
 
@@ -120,14 +120,14 @@ class ModelCache:
         """The chosen base, else the one in use, else the one that the manifest names.
 
         Raises:
-            BaseModelError, BaseUnknownError: it cannot be found.
+            BaseModelError: it cannot be found.
         """
         if self._bundle is not None and (self._base is not None or self.resident or manifest is None):
             return self._bundle[1]
         choice = self._base
         if choice is None:
             if manifest is None:
-                raise BaseUnknownError("no base was configured, and there is no adapter to name one")
+                raise BaseModelError("no base was configured, and there is no adapter to name one")
             choice = base_named_by(manifest)
         if self._bundle is None or self._bundle[0] != choice:
             self._bundle = (choice, choice.load(self._device))
@@ -141,7 +141,7 @@ class ModelCache:
                 raise AdapterError(f"warm-up failed: {type(error).__name__}: {error}") from error
 
     def _directory(self, version: str) -> Path:
-        """Where a version is, unless a link leads there or away from there."""
+        """The directory of a version; a link could lead outside the store, so none is followed."""
         directory = self._adapters / VERSIONS / version
         try:
             found = directory.resolve(strict=True)

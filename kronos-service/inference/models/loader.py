@@ -1,9 +1,8 @@
-"""Hot loading: follows LATEST.json, and exchanges what serves for each adapter that proves good.
+"""Hot loading: follows LATEST.json and swaps in each adapter that passes every check.
 
-Two kinds of trouble. Content that *is* what its digest promises and is bad stays bad: its digest is
-quarantined until somebody asks for a reload. Content that is not what the digest promises (a file missing,
-half visible on a network disk, flipped on this one) says nothing about the digest: it is looked at again at
-every poll. In either case the last good model goes on serving.
+If the bytes match their digest and are invalid, retrying cannot help: the digest is quarantined until
+somebody asks for a reload. If they do not match (a file is missing, half visible on a network disk, corrupt
+on this one), the digest itself may be fine: every poll retries. The last good model keeps serving meanwhile.
 """
 
 import os
@@ -17,24 +16,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kronos_service.inference.models.base_model import BaseChoice
 from kronos_service.inference.models.cache import Loaded, ModelCache, QuarantinedError
-from kronos_service.inference.models.loader_status import Counters, LoaderStatus, Refusal
+from kronos_service.inference.models.loader_status import LoaderStatus, Refusal
 from kronos_service.inference.models.replica_state import ReplicaState, ReplicaStateError
 from kronos_service.inference.models.served_model import ServedModel, base_alone
 from kronos_service.model.adapter.files import AdapterError, AdapterFiles, read_capped
+from kronos_service.model.factory import BaseChoice
 from kronos_shared import adapter_store
 from kronos_shared.adapter_manifest import LARGEST_POINTER, LATEST, VERSIONS, Latest
 from kronos_shared.errors import KronosError
-
-__all__ = ["AdapterLoader", "Counters", "LoaderStatus", "Refusal", "ServedModel"]
 
 LONGEST_REASON = 500
 NOTHING = "nothing has been published yet"
 
 
 class AdapterLoader:
-    """Holds what serves. Every method may be called from any thread; `current` and `status` never wait."""
+    """Holds what serves. Every method may be called from any thread; `current` and `status` never block."""
 
     def __init__(
         self,
@@ -47,16 +44,16 @@ class AdapterLoader:
         poll_seconds: float = 2.0,
         warm_up: Callable[[ServedModel], None] | None = None,
     ) -> None:
-        """Remember the settings; nothing is read before `start` or `reload`.
+        """Keep the settings; nothing is read before `start` or `reload`.
 
         Args:
             adapters: the store, as `kronos_shared.adapter_store` writes it.
             state: a directory of this replica's own, outside the store, for what must survive a restart.
             base: None takes the base that the first adapter's manifest names.
             allow_base_only: serve the chosen base as long as there is no adapter.
-            poll_seconds: between two looks at LATEST.json.
+            poll_seconds: between two reads of LATEST.json.
             warm_up: called with a model that passed every check, before it serves; if it raises, the adapter
-                is refused.
+                is rejected.
 
         Raises:
             ReplicaStateError: `state` lies inside the store, which belongs to every replica.
@@ -67,22 +64,10 @@ class AdapterLoader:
                 "trainers share; name one outside"
             )
         self._adapters, self._state = adapters, ReplicaState(state)
-        self._shelf = ModelCache(adapters, base=base, device=device, warm_up=warm_up)
+        self._cache = ModelCache(adapters, base=base, device=device, warm_up=warm_up)
         self._base_only = allow_base_only and base is not None
         self._poll_seconds = poll_seconds
-        self._status = LoaderStatus(
-            serving=None,
-            reason="not loaded yet",
-            latest=None,
-            pinned=None,
-            last_refusal=None,
-            quarantined={},
-            resident=(),
-            state_unsaved=None,
-            counters=Counters(),
-            last_flip_seconds=None,
-            last_publish_to_live_seconds=None,
-        )
+        self._status = LoaderStatus()
         self._since = time.time()
         self._published_at = 0.0
         self._lock = threading.RLock()
@@ -99,22 +84,22 @@ class AdapterLoader:
         return self._status
 
     def start(self) -> None:
-        """Begin to poll in a thread of its own, with a first look at once; returns immediately."""
+        """Poll in a thread of its own, for the first time at once; returns immediately."""
         if self._thread is None:
             self._stopped.clear()
             self._thread = threading.Thread(target=self._poll, name="adapter-loader", daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
-        """End the thread, once the load it may be in the middle of is done; what serves goes on serving."""
+        """End the thread once its current load is done; what serves keeps serving."""
         self._stopped.set()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
 
     def reload(self) -> LoaderStatus:
-        """Look now, quarantined or not, and wait for the outcome, which `reason` of the status tells. Callers
-        that wait at the same time share one load.
+        """Load what LATEST or the pin names now, quarantined or not, and wait; the status' `reason` tells the
+        outcome. Callers that wait at the same time share one load.
         """
         asked = self._reloads_begun
         with self._lock:
@@ -126,12 +111,11 @@ class AdapterLoader:
             return self._status
 
     def pin(self, version: str | None) -> LoaderStatus:
-        """Stay with a version, on this replica and across restarts, whatever LATEST says; None follows
-        LATEST again.
+        """Keep this replica on a version, across restarts, whatever LATEST says; None follows LATEST again.
 
         Raises:
-            KronosError: there is no such version, it is refused, or the pin cannot be stored; what serves has
-            not changed then.
+            KronosError: there is no such version, it is rejected, or the pin cannot be stored; what serves is
+            unchanged.
         """
         with self._lock:
             self._state.set_pin(None if version is None else self._obtain_version(version).pointer)
@@ -139,11 +123,10 @@ class AdapterLoader:
             return self._status
 
     def rollback(self, version: str | None = None) -> LoaderStatus:
-        """Publish an older version again, for every replica; None means the one before LATEST's. A replica
-        that is pinned stays so.
+        """Publish an older version again, for every replica without a pin; None is the one before LATEST.
 
         Raises:
-            KronosError: there is no such version, or it is refused; nothing has changed then.
+            KronosError: there is no such version, or it is rejected; nothing has changed.
         """
         with self._lock:
             wanted = adapter_store.previous(self._adapters) if version is None else version
@@ -153,7 +136,7 @@ class AdapterLoader:
             return self._status
 
     def look(self) -> LoaderStatus:
-        """Look once, as the polling thread does at every tick."""
+        """Check once, as the polling thread does."""
         with self._lock:
             self._look(retry=False)
             return self._status
@@ -165,26 +148,26 @@ class AdapterLoader:
                 return
 
     def _look(self, *, retry: bool) -> None:
-        """Bring what serves in line with the pin or LATEST; where nothing serves, with the last good."""
+        """Make what serves match the pin or LATEST; where nothing serves, fall back to the last good one."""
         try:
             reason = self._follow(retry=retry)
             if self._status.serving is None:
                 reason = self._fall_back(reason)
             if self._status.state_unsaved is not None:
                 self._remember()
-        except Exception as error:  # the next look may go well, and this thread must live to see it
+        except Exception as error:  # the polling thread must survive whatever an adapter makes it raise
             self._count(errors=1)
             reason = f"unforeseen {type(error).__name__}: {error}"
         self._update(reason=reason and self._short(reason))
 
     def _follow(self, *, retry: bool) -> str | None:
-        """Why what serves is not what it should be; None where it is."""
+        """Load what the pin or LATEST names; returns why that failed, or None."""
         try:
             pin = self._state.pin()
             self._update(pinned=pin and pin.version)
             if pin is not None:
                 self._take(pin, retry=retry, is_latest=False)
-                with suppress(KronosError):  # noted as a refusal, but a pin does not depend on it
+                with suppress(KronosError):  # recorded as a refusal; a pin does not depend on LATEST
                     self._read_latest()
                 return None
             latest = self._read_latest()
@@ -202,7 +185,11 @@ class AdapterLoader:
         return None if serving is not None else NOTHING
 
     def _read_latest(self) -> Latest | None:
-        """The pointer, remembered, unless it contradicts one that was seen before."""
+        """LATEST.json, or None where there is none.
+
+        Raises:
+            AdapterError: it is invalid, or contradicts what was read before: generations only grow.
+        """
         if not os.path.lexists(self._adapters / LATEST):
             return None
         try:
@@ -233,27 +220,30 @@ class AdapterLoader:
         self._swap(loaded, is_news=is_latest and self._published_at >= self._since)
 
     def _obtain_version(self, version: str) -> Loaded:
-        return self._obtain(self._shelf.pointer_to(version), retry=True)
+        return self._obtain(self._cache.pointer_to(version), retry=True)
 
     def _obtain(
         self, pointer: Latest, *, retry: bool, copy: Callable[[], AdapterFiles] | None = None
     ) -> Loaded:
-        """What a pointer names; a refusal is noted."""
-        resident = self._shelf.resident
+        """What a pointer names; a rejection is recorded in the status."""
+        resident = self._cache.resident
         try:
-            return self._shelf.obtain(pointer, retry=retry, copy=copy)
+            return self._cache.obtain(pointer, retry=retry, copy=copy)
         except QuarantinedError:
             raise
         except KronosError as error:
             raise self._refusal(pointer, error) from error
         finally:
-            self._count(loads=int(self._shelf.resident is not resident))
-            quarantined = {key: self._short(reason) for key, reason in self._shelf.quarantined.items()}
+            self._count(loads=int(self._cache.resident is not resident))
+            quarantined = {key: self._short(reason) for key, reason in self._cache.quarantined.items()}
             self._update(quarantined=quarantined, resident=self._resident())
 
     def _swap(self, loaded: Loaded, *, is_news: bool = False, reason: str | None = None) -> None:
-        """The flip: one assignment, after which `current` gives the new model. News is what was published
-        while this process ran; the reason is why it is not what LATEST or the pin names.
+        """Make a model the one that serves.
+
+        Args:
+            is_news: it was published while this process ran, so its time from publication to service counts.
+            reason: why it is not what LATEST or the pin names.
         """
         before, pointer = self._status.serving, loaded.pointer
         is_other = before is None or before.digest != loaded.files.digest
@@ -263,7 +253,7 @@ class AdapterLoader:
             generation=pointer.generation,
             loaded_at=datetime.now(UTC) if is_other or before is None else before.loaded_at,
         )
-        self._shelf.put_first(replace(loaded, serving=serving))
+        self._cache.put_first(replace(loaded, serving=serving))
         counters = self._status.counters
         after = replace(
             self._status,
@@ -275,15 +265,16 @@ class AdapterLoader:
         if is_news:
             after = replace(after, last_publish_to_live_seconds=time.time() - self._published_at)
         started = time.perf_counter()
+        # One assignment: a request reads `serving` once, so it sees the old model or the new one, whole.
         self._status = after
         self._update(last_flip_seconds=time.perf_counter() - started)
         self._remember()
 
     def _remember(self) -> None:
-        """Note what serves for the next start; where that fails, it serves all the same, and the status says
-        so.
+        """Save what serves for the next start. A full disk must not stop a good model, so a failure only
+        shows in the status.
         """
-        first = self._shelf.resident[0]
+        first = self._cache.resident[0]
         try:
             self._state.remember(first.pointer, first.files)
             self._update(state_unsaved=None)
@@ -291,7 +282,7 @@ class AdapterLoader:
             self._update(state_unsaved=self._short(str(error)))
 
     def _fall_back(self, reason: str | None) -> str | None:
-        """Serve the last good adapter, or the base where that is allowed."""
+        """Serve the last good adapter, or the base where that is allowed; returns why that is necessary."""
         try:
             pointer = self._state.last_good()
             if pointer is not None:
@@ -303,17 +294,17 @@ class AdapterLoader:
             reason = f"{reason}; the last good one: {error}"
         if self._base_only:
             try:
-                self._update(serving=base_alone(self._shelf.bundle_for(None)))
+                self._update(serving=base_alone(self._cache.bundle_for(None)))
                 reason = None if reason == NOTHING else reason
             except KronosError as error:
                 reason = f"{reason}; the base: {error}"
         return reason
 
     def _resident(self) -> tuple[str, ...]:
-        return tuple(one.pointer.version for one in self._shelf.resident)
+        return tuple(one.pointer.version for one in self._cache.resident)
 
     def _refusal(self, pointer: Latest | None, error: KronosError) -> KronosError:
-        """The error, noted; one that comes again at every poll counts once."""
+        """Record a rejection and return its error; one that repeats at every poll counts once."""
         last, reason = self._status.last_refusal, self._short(str(error))
         version, digest = (None, None) if pointer is None else (pointer.version, pointer.manifest_sha256)
         if last is None or (last.version, last.digest, last.reason) != (version, digest, reason):
@@ -323,7 +314,7 @@ class AdapterLoader:
         return error
 
     def _short(self, reason: str) -> str:
-        """One printable line without the paths of this machine, whatever a manifest may have put into it."""
+        """One printable line without local paths: clients read it, and a manifest may hold anything."""
         for root in (self._adapters, self._state.directory):
             for prefix in (f"{root / VERSIONS}{os.sep}", f"{root}{os.sep}", f"{root}: "):
                 reason = reason.replace(prefix, "")

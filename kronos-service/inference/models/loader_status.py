@@ -1,7 +1,7 @@
-"""What a loader can say about itself, for `/v1/model`, `/readyz` and `/metrics`."""
+"""The loader's state as `/v1/model`, `/readyz` and `/metrics` report it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from kronos_service.inference.models.served_model import ServedModel
@@ -10,14 +10,14 @@ from kronos_shared.adapter_manifest import Latest
 
 @dataclass(frozen=True, kw_only=True)
 class Refusal:
-    """An adapter that was not taken, and why."""
+    """An adapter that was rejected, and why."""
 
     version: str | None
     """None where LATEST.json itself could not be read; as is the digest."""
     digest: str | None
     reason: str
     at: datetime
-    """When it was first refused for this reason, in UTC."""
+    """When it was first rejected for this reason, in UTC."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,35 +27,35 @@ class Counters:
     loads: int = 0
     """Adapters read, checked and built."""
     swaps: int = 0
-    """Times that another model began to serve."""
+    """Times that a different model began to serve."""
     refusals: int = 0
-    """Distinct refusals: one that is repeated at every poll counts once."""
+    """Distinct rejections: one that repeats at every poll counts once."""
     reloads: int = 0
     """Loads that somebody asked for."""
     errors: int = 0
-    """Unforeseen errors that the polling thread survived."""
+    """Unexpected errors that the polling thread survived."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoaderStatus:
     """A snapshot of the loader's state."""
 
-    serving: ServedModel | None
-    reason: str | None
-    """Why what serves is not what LATEST (or the pin) names, or why nothing serves; None if all is well."""
-    latest: Latest | None
+    serving: ServedModel | None = None
+    reason: str | None = "not loaded yet"
+    """Why what serves is not what LATEST (or the pin) names, or why nothing serves; None if it is."""
+    latest: Latest | None = None
     """The newest pointer that was read."""
-    pinned: str | None
-    """The version that this replica was told to stay with."""
-    last_refusal: Refusal | None
-    quarantined: Mapping[str, str]
+    pinned: str | None = None
+    """The version that this replica is pinned to."""
+    last_refusal: Refusal | None = None
+    quarantined: Mapping[str, str] = field(default_factory=dict)
     """Digest -> reason, of adapters that are not tried again until a reload is asked for."""
-    resident: tuple[str, ...]
+    resident: tuple[str, ...] = ()
     """Versions in memory, the latest first; a pin or rollback to one of them is instant."""
-    state_unsaved: str | None
+    state_unsaved: str | None = None
     """Why a restart would not find what serves now; None if it would."""
-    counters: Counters
-    last_flip_seconds: float | None
-    """How long the last exchange of one model for another took."""
-    last_publish_to_live_seconds: float | None
+    counters: Counters = Counters()
+    last_flip_seconds: float | None = None
+    """How long the last swap took."""
+    last_publish_to_live_seconds: float | None = None
     """From the time LATEST.json was written to the moment its version served, by the two machines' clocks."""

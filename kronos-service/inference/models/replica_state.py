@@ -1,4 +1,4 @@
-"""What one replica must still know after a restart: the last adapter that served well, and its pin.
+"""What one replica keeps across restarts: the last adapter that served, and its pin.
 
 state/last_good.json, pin.json   as LATEST.json: {generation, version, manifest_sha256}
 state/versions/<version>/        a copy of the last good adapter, since the store may no longer hold it
@@ -52,7 +52,7 @@ class ReplicaState:
         return self._pointer(PIN)
 
     def remember(self, pointer: Latest, files: AdapterFiles) -> None:
-        """Make an adapter the last good one.
+        """Save an adapter as the last good one.
 
         Raises:
             ReplicaStateError: the directory cannot be written.
@@ -73,7 +73,7 @@ class ReplicaState:
             raise self._unwritable(error) from error
 
     def set_pin(self, pointer: Latest | None) -> None:
-        """Stay with a version from now on; None forgets the pin.
+        """Keep a version from now on; None removes the pin.
 
         Raises:
             ReplicaStateError: the directory cannot be written.
@@ -102,6 +102,6 @@ class ReplicaState:
 
     def _unwritable(self, error: OSError) -> ReplicaStateError:
         return ReplicaStateError(
-            f"cannot write the state directory {self.directory.name} ({error.strerror}): what serves now and "
-            "its pin would be forgotten at a restart"
+            f"cannot write the state directory {self.directory.name} ({error.strerror}): a restart would "
+            "lose what serves now and its pin"
         )

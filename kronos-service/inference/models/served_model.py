@@ -1,11 +1,10 @@
-"""What answers a request: a base, perhaps with an adapter merged into it. It never changes once built."""
+"""What answers a request: a base, alone or with an adapter merged into it. It never changes once built."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from kronos_service.model.adapter.canary import check_canary
-from kronos_service.model.adapter.files import AdapterFiles
-from kronos_service.model.adapter.read import AdapterError, attach, merge, parse_adapter
+from kronos_service.model.adapter.files import AdapterError, AdapterFiles
+from kronos_service.model.adapter.read import load_adapter, parse_adapter
 from kronos_service.model.factory import Bundle
 from kronos_service.model.kronos import Kronos
 from kronos_shared.adapter_manifest import AdapterManifest, Latest
@@ -19,45 +18,42 @@ class ServedModel:
     base: Bundle
     model: Kronos
     """With LoRA merged and the event embedding attached; the plain base where there is no adapter."""
-    version: str | None
+    version: str | None = None
     """Name of the adapter's version; None is the base alone, as in the next three."""
-    generation: int | None
+    generation: int | None = None
     """The generation of LATEST that brought it here; the one that published it where it was pinned."""
-    digest: str | None
+    digest: str | None = None
     """sha256 of the adapter's manifest."""
-    manifest: AdapterManifest | None
+    manifest: AdapterManifest | None = None
     loaded_at: datetime
     """When it began to serve, in UTC."""
+
+    @property
+    def context(self) -> int:
+        """Bars of history and forecast together: as many as the adapter was trained with."""
+        limit = self.base.context
+        return limit if self.manifest is None else min(limit, self.manifest.normalization.context)
 
 
 def base_alone(bundle: Bundle) -> ServedModel:
     """The base without an adapter."""
-    return ServedModel(
-        base=bundle,
-        model=bundle.model,
-        version=None,
-        generation=None,
-        digest=None,
-        manifest=None,
-        loaded_at=datetime.now(UTC),
-    )
+    return ServedModel(base=bundle, model=bundle.model, loaded_at=datetime.now(UTC))
 
 
 def build(files: AdapterFiles, bundle: Bundle, pointer: Latest) -> ServedModel:
-    """The base with an adapter merged into copies of the weights that it touches, once its canary holds.
+    """The base with an adapter merged into copies of the weights that it touches, proven by its canary.
 
     Raises:
-        AdapterError: anything about it that is not as it must be.
+        AdapterError: damaged, made for something else, or computes something else than its trainer saw.
     """
     manifest = files.manifest
     problems = _setting_problems(manifest, bundle)
     if problems:
         raise AdapterError(f"{files.directory}: {'; '.join(problems)}")
-    model = merge(attach(parse_adapter(files), bundle))
-    check_canary(model, manifest.canary)
+    loaded = load_adapter(parse_adapter(files), bundle)
     return ServedModel(
         base=bundle,
-        model=model,
+        model=loaded.merged,
         version=pointer.version,
         generation=pointer.generation,
         digest=files.digest,

@@ -1,4 +1,4 @@
-"""A request's own calendar, and its suppositions, as the event encoder takes them."""
+"""A request's own calendar and its what-if scenario, as the event encoder takes them."""
 
 from dataclasses import replace
 from datetime import date
@@ -45,7 +45,7 @@ def inline_tables(calendar: CalendarIn, own: EventTables) -> EventTables:
 def read_scenario(
     scenario: ScenarioIn | None, serving: ServedModel, events: list[KnownEvent]
 ) -> Scenario | None:
-    """What is supposed, by date; of several surprises on one date the largest counts, as in training.
+    """The what-if values by date; of several surprises on one date the largest counts, as in training.
 
     Raises:
         Unprocessable: the plain base serves, which knows no events; an event type that is not scheduled on
@@ -63,7 +63,7 @@ def read_scenario(
 
 def _surprises(scenario: ScenarioIn, events: list[KnownEvent]) -> dict[date, float]:
     scheduled = {(event.date, event.event_type) for event in events}
-    supposed: dict[date, float] = {}
+    surprises: dict[date, float] = {}
     for index, one in enumerate(scenario.surprises):
         field = f"scenario.surprises.{index}"
         if one.event_type not in EVENT_TYPES:
@@ -75,8 +75,8 @@ def _surprises(scenario: ScenarioIn, events: list[KnownEvent]) -> dict[date, flo
                 f"expected a forecast bar with a scheduled {one.event_type}, got {one.date}: it is {known}"
             )
             raise unprocessable(FieldFault(field=f"{field}.date", message=message))
-        supposed[one.date] = max(supposed.get(one.date, 0.0), one.z, key=abs)
-    return supposed
+        surprises[one.date] = max(surprises.get(one.date, 0.0), one.z, key=abs)
+    return surprises
 
 
 def _moves(scenario: ScenarioIn) -> dict[str, dict[date, float]]:

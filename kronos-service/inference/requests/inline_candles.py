@@ -1,4 +1,4 @@
-"""Inline candles: every fault is named by its field, and what passes is a frame like the source's own."""
+"""Candles sent in a request: faults by field, and a frame like the source's own for those without any."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -13,9 +13,8 @@ from kronos_service.events.sessions import FIRST_DAY, sessions, utc
 from kronos_service.inference.errors import FieldFault
 from kronos_service.inference.schemas import AssetClass, Candle
 from kronos_shared.columns import FEATURES
+from kronos_shared.normalization import MIN_HISTORY
 
-MIN_BARS: Final = 64
-"""As many earlier bars as a target needs in training."""
 MOST_FAULTS: Final = 10
 
 Days = npt.NDArray[np.datetime64]
@@ -26,12 +25,12 @@ def candle_faults(
 ) -> list[FieldFault]:
     """What is wrong with the candles at `where`, such as series.0.candles: the first ten faults.
 
-    Candles must be 64 to `max_bars`, ascending, each of a session that has closed by `now`, without a session
-    left out, low <= open, close <= high.
+    There must be `MIN_HISTORY` to `max_bars`, ascending, each of a session that has closed by `now`, without
+    a session left out, low <= open, close <= high.
     """
-    if not MIN_BARS <= len(candles) <= max_bars:
+    if not MIN_HISTORY <= len(candles) <= max_bars:
         return [
-            FieldFault(field=where, message=f"expected {MIN_BARS} to {max_bars} bars, got {len(candles)}")
+            FieldFault(field=where, message=f"expected {MIN_HISTORY} to {max_bars} bars, got {len(candles)}")
         ]
     days = np.array([candle.ts for candle in candles], dtype="datetime64[D]")
     date_faults = list(islice(_date_faults(days, asset_class, now), MOST_FAULTS))

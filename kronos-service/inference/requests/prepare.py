@@ -1,9 +1,10 @@
-"""From a request to histories for `generate`, as a training window is prepared; everything refused by field.
+"""From a request to histories for `generate`, prepared as training windows are; faults are named by field.
 
-`plan` is the way in, `answers.answer` the way out. What a series is conditioned on was known at its as_of.
+`prepare` is the way in, `response.respond` the way out. What a series is conditioned on was known at as_of.
 """
 
 import difflib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Final
@@ -14,17 +15,18 @@ import pandas as pd
 
 from kronos_service.events.calendar import CalendarError
 from kronos_service.events.encoder import EventTables
-from kronos_service.events.scenario import Scenario, ScenarioError
+from kronos_service.events.scenario import ScenarioError
 from kronos_service.events.sessions import session_dates
 from kronos_service.inference.errors import FieldFault, unprocessable
 from kronos_service.inference.market.market import Market
 from kronos_service.inference.models.served_model import ServedModel
 from kronos_service.inference.requests.inline_calendar import inline_tables, read_scenario
-from kronos_service.inference.requests.inline_candles import MIN_BARS, candle_faults, candle_frame
+from kronos_service.inference.requests.inline_candles import candle_faults, candle_frame
 from kronos_service.inference.requests.upcoming_events import known_events, missing_sessions
-from kronos_service.inference.scheduler.work import context_of
 from kronos_service.inference.schemas import ForecastRequest, KnownEvent, SeriesIn
+from kronos_service.inference.settings import Settings
 from kronos_service.model.generation.inputs import Prepared, next_sessions, prepare_history
+from kronos_shared.normalization import MIN_HISTORY
 
 Days = npt.NDArray[np.datetime64]
 
@@ -32,7 +34,7 @@ SUGGESTIONS: Final = 3
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Planned:
+class PreparedSeries:
     """One series ready for `generate`, with what its answer says about it."""
 
     symbol: str
@@ -48,32 +50,55 @@ class Planned:
     """Where the calendar ends."""
 
 
-def plan(
+def check_limits(request: ForecastRequest, settings: Settings) -> None:
+    """Raise Unprocessable, naming every field that is over the operator's limit."""
+    faults = tuple(_limit_faults(request, settings))
+    if faults:
+        raise unprocessable(*faults)
+
+
+def _limit_faults(request: ForecastRequest, settings: Settings) -> Iterator[FieldFault]:
+    limits = {
+        "series": (len(request.series), settings.max_series),
+        "horizon": (request.horizon, settings.max_horizon),
+        "paths": (request.paths, settings.max_paths),
+        "deadline_ms": (request.deadline_ms or 0, settings.max_deadline_ms),
+    }
+    for field, (value, limit) in limits.items():
+        if value > limit:
+            yield FieldFault(field=field, message=f"expected at most {limit}, got {value}")
+    rows = len(request.series) * request.paths
+    if rows > settings.max_rows:
+        message = (
+            f"{len(request.series)} series x {request.paths} paths are {rows}, more than {settings.max_rows}"
+        )
+        yield FieldFault(field="paths", message=message)
+    if len(set(request.quantiles)) < len(request.quantiles):
+        yield FieldFault(field="quantiles", message="expected each level once")
+
+
+def prepare(
     request: ForecastRequest, serving: ServedModel, market: Market, *, now: datetime, max_bars: int
-) -> list[Planned]:
-    """Look up or read the candles of every series, and make them ready.
+) -> list[PreparedSeries]:
+    """Look up or read the candles of every series, and prepare their histories.
 
     Raises:
         Unprocessable: names every field at fault.
     """
-    longest = _longest_history(request, serving)
+    most = serving.context - MIN_HISTORY
+    if request.horizon > most:
+        message = (
+            f"this model reads {serving.context} bars, {MIN_HISTORY} of them history: expected at most {most}"
+        )
+        raise unprocessable(FieldFault(field="horizon", message=message))
     tables = market.tables
     if request.calendar is not None:
         tables = inline_tables(request.calendar, market.tables)
     series = _find_bars(request.series, market, now=now, max_bars=max_bars)
     return [
-        _plan_one(index, bars, asset_class, request, serving, tables, longest)
+        _prepare_series(index, bars, asset_class, request, serving, tables)
         for index, (bars, asset_class) in enumerate(series)
     ]
-
-
-def _longest_history(request: ForecastRequest, serving: ServedModel) -> int:
-    context = context_of(serving)
-    most = context - MIN_BARS
-    if request.horizon > most:
-        message = f"this model reads {context} bars, {MIN_BARS} of them history: expected at most {most}"
-        raise unprocessable(FieldFault(field="horizon", message=message))
-    return context - request.horizon
 
 
 def _find_bars(
@@ -104,29 +129,42 @@ def _lookup_faults(symbol: str, market: Market, field: str) -> list[FieldFault]:
         advice = f"did you mean {' or '.join(near)}?" if near else "send its candles inline"
         return [FieldFault(field=field, message=f"{market.name} has no symbol {symbol!r}: {advice}")]
     count = len(market.bars.get(symbol, ()))
-    if count < MIN_BARS:
-        message = f"expected at least {MIN_BARS} bars, but {market.name} has {count} of {symbol!r}"
+    if count < MIN_HISTORY:
+        message = f"expected at least {MIN_HISTORY} bars, but {market.name} has {count} of {symbol!r}"
         return [FieldFault(field=field, message=message)]
     return []
 
 
-def _plan_one(
+def _prepare_series(
     index: int,
     bars: pd.DataFrame,
     asset_class: str,
     request: ForecastRequest,
     serving: ServedModel,
     tables: EventTables,
-    longest: int,
-) -> Planned:
+) -> PreparedSeries:
+    longest = serving.context - request.horizon
     future, as_of = next_sessions(bars["ts"].iloc[-1], asset_class, request.horizon)
     events = known_events(tables.rows, future, asset_class, as_of)
-    scenario = read_scenario(request.scenario, serving, events)
-    # One bar more than the model sees: moves and surprises are told from the bar before.
-    kept = bars.iloc[-longest - 1 :]
-    prepared = _prepare(index, kept, asset_class, request, serving, tables, longest, scenario)
+    try:
+        prepared = prepare_history(
+            # one bar more than the model reads: surprises and moves of the first need the bar before
+            bars.iloc[-longest - 1 :],
+            asset_class,
+            tables if serving.manifest is not None else None,
+            encoder=serving.base.event_encoder,
+            context=serving.context,
+            horizon=request.horizon,
+            seed=request.seed,
+            scenario=read_scenario(request.scenario, serving, events),
+        )
+    except ScenarioError as error:
+        raise unprocessable(FieldFault(field="scenario", message=f"series {index}: {error}")) from None
+    except CalendarError as error:
+        field = "horizon" if request.calendar is None else "calendar.complete_until"
+        raise unprocessable(FieldFault(field=field, message=f"series {index}: {error}")) from None
     days = session_dates(bars["ts"].iloc[-longest:])
-    return Planned(
+    return PreparedSeries(
         symbol=request.series[index].symbol,
         asset_class=asset_class,
         days=days,
@@ -136,31 +174,3 @@ def _plan_one(
         events=events,
         reach=tables.reach,
     )
-
-
-def _prepare(
-    index: int,
-    bars: pd.DataFrame,
-    asset_class: str,
-    request: ForecastRequest,
-    serving: ServedModel,
-    tables: EventTables,
-    longest: int,
-    scenario: Scenario | None,
-) -> Prepared:
-    try:
-        return prepare_history(
-            bars,
-            asset_class,
-            tables if serving.manifest is not None else None,
-            horizon=request.horizon,
-            longest=longest,
-            min_history=MIN_BARS,
-            seed=request.seed,
-            scenario=scenario,
-        )
-    except ScenarioError as error:
-        raise unprocessable(FieldFault(field="scenario", message=f"series {index}: {error}")) from None
-    except CalendarError as error:
-        field = "horizon" if request.calendar is None else "calendar.complete_until"
-        raise unprocessable(FieldFault(field=field, message=f"series {index}: {error}")) from None

@@ -1,4 +1,4 @@
-"""From sample paths to the answer: quantiles and mean of valid candles, with all that conditioned them."""
+"""From sample paths to the response: quantiles and mean of valid candles, with all that conditioned them."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -8,7 +8,7 @@ import numpy as np
 
 from kronos_service.events.sessions import Times
 from kronos_service.inference.models.served_model import ServedModel
-from kronos_service.inference.requests.prepare import Planned
+from kronos_service.inference.requests.prepare import PreparedSeries
 from kronos_service.inference.requests.upcoming_events import as_datetime
 from kronos_service.inference.schemas import ForecastRequest, ForecastResponse, ModelOut, SeriesOut
 from kronos_service.model.generation.generate import Generated
@@ -17,12 +17,12 @@ from kronos_shared.columns import FEATURES
 from kronos_shared.normalization import Floats
 
 COLUMNS: Final = FEATURES[:5]
-"""The columns of an answer; turnover follows from volume and prices."""
+"""The columns of a response; turnover follows from volume and prices."""
 
 
-def answer(
+def respond(
     request: ForecastRequest,
-    planned: Sequence[Planned],
+    series: Sequence[PreparedSeries],
     generated: Generated,
     *,
     serving: ServedModel,
@@ -37,13 +37,13 @@ def answer(
         seed=request.seed,
         series=[
             _series_out(request, one, to_prices(paths, one.prepared), used, leader_dates, now)
-            for one, paths, used in zip(planned, generated.bars, generated.bars_used, strict=True)
+            for one, paths, used in zip(series, generated.bars, generated.bars_used, strict=True)
         ],
     )
 
 
 def model_out(serving: ServedModel) -> ModelOut:
-    """What an answer says about the model that computed it."""
+    """What a response says about the model that computed it."""
     return ModelOut(
         version=serving.version,
         digest=serving.digest,
@@ -55,30 +55,30 @@ def model_out(serving: ServedModel) -> ModelOut:
 
 def _series_out(
     request: ForecastRequest,
-    planned: Planned,
+    series: PreparedSeries,
     prices: Floats,
     bars_used: int,
     leader_dates: Mapping[str, Times],
     now: datetime,
 ) -> SeriesOut:
     quantiles = np.quantile(prices, request.quantiles, axis=0) if request.quantiles else ()
-    prepared = planned.prepared
+    prepared = series.prepared
     return SeriesOut.model_validate(
         {
-            "symbol": planned.symbol,
-            "asset_class": planned.asset_class,
-            "last_bar": planned.days[-1].item(),
+            "symbol": series.symbol,
+            "asset_class": series.asset_class,
+            "last_bar": series.days[-1].item(),
             "as_of": min(as_datetime(prepared.as_of), now),
-            "bars_given": planned.bars_given,
+            "bars_given": series.bars_given,
             "bars_used": bars_used,
-            "history_shortened": bars_used < planned.bars_given,
-            "missing_sessions": planned.missing_sessions,
+            "history_shortened": bars_used < series.bars_given,
+            "missing_sessions": series.missing_sessions,
             "missing_leaders": [
                 {"leader": leader, "last_bar": _last_before(leader_dates[leader], prepared.as_of)}
                 for leader in prepared.missing_leaders
             ],
-            "events": planned.events,
-            "calendar_until": planned.reach.item(),
+            "events": series.events,
+            "calendar_until": series.reach.item(),
             "dates": prepared.future_dates.tolist(),
             "mean": _columns(prices.mean(axis=0)),
             "quantiles": {

@@ -1,8 +1,9 @@
 """The bounded queue before the one inference thread: who is admitted, what runs together, what is dropped.
 
-- Admission is decided at once, by the number that waits and by the measured time that it will take.
-- The oldest work leads each batch; later ones of the same model and settings join it (`choosing`).
-- Work keeps the model it was admitted with. Whatever is admitted gets an answer, also while shutting down.
+- A request is admitted or rejected at once, by the number that waits and by the estimated time they take:
+  a client told early can try another replica, one told at its deadline cannot.
+- The oldest job leads each batch; later ones of the same model and settings join it (`choose_batch`).
+- A job keeps the model it was admitted with. Every admitted job gets an answer, also while shutting down.
 """
 
 import math
@@ -22,9 +23,11 @@ from kronos_service.inference.scheduler.work import Cost, ForecastJob, cost_of, 
 from kronos_service.model.generation.generate import Generated
 
 MARGIN: Final = 1.5
-"""Waiting times are taken for so much longer than estimated, so that what is admitted meets its deadline."""
+"""Estimated times are multiplied by this, so that what is admitted meets its deadline: the estimate is off by
+up to this factor (`tests/benchmarks/test_benchmark_costs.py`).
+"""
 MEMORY: Final = 0.2
-"""Weight of the latest batch in the measured pace."""
+"""Weight of the latest batch in the running mean of seconds per cost."""
 SHUTTING_DOWN: Final = "the service is shutting down: ask another replica"
 
 _log = structlog.get_logger()
@@ -34,12 +37,12 @@ _log = structlog.get_logger()
 class Ticket:
     """A place in the queue for a request that is being prepared."""
 
-    demand: Cost
+    cost: Cost
     expires_at: float
 
 
 class ForecastQueue:
-    """Hands works to `run` in batches, in a thread of its own; every method may be called from any thread."""
+    """Runs jobs in batches, in a thread of its own; every method may be called from any thread."""
 
     def __init__(
         self,
@@ -56,13 +59,13 @@ class ForecastQueue:
         self._waiting: deque[ForecastJob] = deque()
         self._running: Sequence[ForecastJob] = ()
         self._running_since = 0.0
-        self._pace = self._usual_pace = 0.0  # seconds per unit of cost
+        self._seconds_per_cost = self._mean_seconds_per_cost = 0.0
         self._is_closed = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._loop, name="inference", daemon=True)
 
     def start(self) -> None:
-        """Begin to work."""
+        """Start the inference thread."""
         self._thread.start()
 
     def check_room(self) -> None:
@@ -70,24 +73,24 @@ class ForecastQueue:
         with self._changed:
             self._check_room()
 
-    def admit(self, demand: Cost, expires_at: float) -> Ticket:
-        """A place in the queue, before any effort is made; end it with `submit` or `give_up`.
+    def admit(self, cost: Cost, expires_at: float) -> Ticket:
+        """A place in the queue, taken before the request is prepared; end it with `submit` or `give_up`.
 
         Raises:
             NotReady: the service is shutting down.
             Overloaded: the queue is full, or too long for the deadline; says when to try again.
         """
-        ticket = Ticket(demand=demand, expires_at=expires_at)
+        ticket = Ticket(cost=cost, expires_at=expires_at)
         with self._changed:
             self._check(ticket)
             self._tickets.add(ticket)
         return ticket
 
-    def submit(self, ticket: Ticket, work: ForecastJob) -> None:
-        """Put the work in the ticket's place; its future gets the outcome, or DeadlineExceeded."""
+    def submit(self, ticket: Ticket, job: ForecastJob) -> None:
+        """Put the job in the ticket's place; its future gets the outcome, or DeadlineExceeded."""
         with self._changed:
             self._tickets.remove(ticket)
-            self._waiting.append(work)
+            self._waiting.append(job)
             self._changed.notify_all()
 
     def give_up(self, ticket: Ticket) -> None:
@@ -102,13 +105,13 @@ class ForecastQueue:
         return len(self._waiting) + len(self._tickets)
 
     @property
-    def knows_its_pace(self) -> bool:
+    def has_estimate(self) -> bool:
         """Whether waiting times can be estimated."""
-        return self._pace > 0
+        return self._seconds_per_cost > 0
 
-    def expect(self, pace: float) -> None:
-        """Estimate waiting times by so many seconds per unit of cost until batches have been measured."""
-        self._pace = self._usual_pace = pace
+    def expect(self, seconds_per_cost: float) -> None:
+        """Estimate waiting times by this until batches have been measured."""
+        self._seconds_per_cost = self._mean_seconds_per_cost = seconds_per_cost
 
     @property
     def is_busy(self) -> bool:
@@ -141,19 +144,20 @@ class ForecastQueue:
 
     def _check(self, ticket: Ticket) -> None:
         self._check_room()
-        # An idle service always tries: otherwise one slow batch could shut everything out for good.
-        needed = MARGIN * self._seconds_until_done(ticket.demand)
+        # An idle service always tries: one slow batch would otherwise raise the estimate above every
+        # deadline, and no later batch could lower it again.
+        needed = MARGIN * self._seconds_until_done(ticket.cost)
         if self.is_busy and time.monotonic() + needed > ticket.expires_at:
             self._metrics.rejections.labels("deadline").inc()
             message = f"the answer would take about {needed:.1f} s, longer than the deadline: try later"
             raise Overloaded(message, retry_after=_whole(self._seconds_until_done()))
 
     def _seconds_until_done(self, *more: Cost) -> float:
-        """How long the admitted requests will take, and more after them, by the pace of late."""
-        running = cost_of(work.demand for work in self._running) * self._pace
+        """How long the admitted requests will take, and more after them."""
+        running = cost_of(job.cost for job in self._running) * self._seconds_per_cost
         done = time.monotonic() - self._running_since
-        waiting = [work.demand for work in self._waiting] + [ticket.demand for ticket in self._tickets]
-        return max(0.0, running - done) + cost_of([*waiting, *more]) * self._pace
+        waiting = [job.cost for job in self._waiting] + [ticket.cost for ticket in self._tickets]
+        return max(0.0, running - done) + cost_of([*waiting, *more]) * self._seconds_per_cost
 
     def _loop(self) -> None:
         while batch := self._next_batch():
@@ -163,66 +167,73 @@ class ForecastQueue:
             took = time.monotonic() - started
             self._metrics.forecast_seconds.observe(took)
             with self._changed:
-                pace = took / cost_of(work.demand for work in batch)
-                self._usual_pace = (1 - MEMORY) * (self._usual_pace or pace) + MEMORY * pace
-                self._pace = max(self._usual_pace, pace)  # one that slows down is believed at once
+                latest = took / cost_of(job.cost for job in batch)
+                mean = self._mean_seconds_per_cost or latest
+                self._mean_seconds_per_cost = (1 - MEMORY) * mean + MEMORY * latest
+                # A slower batch counts in full at once: admitting too much breaks deadlines, too little only
+                # sends a client elsewhere.
+                self._seconds_per_cost = max(self._mean_seconds_per_cost, latest)
                 self._running = ()
                 self._changed.notify_all()
 
     def _next_batch(self) -> list[ForecastJob]:
-        """The next works to run together; empty when the queue is closed and nothing is left."""
+        """The next jobs to run together; empty when the queue is closed and nothing is left."""
         with self._changed:
             while True:
                 self._changed.wait_for(lambda: self._waiting or (self._is_closed and not self._tickets))
                 if not self._waiting:
                     return []
-                self._wait_for_company()
+                self._wait_for_batch_mates()
                 batch = self._take()
                 if batch:
                     self._running, self._running_since = batch, time.monotonic()
                     return batch
 
-    def _wait_for_company(self) -> None:
-        """Give others the time of the window to join, unless the batch is full or the queue is closing."""
+    def _wait_for_batch_mates(self) -> None:
+        """Give later requests the window to join, unless the batch is full or the queue is closing."""
 
         def is_full() -> bool:
-            return self._is_closed or sum(work.demand.rows for work in self._waiting) >= self._batch_rows
+            return self._is_closed or sum(job.cost.rows for job in self._waiting) >= self._batch_rows
 
         if self._window:
             self._changed.wait_for(is_full, timeout=self._window)
 
     def _take(self) -> list[ForecastJob]:
         choice = choose_batch(
-            self._waiting, most_rows=self._batch_rows, pace=MARGIN * self._pace, now=time.monotonic()
+            self._waiting,
+            most_rows=self._batch_rows,
+            seconds_per_cost=MARGIN * self._seconds_per_cost,
+            now=time.monotonic(),
         )
         self._waiting = deque(choice.rest)
-        for work in choice.expired:
-            self._drop(work)
-        return [work for work in choice.batch if work.future.set_running_or_notify_cancel()]
+        for job in choice.expired:
+            self._drop(job)
+        # false for a job whose client has gone: its future was cancelled, and nobody reads the answer
+        return [job for job in choice.batch if job.future.set_running_or_notify_cancel()]
 
-    def _drop(self, work: ForecastJob) -> None:
+    def _drop(self, job: ForecastJob) -> None:
         self._metrics.rejections.labels("expired").inc()
-        if work.future.set_running_or_notify_cancel():
-            work.future.set_exception(
+        if job.future.set_running_or_notify_cancel():
+            job.future.set_exception(
                 DeadlineExceeded("the deadline passed while the request waited: nothing was computed")
             )
 
     def _answer(self, batch: Sequence[ForecastJob]) -> None:
-        """Give every work of the batch its part; if the batch fails, each is tried alone."""
+        """Give every job of the batch its part; if the batch fails, each is tried alone."""
         try:
             parts = self._run_batch(batch)
         except Exception as error:
             if len(batch) > 1:
-                for work in batch:
-                    self._answer([work])
+                for job in batch:
+                    self._answer([job])
                 return
             _log.exception("forecast_failed")
             batch[0].future.set_exception(error)
             return
-        for work, part in zip(batch, parts, strict=True):
-            if time.monotonic() > work.expires_at:
+        for job, part in zip(batch, parts, strict=True):
+            if time.monotonic() > job.expires_at:
                 self._metrics.late.inc()
-            work.future.set_result(part)
+            job.future.set_result(part)
 
 
 def _whole(seconds: float) -> int:

@@ -1,19 +1,27 @@
-"""One admitted request on its way to the model: what to generate, with which model, and until when."""
+"""One admitted request on its way to the model: what to generate, by which model, at what cost, by when."""
 
+import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Final
 
+import numpy as np
+import torch
+
+from kronos_service.events.taxonomy import CHANNELS
 from kronos_service.inference.models.served_model import ServedModel
 from kronos_service.model.generation.generate import Generated, History, generate
 from kronos_service.model.generation.packed_linear import whole_groups
 from kronos_service.model.generation.sampling import Sampling
+from kronos_service.model.kronos import STAMP_SIZES
+from kronos_shared.columns import FEATURES
 
 STEP: Final = 32.0
-"""A decoding step, however many rows it has, in bars of history read."""
+"""Cost of a decoding step, however many rows it has: it reads every weight once."""
 ROW: Final = 1.75
-"""A row of a decoding step, likewise."""
+"""Cost of one row of a decoding step."""
+WARM_UP_HORIZON: Final = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,56 +35,56 @@ class BatchKey:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What a request asks of the model: the time that it will take is estimated from it.
+    """What a request costs, in bars of history read; its time is estimated from it.
 
-    Costs are in bars of history read: `tests/benchmarks/test_benchmark_costs.py` holds them against time.
+    `tests/benchmarks/test_benchmark_costs.py` holds the estimate against measured time.
     """
 
     serving: ServedModel
-    ask: BatchKey
+    key: BatchKey
     bars: int
     series: int
 
     @property
     def rows(self) -> int:
-        """Sample paths, with those that fill up the groups in which they are drawn."""
-        return self.series * whole_groups(self.ask.paths)
+        """Sample paths, padded to the groups in which they are drawn."""
+        return self.series * whole_groups(self.key.paths)
 
     @property
-    def cost(self) -> float:
+    def marginal(self) -> float:
         """What it adds to a batch: its bars read, and its rows in every step."""
-        return self.bars + ROW * self.ask.horizon * self.rows
+        return self.bars + ROW * self.key.horizon * self.rows
 
     @property
-    def opening(self) -> float:
-        """What a batch of its kind costs besides, however many are in it: each step reads all weights."""
-        return STEP * self.ask.horizon
+    def fixed(self) -> float:
+        """What its batch costs once, however many requests are in it."""
+        return STEP * self.key.horizon
 
     def joins(self, other: "Cost") -> bool:
         """Whether both can be one batch: the very same model, and equal settings."""
-        return self.serving is other.serving and self.ask == other.ask
+        return self.serving is other.serving and self.key == other.key
 
 
 class BatchCost:
-    """What demands cost, counted one by one, where those of a kind run together."""
+    """The cost of requests, added one by one, where those that join each other run together."""
 
     def __init__(self) -> None:
         self.total = 0.0
         self._kinds: set[tuple[int, BatchKey]] = set()
 
-    def add(self, demand: Cost) -> None:
-        """Count one more."""
-        kind = (id(demand.serving), demand.ask)
-        self.total += demand.cost if kind in self._kinds else demand.opening + demand.cost
+    def add(self, cost: Cost) -> None:
+        """Add one request."""
+        kind = (id(cost.serving), cost.key)
+        self.total += cost.marginal if kind in self._kinds else cost.fixed + cost.marginal
         self._kinds.add(kind)
 
 
-def cost_of(demands: Iterable[Cost]) -> float:
-    """What demands cost, where those of a kind run together."""
-    costs = BatchCost()
-    for demand in demands:
-        costs.add(demand)
-    return costs.total
+def cost_of(costs: Iterable[Cost]) -> float:
+    """The cost of requests, where those that join each other run together."""
+    batches = BatchCost()
+    for cost in costs:
+        batches.add(cost)
+    return batches.total
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -84,41 +92,63 @@ class ForecastJob:
     """A request's histories with the model it was admitted with; `future` gets its own part of the batch."""
 
     serving: ServedModel
-    ask: BatchKey
+    key: BatchKey
     histories: Sequence[History]
     expires_at: float
-    """On the monotonic clock: work that has not begun by then is dropped."""
+    """On the monotonic clock: a job that has not begun by then is dropped."""
     future: "Future[Generated]" = field(default_factory=Future)
 
     @property
-    def demand(self) -> Cost:
-        """What it asks of the model."""
+    def cost(self) -> Cost:
+        """What it costs the model."""
         bars = sum(len(history.x) for history in self.histories)
-        return Cost(serving=self.serving, ask=self.ask, bars=bars, series=len(self.histories))
-
-
-def context_of(serving: ServedModel) -> int:
-    """Bars of history and forecast that the model can read together: as many as it was trained with."""
-    manifest = serving.manifest
-    limit = serving.base.context
-    return limit if manifest is None else min(limit, manifest.normalization.context)
+        return Cost(serving=self.serving, key=self.key, bars=bars, series=len(self.histories))
 
 
 def run_batch(batch: Sequence[ForecastJob]) -> list[Generated]:
-    """Generate works that join each other, in one call; each one's part."""
+    """Generate jobs that join each other in one call, and give each its part."""
     first = batch[0]
     together = generate(
         first.serving.base.tokenizer,
         first.serving.model,
-        [history for work in batch for history in work.histories],
-        horizon=first.ask.horizon,
-        paths=first.ask.paths,
-        sampling=first.ask.sampling,
-        context=context_of(first.serving),
+        [history for job in batch for history in job.histories],
+        horizon=first.key.horizon,
+        paths=first.key.paths,
+        sampling=first.key.sampling,
+        context=first.serving.context,
     )
     parts, start = [], 0
-    for work in batch:
-        stop = start + len(work.histories)
+    for job in batch:
+        stop = start + len(job.histories)
         parts.append(Generated(bars=together.bars[start:stop], bars_used=together.bars_used[start:stop]))
         start = stop
     return parts
+
+
+def warm_up(serving: ServedModel) -> float:
+    """A first forecast of a model that is about to serve, so that no request pays for packing its weights.
+
+    Returns the seconds it took per unit of cost.
+
+    Raises:
+        ValueError: the forecast is not finite.
+    """
+    bars = serving.context - WARM_UP_HORIZON  # the longest history: admission then never guesses too low
+    noise = np.random.default_rng(0).normal(size=(bars, len(FEATURES))).clip(-5, 5)
+    stamps = torch.ones(bars + WARM_UP_HORIZON, len(STAMP_SIZES), dtype=torch.int64)
+    rows = bars + WARM_UP_HORIZON - 1
+    history = History(
+        x=torch.from_numpy(noise.astype(np.float32)),
+        stamps=stamps[:bars],
+        future_stamps=stamps[bars:],
+        events=torch.zeros(rows, len(CHANNELS)) if serving.manifest is not None else None,
+        seed=0,
+    )
+    key = BatchKey(horizon=WARM_UP_HORIZON, paths=8, sampling=Sampling())
+    job = ForecastJob(serving=serving, key=key, histories=[history], expires_at=0.0)
+    started = time.monotonic()
+    (generated,) = run_batch([job])
+    seconds = time.monotonic() - started
+    if not generated.bars.isfinite().all():
+        raise ValueError("the model's first forecast is not finite: its weights are broken")
+    return seconds / cost_of([job.cost])

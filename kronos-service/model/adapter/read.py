@@ -1,4 +1,6 @@
-"""Read an adapter directory, refuse it with every reason at once, or attach it to a base."""
+"""Find and read an adapter, reject it with every reason at once, or load it onto a base: the one way in for
+evaluation, the forecast command and the service.
+"""
 
 import copy
 from dataclasses import dataclass
@@ -11,45 +13,25 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor
 
-from kronos_service.events.taxonomy import CHANNEL_VERSION, CHANNELS, channel_hash
-from kronos_service.model.adapter.files import (
-    AdapterError,
-    AdapterFiles,
-    AdapterNotWholeError,
-    header_problems,
-    read_files,
-)
-from kronos_service.model.event_embedding import EventEmbedding
-from kronos_service.model.factory import Bundle, Fingerprint
+from kronos_service.events.taxonomy import CHANNEL_VERSION, channel_hash
+from kronos_service.model.adapter.canary import check_canary
+from kronos_service.model.adapter.files import AdapterError, AdapterFiles, header_problems, read_files
+from kronos_service.model.base_files import Fingerprint
+from kronos_service.model.factory import Bundle
 from kronos_service.model.kronos import Kronos
 from kronos_shared import strict_json
 from kronos_shared.adapter_manifest import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
     EVENT_WEIGHTS,
+    MANIFEST,
     AdapterManifest,
     ChannelsRecord,
     LoraRecord,
     SourceRecord,
     TensorRecord,
 )
-
-__all__ = [
-    "LORA_TARGETS",
-    "Adapter",
-    "AdapterError",
-    "AdapterNotWholeError",
-    "attach",
-    "channels_record",
-    "compatibility_problems",
-    "kronos_of",
-    "merge",
-    "parse_adapter",
-    "peft_config",
-    "read_adapter",
-    "source_record",
-    "tensor_records",
-]
+from kronos_shared.adapter_store import latest_version
 
 LORA_TARGETS = r"transformer\.\d+\.self_attn\.(q_proj|v_proj)"
 """The attention projections that LoRA adapts, as peft's full-match pattern."""
@@ -67,6 +49,50 @@ class Adapter:
     """sha256 of the manifest."""
     lora: dict[str, Tensor]
     event_emb: dict[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedAdapter:
+    """An adapter on its base, proven by its canary."""
+
+    adapter: Adapter
+    attached: PeftModel
+    """LoRA beside the frozen weights, as in training."""
+    merged: Kronos
+    """LoRA merged into copies of the weights that it touches: what serves."""
+    context: int
+    """Bars of history and forecast together that the model reads at most."""
+
+
+class NoAdapterError(AdapterError):
+    """A path that is neither an adapter nor a store with a LATEST."""
+
+
+def find_adapter(path: Path) -> Path:
+    """The adapter directory at `path`, or the latest version where `path` is a store.
+
+    Raises:
+        NoAdapterError: there is neither.
+    """
+    directory = path if (path / MANIFEST).exists() else latest_version(path)
+    if directory is None:
+        raise NoAdapterError(
+            f"{path} holds no adapter: expected a {MANIFEST} or a LATEST.json; train one with event-lora"
+        )
+    return directory
+
+
+def load_adapter(adapter: Adapter, bundle: Bundle) -> LoadedAdapter:
+    """Attach an adapter to its base, merge a copy, and compare that with the logits that its trainer saw.
+
+    Raises:
+        AdapterError: it was made for something else, does not fit, or computes something else.
+    """
+    attached = attach(adapter, bundle)
+    merged = merge(attached)
+    check_canary(merged, adapter.manifest.canary)
+    context = min(bundle.context, adapter.manifest.normalization.context)
+    return LoadedAdapter(adapter=adapter, attached=attached, merged=merged, context=context)
 
 
 def read_adapter(directory: Path, *, digest: str | None = None) -> Adapter:
@@ -113,13 +139,10 @@ def attach(adapter: Adapter, bundle: Bundle) -> PeftModel:
     if problems:
         raise AdapterError(f"{adapter.directory}: {'; '.join(problems)}")
     base = bundle.model
+    # a memo that maps each frozen tensor to itself: the copy has its own modules and none of their memory
     model = copy.deepcopy(base, {id(tensor): tensor for tensor in (*base.parameters(), *base.buffers())})
-    event_emb = EventEmbedding(
-        base.config["d_model"],
-        taps=manifest.event_embedding.taps,
-        n_channels=len(CHANNELS),
-        width=manifest.event_embedding.width,
-    )
+    record = manifest.event_embedding
+    event_emb = model.attach_event_embedding(record.taps, record.width)
     settings = LoraConfig(
         r=manifest.lora.rank,
         lora_alpha=manifest.lora.alpha,
@@ -135,7 +158,6 @@ def attach(adapter: Adapter, bundle: Bundle) -> PeftModel:
         raise AdapterError(f"{adapter.directory}: {'; '.join(problems)}")
     set_peft_model_state_dict(wrapped, adapter.lora)
     event_emb.load_state_dict(adapter.event_emb)
-    model.event_emb = event_emb
     return wrapped.to(next(base.parameters()).device).requires_grad_(False).eval()
 
 

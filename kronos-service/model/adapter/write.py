@@ -10,7 +10,6 @@ from peft import LoraConfig, PeftModel, get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor
 
-from kronos_service.finetune.event_conditioned.samples.windows import MIN_HISTORY
 from kronos_service.model.adapter.canary import make_canary
 from kronos_service.model.adapter.read import (
     channels_record,
@@ -36,7 +35,7 @@ from kronos_shared.adapter_manifest import (
     file_record,
 )
 from kronos_shared.atomic import new_directory
-from kronos_shared.normalization import CLIP, EPSILON
+from kronos_shared.normalization import CLIP, EPSILON, MIN_HISTORY
 
 
 def save_adapter(

@@ -1,1 +1,1 @@
-"""Sample paths from a history: prefill once, then decode with cached keys and values."""
+"""From history to prices: prefill once, then decode many paths with cached keys and values."""

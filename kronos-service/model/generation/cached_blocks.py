@@ -1,4 +1,4 @@
-"""Transformer blocks that read a history once and then go on bar by bar, for many paths at a time.
+"""Transformer blocks that read a history once, then continue bar by bar for many paths at a time.
 
 Letters: B series, P paths, R = B P rows, T bars of history, D width, H heads, K head size.
 """
@@ -18,9 +18,8 @@ def prefill(stack: BlockStack, x: Tensor) -> tuple[Tensor, list[Prefix]]:
     """One history (1, T, D) through all blocks: its outputs (1, T, D) and what each block must keep."""
     prefixes = []
     positions = torch.arange(x.shape[1], device=x.device)
-    ropes = [block.self_attn.rotary(positions) for block in stack.blocks[:1]] * len(
-        stack
-    )  # one head size, one table
+    # one head size in a stack, so one rotary table; a list because a tokenizer may have no block at all
+    ropes = [block.self_attn.rotary(positions) for block in stack.blocks[:1]] * len(stack)
     for block, rope in zip(stack.blocks, ropes, strict=True):
         attention = block.self_attn
         normed = block.norm1(x)
@@ -57,6 +56,7 @@ class CachedAttention:
         """Rows (R, D) -> (R, D)"""
         width = x.shape[1]
         qkv = self._qkv(x)
+        # queries and keys lie side by side, so one rotation turns both
         turned = rotate(heads_of(qkv[:, : 2 * width], self._series, 2 * self._heads), rope)
         queries, keys = turned.chunk(2, dim=1)
         self._cache.append(keys, heads_of(qkv[:, 2 * width :], self._series, self._heads))

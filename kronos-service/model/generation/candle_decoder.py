@@ -1,4 +1,4 @@
-"""The tokenizer's decoder for paths that share a history: their own bars only, one at a time.
+"""The tokenizer's decoder for paths that share a history: it decodes their own bars only, one at a time.
 
 Letters: B series, P paths, R = B P rows, T bars of history, H horizon in bars, C code components.
 """

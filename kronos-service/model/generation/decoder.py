@@ -1,6 +1,7 @@
-"""The predictor bar by bar: each history is read once, then many paths go on from it.
+"""The predictor bar by bar: each history is read once, then many paths continue from it.
 
-Letters: B series, P paths, R = B P rows, T bars of history, H horizon in bars, D width, V vocabulary size.
+Letters: B series, P paths, R = B P rows, T bars of history, H horizon in bars, C event channels, D width,
+V vocabulary size.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from kronos_service.model.layers import Attention, Rope, rotate
 
 @dataclass(frozen=True, kw_only=True)
 class ReadHistory:
-    """One history as the predictor remembers it, and what it knows of the bars to come."""
+    """What the predictor keeps of one history, and what stamps and events say about the bars to come."""
 
     bars: int
     hidden: Tensor
@@ -36,7 +37,7 @@ class ReadHistory:
 def read_history(
     model: Kronos, tokens: Tensor, stamps: Tensor, events: Tensor | None, *, upstream_decode: bool
 ) -> ReadHistory:
-    """Tokens (T, 2), stamps (T + H - 1, 5) and events (T + H - 1, 20), in one pass over the T bars."""
+    """Tokens (T, 2), stamps (T + H - 1, 5) and events (T + H - 1, C), in one pass over the T bars."""
     bars = len(tokens)
     conditioning = _Conditioning.of(model, events)
     time = model.time_emb(stamps)
@@ -44,7 +45,8 @@ def read_history(
     h, blocks = prefill(model.transformer, conditioning.input(x, slice(bars)).unsqueeze(0))
     h = conditioning.output(model.norm(h), slice(bars))
     ahead = slice(bars, len(stamps))
-    # the events' effect on a hidden state is affine
+    # What events do to a hidden state is affine, so probing it at 0 and 1 gives shift and scale of every
+    # forecast bar at once; a step then costs two vector operations instead of a pass through the embedding.
     shift = conditioning.output(torch.zeros_like(time[ahead]), ahead)
     return ReadHistory(
         bars=bars,
@@ -87,7 +89,7 @@ class _Conditioning:
 
 
 class _CachedDependency:
-    """The dependency layer's attention from the chosen s1 to the hidden states of all bars so far."""
+    """The dependency layer's attention from the drawn coarse token to all hidden states so far."""
 
     def __init__(self, attention: Attention, prefixes: Sequence[Prefix], paths: int, bars: int) -> None:
         self._series, self._heads = len(prefixes), attention.n_heads
@@ -110,7 +112,7 @@ class _CachedDependency:
 class PathDecoder:
     """P paths of each history, all at the same step; it starts at the last bar of the histories.
 
-    At each step take `s1_logits`, choose, take `s2_logits`, choose, and `advance` to the chosen bar.
+    At each step take `s1_logits`, draw, take `s2_logits`, draw, and `advance` to the drawn bar.
     """
 
     def __init__(
@@ -130,8 +132,9 @@ class PathDecoder:
         self._fusion = PackedLinear(model.embedding.fusion_proj)
         self._s1_head, self._s2_head = PackedLinear(model.head.proj_s1), PackedLinear(model.head.proj_s2)
         self._hidden = torch.cat([one.hidden for one in histories]).repeat_interleave(paths, 0)
-        last = [[one.bars - 1] for one in histories]
+        last = [[one.bars - 1] for one in histories]  # positions differ where histories have other lengths
         self._positions = torch.tensor(last, device=self._hidden.device)
+        # the released code rotates by a query of length 1, which leaves every key at position 0
         self._rotary = None if upstream_decode else model.dep_layer.cross_attn.rotary
         self._step = 0
 

@@ -1,9 +1,9 @@
-"""Forecasts: sample paths of the next bars of many histories.
+"""Sample paths of the next bars of many histories.
 
-A history is read once, and all its paths go on from what was kept. Paths come in whole groups per history and
-every product has a shape that says nothing about the rest of the batch, so a path is the same to the last bit
-alone or in company (fp32 on a CPU).
-Letters: B series, N paths, P paths with those that fill a group, T bars of history, H horizon in bars.
+Each history is read once, and all its paths continue from its cached keys and values. Every matrix product
+has a shape that does not depend on the rest of the batch, so a path is the same to the last bit alone or
+beside others (fp32 on a CPU): the service batches requests without changing an answer.
+Letters: B series, N paths, P paths padded to whole groups, T bars of history, H horizon in bars, C channels.
 """
 
 from collections.abc import Sequence
@@ -14,20 +14,22 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from kronos_service.events.taxonomy import CHANNELS
 from kronos_service.model.generation.candle_decoder import path_candles
 from kronos_service.model.generation.packed_linear import whole_groups
 from kronos_service.model.generation.rollout import PathSampler, TokenHistory
 from kronos_service.model.generation.sampling import Sampling, noise
-from kronos_service.model.kronos import Kronos
+from kronos_service.model.kronos import STAMP_SIZES, Kronos
 from kronos_service.model.tokenizer import KronosTokenizer
+from kronos_shared.columns import FEATURES, HIGH, LOW, PRICES
 from kronos_shared.errors import KronosError
 
 ROWS_PER_PASS = 64
-"""Paths that are drawn together; more gain little, and each needs memory for the bars it has drawn."""
+"""Paths that are drawn together: more would gain little, and each holds keys and values of its own bars."""
 
 
 class GenerationError(KronosError):
-    """A forecast was asked for with inputs that do not fit together."""
+    """Inputs of a forecast that do not fit together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,7 @@ class History:
     future_stamps: Tensor
     """(H, 5) int64 calendar fields of the bars to forecast."""
     events: Tensor | None
-    """(T + H - 1, 20), row i about bar i + 1; None is the plain base."""
+    """(T + H - 1, C), row i about bar i + 1; None is the plain base."""
     seed: int
     """Path k of a seed is the same whatever else is asked for."""
 
@@ -68,14 +70,12 @@ def generate(
     sampling: Sampling,
     context: int,
     upstream_decode: bool = False,
-    exact_window: bool = False,
 ) -> Generated:
     """Sample N paths of the next H bars of each history; histories may differ in length.
 
     Args:
         context: the model's limit in bars; history is cut to its last `context - horizon` bars.
-        exact_window: keep all history instead and let the window slide, as upstream does.
-        upstream_decode: score s2 as the released code does; for parity and comparison.
+        upstream_decode: score s2 without rotary angles, as the released code does in effect; for parity.
 
     Raises:
         GenerationError: shapes that do not fit, values not finite, or a horizon that leaves no history.
@@ -84,46 +84,47 @@ def generate(
     _check_request(horizon, paths, context, histories)
     for i, history in enumerate(histories):
         _check_history(f"histories[{i}]", history, horizon)
-    kept = [one if exact_window else _last_bars(one, context - horizon) for one in histories]
-    drawing = PathSampler(model=model, sampling=sampling, upstream_decode=upstream_decode)
+    device = next(model.parameters()).device
+    kept = [_last_bars(one, context - horizon, device) for one in histories]
+    sampler = PathSampler(model=model, sampling=sampling, upstream_decode=upstream_decode)
     padded = whole_groups(paths)
-    series_per_pass = 1 if exact_window else max(1, ROWS_PER_PASS // padded)
+    series_per_pass = max(1, ROWS_PER_PASS // padded)
     bars = [
-        _forecast(tokenizer, drawing, kept[start : start + series_per_pass], horizon, padded, context)
+        _forecast(tokenizer, sampler, kept[start : start + series_per_pass], horizon, padded)
         for start in range(0, len(kept), series_per_pass)
     ]
     return Generated(bars=torch.cat(bars)[:, :paths], bars_used=tuple(len(one.x) for one in kept))
 
 
-def _last_bars(history: History, limit: int) -> History:
-    """A history whose forecast fits the model's context."""
-    cut = max(0, len(history.x) - limit)
+def _last_bars(history: History, longest: int, device: torch.device) -> History:
+    """The history's last bars, on the model's device.
+
+    A window that slid past the limit would move every bar's position at every step: nothing could be cached.
+    """
+    cut = max(0, len(history.x) - longest)
     return replace(
         history,
-        x=history.x[cut:],
-        stamps=history.stamps[cut:],
-        events=None if history.events is None else history.events[cut:],
+        x=history.x[cut:].to(device),
+        stamps=history.stamps[cut:].to(device),
+        future_stamps=history.future_stamps.to(device),
+        events=None if history.events is None else history.events[cut:].to(device),
     )
 
 
 def _forecast(
     tokenizer: KronosTokenizer,
-    drawing: PathSampler,
+    sampler: PathSampler,
     histories: Sequence[History],
     horizon: int,
     paths: int,
-    context: int,
 ) -> Tensor:
     """(B, P, H, 6) bars."""
     known = [_in_tokens(tokenizer, one) for one in histories]
     draws = torch.split(noise([one.seed for one in histories], paths, horizon), ROWS_PER_PASS, dim=1)
-    if len(known[0].tokens) + horizon > context:  # only ever a single history, whose window must slide
-        tokens = [drawing.slide(known[0], group[0], context)[None] for group in draws]
-    else:
-        read = [drawing.read(one) for one in known]
-        tokens = [drawing.roll_out(read, group) for group in draws]
-    shown = [one.tokens[-(context - horizon) :] for one in known]
-    return torch.cat([path_candles(tokenizer, shown, group) for group in tokens], dim=1)
+    read = [sampler.read(one) for one in known]
+    tokens = [one.tokens for one in known]
+    drawn = [path_candles(tokenizer, tokens, sampler.roll_out(read, group)) for group in draws]
+    return torch.cat(drawn, dim=1)
 
 
 def _in_tokens(tokenizer: KronosTokenizer, history: History) -> TokenHistory:
@@ -134,10 +135,10 @@ def _in_tokens(tokenizer: KronosTokenizer, history: History) -> TokenHistory:
 
 def repair_candles(bars: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
     """Denormalised bars (..., 6) with high raised and low lowered until they contain open and close."""
-    prices = bars[..., :4]
+    prices = bars[..., PRICES]
     repaired = bars.copy()
-    repaired[..., 1] = prices.max(axis=-1)
-    repaired[..., 2] = prices.min(axis=-1)
+    repaired[..., HIGH] = prices.max(axis=-1)
+    repaired[..., LOW] = prices.min(axis=-1)
     return repaired
 
 
@@ -150,11 +151,16 @@ def _check_request(horizon: int, paths: int, context: int, histories: Sequence[H
 
 
 def _check_history(name: str, history: History, horizon: int) -> None:
-    """Raise unless the parts of a history fit together and are numbers."""
+    """Raise GenerationError unless the parts of a history fit together and are finite."""
     bars = len(history.x)
-    wanted = {"x": (max(bars, 1), 6), "stamps": (bars, 5), "future_stamps": (horizon, 5)}
+    fields = len(STAMP_SIZES)
+    wanted = {
+        "x": (max(bars, 1), len(FEATURES)),
+        "stamps": (bars, fields),
+        "future_stamps": (horizon, fields),
+    }
     if history.events is not None:
-        wanted["events"] = (bars + horizon - 1, 20)
+        wanted["events"] = (bars + horizon - 1, len(CHANNELS))
     problems = [
         f"{name}.{part} must be {shape}, got {tuple(getattr(history, part).shape)}"
         for part, shape in wanted.items()

@@ -1,13 +1,16 @@
-"""From bars, calendar and leaders at an origin to what `generate` reads, and from its bars back to prices.
+"""The one way from bars, calendar and leaders to prices: prepare the history, generate, denormalise.
 
+Evaluation and the forecast command call `forecast_prices`. The service calls its two halves, `generate` and
+`to_prices`, in two threads, because a batch holds the histories of several requests.
 The origin is the last bar given. A forecast is prepared as a training window is: events as of the origin,
 statistics over the bars before the first predicted one.
-Letters: T bars of history, H horizon in bars, N sample paths.
+Letters: T bars of history, H horizon in bars, N sample paths, C event channels.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +18,18 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from kronos_service.events.encoder import EventTables, encode_rows
+from kronos_service.events.encoder import EventEncoder, EventTables
 from kronos_service.events.leaders import missing_leaders
 from kronos_service.events.scenario import Scenario
 from kronos_service.events.sessions import LONGEST_CLOSURE, locate, session_dates, sessions
-from kronos_service.model.generation.generate import History, repair_candles
+from kronos_service.model.generation.generate import History, generate, repair_candles
+from kronos_service.model.generation.sampling import Sampling
+from kronos_service.model.kronos import Kronos
+from kronos_service.model.tokenizer import KronosTokenizer
+from kronos_shared.columns import AMOUNT, CLOSE, PRICES, VOLUME
 from kronos_shared.errors import KronosError
 from kronos_shared.normalization import (
+    MIN_HISTORY,
     Floats,
     denormalize,
     feature_matrix,
@@ -32,6 +40,10 @@ from kronos_shared.normalization import (
 
 LOWEST_PRICE: Final = 0.01
 """A forecast price is at least this share of the last close: in a far tail it could be negative."""
+
+
+Shown = Literal["known", "zeroed", "none"]
+"""What a model is shown: what was known, all channels zero, or no event embedding at all (the plain base)."""
 
 
 class HistoryError(KronosError):
@@ -54,16 +66,25 @@ class Prepared:
     missing_leaders: tuple[str, ...]
     """Leaders whose latest bar to close by `as_of` is not there; their channel is 0. Empty without events."""
 
+    def shown(self, events: Shown) -> "Prepared":
+        """The same history as another model is shown it."""
+        if events == "known":
+            return self
+        assert self.history.events is not None
+        channels = torch.zeros_like(self.history.events) if events == "zeroed" else None
+        return replace(self, history=replace(self.history, events=channels))
+
 
 def prepare_history(
     bars: pd.DataFrame,
     asset_class: str,
     tables: EventTables | None,
     *,
+    encoder: EventEncoder,
+    context: int,
     horizon: int,
-    longest: int,
-    min_history: int,
     seed: int,
+    min_history: int = MIN_HISTORY,
     scenario: Scenario | None = None,
 ) -> Prepared:
     """Normalise, stamp and condition the history of one series.
@@ -71,10 +92,10 @@ def prepare_history(
     Args:
         bars: columns ts and `FEATURES`, ascending; the last one is the origin, nothing later may be in it.
         tables: calendar and leaders as `events.encoder.prepare` reads them; None for the plain base.
-        longest: bars of history at most, the latest ones; the model's context less the horizon, so that
-            `generate` need not shorten it again.
+        encoder: the one of the model's bundle.
+        context: the model's limit in bars; the latest `context - horizon` bars of history are kept.
         min_history: bars of history at least, as the adapter's manifest says.
-        scenario: supposed surprises and leader moves on the forecast bars.
+        scenario: what-if surprises and leader moves on the forecast bars.
 
     Raises:
         HistoryError: fewer bars than `min_history`.
@@ -86,9 +107,11 @@ def prepare_history(
             f"expected at least {min_history} bars of history, got {len(bars)}: send earlier bars too"
         )
     future_dates, as_of = next_sessions(bars["ts"].iloc[-1], asset_class, horizon)
+    longest = context - horizon
     events = None
     if tables is not None:
-        rows = encode_rows(tables, bars["ts"], asset_class, horizon=horizon, scenario=scenario)
+        # every bar is encoded, not only those kept: surprises and moves of the first need the bar before it
+        rows = encoder.encode(bars, asset_class, tables, horizon=horizon, scenario=scenario)
         events = torch.from_numpy(rows[max(0, len(bars) - longest) :])
     kept = bars.iloc[-longest:]
     features = feature_matrix(kept)
@@ -104,7 +127,7 @@ def prepare_history(
         history=history,
         mean=mean,
         std=std,
-        last_close=float(features[-1, 3]),
+        last_close=float(features[-1, CLOSE]),
         future_dates=future_dates,
         as_of=as_of,
         missing_leaders=() if tables is None else missing_leaders(tables.leaders, as_of),
@@ -122,6 +145,28 @@ def next_sessions(
     return table.dates[origin + 1 : origin + 1 + horizon], table.as_of[origin]
 
 
+def forecast_prices(
+    tokenizer: KronosTokenizer,
+    model: Kronos,
+    prepared: Sequence[Prepared],
+    *,
+    horizon: int,
+    paths: int,
+    sampling: Sampling,
+    context: int,
+) -> list[Floats]:
+    """Sample paths (N, H, 6) of each prepared series, valid candles in its own units.
+
+    Raises:
+        GenerationError: see `generate`.
+    """
+    histories = [one.history for one in prepared]
+    generated = generate(
+        tokenizer, model, histories, horizon=horizon, paths=paths, sampling=sampling, context=context
+    )
+    return [to_prices(bars, one) for bars, one in zip(generated.bars, prepared, strict=True)]
+
+
 def to_prices(bars: Tensor, prepared: Prepared) -> Floats:
     """Normalised sample paths (N, H, 6) of one series -> valid candles (N, H, 6) in its own units.
 
@@ -129,6 +174,6 @@ def to_prices(bars: Tensor, prepared: Prepared) -> Floats:
     least 0.
     """
     prices = denormalize(bars.cpu().numpy(), prepared.mean, prepared.std)
-    prices[..., :4] = np.maximum(prices[..., :4], LOWEST_PRICE * prepared.last_close)
-    prices[..., 4:] = np.maximum(prices[..., 4:], 0.0)
+    prices[..., PRICES] = np.maximum(prices[..., PRICES], LOWEST_PRICE * prepared.last_close)
+    prices[..., VOLUME : AMOUNT + 1] = np.maximum(prices[..., VOLUME : AMOUNT + 1], 0.0)
     return repair_candles(prices).astype(np.float64)

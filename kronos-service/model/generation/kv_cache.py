@@ -1,4 +1,4 @@
-"""Keys and values that are computed once: of the history, which all paths share, and of each path's own bars.
+"""Keys and values computed once: of the history, which all paths share, and of each path's own bars.
 
 Letters: B series, P paths, H heads, T bars of history, S bars of a path, K head size.
 """
@@ -19,7 +19,7 @@ class Prefix:
     """What one attention layer keeps of one history; keys are rotated to their positions."""
 
     keys: Tensor
-    """(H, K, T): the layout in which a few queries read them fastest."""
+    """(H, K, T): queries times this needs no transposed copy."""
     values: Tensor
     """(H, T, K)"""
 
@@ -32,14 +32,16 @@ class Prefix:
 class PathCache:
     """One attention layer over B histories of any lengths, each continued by P paths of up to S bars.
 
-    Matrix products have the shape of one history and `ROWS` paths, or of one path, so that a path's numbers
-    depend on nothing but itself.
+    A history is stored once, not once per path: with 30 paths that is 30 times less memory to read.
+    Every product has the shape of one history and `ROWS` paths, or of one path, because BLAS picks its order
+    of summation by the shape: a path's last bits would otherwise depend on its batch.
     """
 
     def __init__(self, prefixes: Sequence[Prefix], paths: int, bars: int) -> None:
         heads, head_size, _ = prefixes[0].keys.shape
         self._prefixes = prefixes
         shape = (len(prefixes), heads, paths, bars, head_size)
+        # allocated at full length: growing by concatenation would copy everything at every step
         self._keys, self._values = prefixes[0].keys.new_empty(shape), prefixes[0].keys.new_empty(shape)
         self._length = 0
 
@@ -59,10 +61,11 @@ class PathCache:
 def _attend(prefix: Prefix, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """Scaled queries (H, P, K), keys and values (H, P, S, K) of the paths of one series -> (H, P, K)."""
     paths, bars = queries.shape[1], prefix.keys.shape[2]
+    # one softmax over both parts, but no joined key tensor: shared keys are read once for all paths
     rows = F.pad(queries, (0, 0, 0, -paths % ROWS)) if paths % ROWS else queries
     scores = _in_blocks(rows, prefix.keys)
     weights = torch.cat((scores[:, :paths], _path_by_path(queries, keys.mT)), dim=-1).softmax(-1)
-    scores[:, :paths] = weights[..., :bars]
+    scores[:, :paths] = weights[..., :bars]  # the padding rows keep raw scores; their result is dropped
     shared = _in_blocks(scores, prefix.values)[:, :paths]
     return shared + _path_by_path(weights[..., bars:], values)
 

@@ -1,9 +1,9 @@
-"""Linear layers for few rows: weights in the layout that makes such products as fast as reading them.
+"""Linear layers for few rows: weights packed once, so that a product takes as long as reading them.
 
 A decoding step multiplies each weight matrix by a handful of rows, so its cost is that of streaming the
-weights. BLAS libraries copy the whole matrix into their own layout first, at every call; oneDNN does it once,
-ahead of time. Its products also round a row alike whatever the number of rows, which is what makes a path
-independent of its company.
+weights. BLAS libraries copy the whole matrix into their own layout at every call; oneDNN can do so once,
+ahead of time. Its products also round a row the same way whatever the number of rows, so a path does not
+depend on the others of its batch.
 """
 
 import operator
@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 ROWS = 8
-"""Paths of a history come in groups of this many: a group costs little more than one of its rows."""
+"""Paths of a history are padded to groups of this many: a group costs little more than one of its rows."""
 LONE_ROWS = 2
-"""A path by itself is accompanied by one other; with a single row oneDNN would sum in another order."""
+"""A single path is padded to two rows: with one row oneDNN sums in another order."""
 
 
 def whole_groups(paths: int) -> int:
-    """The rows that so many paths of one history take."""
+    """The rows that these paths of one history take."""
     return LONE_ROWS if paths == 1 else -(-paths // ROWS) * ROWS
 
 
@@ -33,8 +33,9 @@ class _Packed:
     """A matrix in oneDNN's layout and what it was made from."""
 
     rest: tuple[Tensor, ...]
-    """Kept alive, so that no other weight can take the place in memory by which one is recognised."""
+    """The other weights: kept alive, so that no new tensor gets an address by which one is recognised."""
     versions: list[tuple[int, int]]
+    """Address and version counter of each weight: they differ once one was changed in place."""
     matrix: Tensor
 
 
@@ -43,10 +44,10 @@ _lock = threading.Lock()
 
 
 class PackedLinear:
-    """What linear layers of one input compute, side by side; for inference, with LoRA's adapters merged.
+    """Linear layers of one input as one product, their outputs side by side; LoRA is merged. Inference only.
 
-    The packed matrix is kept as long as the first layer's parameter, so models that share weights share it
-    too; in-place changes that torch's version counter sees make a new one.
+    The packed matrix lives as long as the first layer's parameter, so models that share weights share it too:
+    a hot-loaded adapter packs only the layers it touches. An in-place change of a weight packs it again.
     """
 
     __slots__ = ("_bias", "_packed", "_weight")
@@ -65,6 +66,7 @@ class PackedLinear:
         assert weight is not None
         if x.device.type != "cpu":
             return F.linear(x, weight, self._bias)
+        # without oneDNN, products of always `ROWS` rows keep a path independent of how many there are
         padded = F.pad(x, (0, 0, 0, -len(x) % ROWS))
         return torch.cat([F.linear(rows, weight, self._bias) for rows in torch.split(padded, ROWS)])[: len(x)]
 
@@ -80,7 +82,7 @@ def _weight_and_bias(layer: nn.Module) -> tuple[Tensor, Tensor | None]:
 
 
 def _can_pack(weight: Tensor) -> bool:
-    """oneDNN is there, and knows the dtype on this processor."""
+    """Whether oneDNN is there, and knows the dtype on this processor."""
     if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     if weight.dtype == torch.bfloat16:
@@ -89,12 +91,12 @@ def _can_pack(weight: Tensor) -> bool:
 
 
 def _joined(weights: tuple[Tensor, ...]) -> tuple[Tensor | None, Tensor | None]:
-    """The weights below each other, plain or else packed."""
+    """The weights below each other: plain (where oneDNN cannot), or packed."""
     first, rest = weights[0], weights[1:]
     if not _can_pack(first):
         return torch.cat(weights), None
     versions = [(weight.data_ptr(), 0 if weight.is_inference() else weight._version) for weight in weights]
-    with _lock:
+    with _lock:  # the loader warms a model up while the inference thread runs one that shares its weights
         known = _packed.get(first)
         same = known is not None and all(map(operator.is_, known.rest, rest)) and known.versions == versions
         if known is None or not same:

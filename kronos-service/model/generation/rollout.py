@@ -1,4 +1,4 @@
-"""Draw the tokens of paths: from a history read once, or from a window that slides past the context limit.
+"""Draw the tokens of paths that continue a history.
 
 Letters: B series, P paths, R = B P rows, T bars of history, H horizon in bars.
 """
@@ -10,25 +10,20 @@ import torch
 from torch import Tensor
 
 from kronos_service.model.generation.decoder import PathDecoder, ReadHistory, read_history
-from kronos_service.model.generation.packed_linear import whole_groups
 from kronos_service.model.generation.sampling import Sampling, sample
 from kronos_service.model.kronos import Kronos
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenHistory:
-    """One history in tokens, and what is known of the bars to come."""
+    """One history in tokens, with stamps and events up to the last forecast bar."""
 
     tokens: Tensor
     """(T, 2)"""
     stamps: Tensor
     """(T + H - 1, 5)"""
     events: Tensor | None
-    """(T + H - 1, 20)"""
-
-    def window(self, bars: slice) -> "TokenHistory":
-        events = None if self.events is None else self.events[bars]
-        return TokenHistory(tokens=self.tokens[bars], stamps=self.stamps[bars], events=events)
+    """(T + H - 1, C), C event channels"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,27 +51,6 @@ class PathSampler:
                 decoder.advance(*tokens[-1].unbind(-1))
             tokens.append(self._next(decoder, uniform))
         return torch.stack(tokens, dim=1).view(draws.shape)
-
-    def slide(self, history: TokenHistory, draws: Tensor, context: int) -> Tensor:
-        """Draws (P, H, 2) -> tokens (P, H, 2), each read from the last `context` bars before it.
-
-        A bar's position changes with every step, so nothing can be kept: every path reads its window anew.
-        """
-        bars, horizon = len(history.tokens), draws.shape[1]
-        paths = history.tokens.expand(len(draws), -1, -1)
-        for step in range(horizon):
-            window = slice(max(0, bars + step - context), bars + step)
-            # before the first step the paths are one
-            groups = [slice(None)] if step == 0 else [slice(i, i + 1) for i in range(len(draws))]
-            new = [self._first(history, paths[group], window, draws[group, step]) for group in groups]
-            paths = torch.cat((paths, torch.cat(new).unsqueeze(1)), dim=1)
-        return paths[:, bars:]
-
-    def _first(self, history: TokenHistory, paths: Tensor, window: slice, uniform: Tensor) -> Tensor:
-        """Next tokens (P, 2) of equal paths (P, L, 2), given draws (P, 2)."""
-        known = TokenHistory(tokens=paths[0], stamps=history.stamps, events=history.events).window(window)
-        padded = torch.cat((uniform, uniform[-1:].expand(whole_groups(len(uniform)) - len(uniform), -1)))
-        return self.roll_out([self.read(known)], padded[None, :, None])[0, : len(uniform), 0]
 
     def _next(self, decoder: PathDecoder, uniform: Tensor) -> Tensor:
         """The tokens (R, 2) of the next bar, given draws (R, 2)."""

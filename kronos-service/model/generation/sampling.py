@@ -1,4 +1,4 @@
-"""PathSampler tokens: settings, noise that depends on nothing but its own address, and a function of both."""
+"""Drawing tokens: settings, noise addressed by (seed, path, step), and a pure function of both."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,7 +57,8 @@ def sample(logits: Tensor, uniform: Tensor, settings: Sampling) -> Tensor:
     if settings.temperature == 0:
         return logits.argmax(-1)
     scaled = logits.double() / settings.temperature
-    # ranked before the softmax, which rounds nearly equal logits to one probability
+    # ranked before the softmax, which rounds nearly equal logits to one probability; stable, so that equal
+    # logits keep one order on every machine
     ids = scaled.argsort(dim=-1, descending=True, stable=True)
     p = scaled.softmax(-1).gather(-1, ids)
     if settings.top_k:

@@ -21,7 +21,7 @@ from kronos_service.data.snapshot.read import (
 )
 from kronos_service.data.tables import TableError
 from kronos_service.data.validation import BadBarsError
-from kronos_shared.columns import LEADERS
+from kronos_service.events.taxonomy import LEADERS
 
 FILES = {"symbols": "symbols", "bars": "ohlcv_1d", "calendar": "economic_calendar"}
 

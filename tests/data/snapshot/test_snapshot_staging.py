@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from small_tables import small_tables
 
 from kronos_service.data.snapshot import staging
-from kronos_service.data.snapshot.staging import begin, symbol_frames
+from kronos_service.data.snapshot.staging import open_staging, symbol_frames
 from kronos_service.data.tables import TableError, bar_table
 
 NOW = datetime(2024, 3, 1, tzinfo=UTC)
@@ -40,19 +40,19 @@ def test_what_went_in_comes_out_in_the_order_of_the_symbols(
 ) -> None:
     monkeypatch.setattr(staging, "PART_ROWS", 40)
     backwards = [BARS[BARS["symbol"] == name] for name in sorted(set(BARS["symbol"]), reverse=True)]
-    with begin(tmp_path / "p", REQUEST, resume=False, now=NOW) as partial:
-        assert partial.is_empty
-        partial.fill(backwards)
+    with open_staging(tmp_path / "p", REQUEST, resume=False, now=NOW) as staged:
+        assert staged.is_empty
+        staged.fill(backwards)
         assert len(list((tmp_path / "p").glob("*.parquet"))) > 1
-        pd.testing.assert_frame_equal(pd.concat(partial.bars(), ignore_index=True), BARS)
-        assert partial.names() == sorted(set(BARS["symbol"]), reverse=True)
-        assert partial.first_day() == date(2024, 1, 1)
+        pd.testing.assert_frame_equal(pd.concat(staged.bars(), ignore_index=True), BARS)
+        assert staged.names() == sorted(set(BARS["symbol"]), reverse=True)
+        assert staged.first_day() == date(2024, 1, 1)
     assert not (tmp_path / "p").exists()
 
 
 def cut_off(directory: Path, bars: pd.DataFrame) -> None:
-    with begin(directory, REQUEST, resume=False, now=NOW) as partial:
-        partial.fill([bars])
+    with open_staging(directory, REQUEST, resume=False, now=NOW) as staged:
+        staged.fill([bars])
         raise ConnectionError
 
 
@@ -69,14 +69,14 @@ def test_a_reading_that_was_cut_off_goes_on_if_asked_to(
     ):
         with pytest.raises(ConnectionError):
             cut_off(tmp_path / "p", first)
-        with begin(tmp_path / "p", request, resume=resume, now=later) as partial:
-            assert partial.symbols == left
-            assert partial.read_at == (NOW if left else later)
-            partial.fill(others if left else [first, *others])
-            pd.testing.assert_frame_equal(pd.concat(partial.bars(), ignore_index=True), BARS)
+        with open_staging(tmp_path / "p", request, resume=resume, now=later) as staged:
+            assert staged.symbols == left
+            assert staged.read_at == (NOW if left else later)
+            staged.fill(others if left else [first, *others])
+            pd.testing.assert_frame_equal(pd.concat(staged.bars(), ignore_index=True), BARS)
 
 
 def test_what_was_read_is_forgotten_when_it_is_itself_at_fault(tmp_path: Path) -> None:
-    with pytest.raises(TableError), begin(tmp_path / "p", REQUEST, resume=False, now=NOW) as partial:
-        partial.fill([BARS, BARS])
+    with pytest.raises(TableError), open_staging(tmp_path / "p", REQUEST, resume=False, now=NOW) as staged:
+        staged.fill([BARS, BARS])
     assert not (tmp_path / "p").exists()

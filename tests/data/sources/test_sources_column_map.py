@@ -4,18 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from kronos_service.data.sources.column_map import MapError, TableMaps, read_maps
+from kronos_service.data.sources.column_map import ColumnMapError, ColumnMaps, read_column_maps
 
 
-def read(directory: Path, text: str) -> TableMaps:
+def read(directory: Path, text: str) -> ColumnMaps:
     file = directory / "map.toml"
     file.write_text(text, encoding="utf-8")
-    return read_maps(file)
+    return read_column_maps(file)
 
 
 def test_an_empty_map_means_our_names_and_utc(tmp_path: Path) -> None:
-    assert read(tmp_path, "") == TableMaps()
-    assert TableMaps().ohlcv.zone_of("us_equity") == TableMaps().calendar.time_zone == "UTC"
+    assert read(tmp_path, "") == ColumnMaps()
+    assert ColumnMaps().ohlcv.zone_of("us_equity") == ColumnMaps().calendar.time_zone == "UTC"
 
 
 def test_a_zone_for_all_or_for_some_asset_classes(tmp_path: Path) -> None:
@@ -42,16 +42,16 @@ def test_a_zone_for_all_or_for_some_asset_classes(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_map_is_refused_by_key(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(MapError, match=message) as error:
+    with pytest.raises(ColumnMapError, match=message) as error:
         read(tmp_path, text)
     assert "\n" not in str(error.value)
 
 
 def test_every_mistake_of_a_map_is_named_at_once(tmp_path: Path) -> None:
-    with pytest.raises(MapError, match=r"ohlcv.a: unknown key; calendar.b: unknown key"):
+    with pytest.raises(ColumnMapError, match=r"ohlcv.a: unknown key; calendar.b: unknown key"):
         read(tmp_path, "[ohlcv]\na = 1\n[calendar]\nb = 2")
 
 
 def test_a_map_that_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(MapError, match=r"cannot read the map .*nowhere.toml"):
-        read_maps(tmp_path / "nowhere.toml")
+    with pytest.raises(ColumnMapError, match=r"cannot read the map .*nowhere.toml"):
+        read_column_maps(tmp_path / "nowhere.toml")

@@ -8,7 +8,8 @@ import pytest
 from small_tables import NOW, WINDOW, small_tables
 
 from kronos_service.data.snapshot.read import load_snapshot, write_snapshot
-from kronos_service.data.sources.base import SnapshotSource, Source
+from kronos_service.data.sources import Source
+from kronos_service.data.sources.snapshot import snapshot_source
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def directory(tmp_path: Path) -> Path:
 
 
 def test_all_rows_come_in_the_order_of_symbol_and_date(directory: Path) -> None:
-    source: Source = SnapshotSource(directory=directory)
+    source: Source = snapshot_source(directory)
     snapshot = load_snapshot(directory, now=NOW)
     chunks = list(source.bars())
     assert len(chunks) == 4
@@ -29,9 +30,8 @@ def test_all_rows_come_in_the_order_of_symbol_and_date(directory: Path) -> None:
 
 
 def test_since_is_the_first_date_that_is_read(directory: Path) -> None:
-    source = SnapshotSource(directory=directory)
+    source = snapshot_source(directory)
     assert min(chunk["ts"].min() for chunk in source.bars(date(2024, 1, 18))) == pd.Timestamp(
         "2024-01-18T00Z"
     )
-    assert source.calendar(date(2024, 1, 11))["event_id"].tolist() == ["cpi:1", "cpi:2", "cpi:2"]
     assert list(source.bars(date(2030, 1, 1))) == []

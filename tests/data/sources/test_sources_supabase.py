@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from kronos_service.data.sources.base import Source
+from kronos_service.data.sources import Source
 from kronos_service.data.sources.supabase import (
     SupabaseError,
     SupabaseSettings,
@@ -103,7 +103,6 @@ def test_since_leaves_out_what_is_older() -> None:
     read = source(FakePostgrest(tables, cap=3))
     days = keys(read.bars(date(2024, 1, 8)), "ts")
     assert days == [(f"2024-01-{day:02}T00:00:00+00:00",) for day in (8, 9, 10)] * 2
-    assert len(read.calendar(date(2024, 1, 8))) == 6
     assert list(read.bars(date(2030, 1, 1))) == []
 
 
@@ -290,7 +289,6 @@ def test_a_date_means_midnight_utc_whatever_the_time_zone_of_the_server() -> Non
     fake = FakePostgrest(market(bar_rows(["A"], 10)) | {"economic_calendar": calendar_rows([1] * 10)})
     read = source(fake)
     list(read.bars(date(2024, 1, 8)))
-    read.calendar(date(2024, 1, 8))
     read.count_bars(date(2024, 1, 8), date(2024, 1, 10))
     asked = [
         value
@@ -298,4 +296,4 @@ def test_a_date_means_midnight_utc_whatever_the_time_zone_of_the_server() -> Non
         for name, value in request.url.params.multi_items()
         if name in ("ts", "release_at")
     ]
-    assert sorted(asked) == [*["gte.2024-01-08T00:00:00Z"] * 3, "lt.2024-01-10T00:00:00Z"]
+    assert sorted(asked) == [*["gte.2024-01-08T00:00:00Z"] * 2, "lt.2024-01-10T00:00:00Z"]

@@ -11,7 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kronos_service.data.sources.timestamps import StampError, read_stamps, refuse_bare_dates, session_days
+from kronos_service.data.sources.timestamps import (
+    TimestampError,
+    read_timestamps,
+    refuse_bare_dates,
+    session_days,
+)
 from kronos_service.data.tables import ReleaseTimeError
 from kronos_service.events.sessions import sessions
 
@@ -30,7 +35,7 @@ HALF_DAY = date(2024, 7, 3)
 
 
 def days(stamps: list[object], zone: str, asset_class: str = "us_equity") -> list[str]:
-    moments = read_stamps(pd.Series(stamps), "file, ts", zone)
+    moments = read_timestamps(pd.Series(stamps), "file, ts", zone)
     return [f"{day:%Y-%m-%d}" for day in session_days(moments, asset_class, "file, ts")]
 
 
@@ -70,7 +75,9 @@ def test_the_stamps_that_vendors_use_become_the_session_date(
     ],
 )
 def test_a_stamp_that_could_be_another_day_is_refused(stamp: str, zone: str, asset_class: str) -> None:
-    with pytest.raises(StampError, match=r"file, ts: 1 stamps are neither midnight .* set ohlcv.time_zone"):
+    with pytest.raises(
+        TimestampError, match=r"file, ts: 1 stamps are neither midnight .* set ohlcv.time_zone"
+    ):
         days([stamp], zone, asset_class)
 
 
@@ -97,7 +104,7 @@ def test_no_claimed_zone_moves_a_bar_to_another_session(
     stamp = moment.isoformat() if as_text else moment.astimezone(UTC)
     try:
         (found,) = days([stamp], claimed, asset_class)
-    except StampError:
+    except TimestampError:
         return
     # What falls on a date without a session is listed by the validation.
     is_session = np.isin(np.datetime64(found), table.dates)
@@ -121,8 +128,8 @@ def test_a_time_without_a_zone_is_the_moment_that_clocks_there_showed_it(wall: d
     there = wall.replace(tzinfo=ZoneInfo(zone))
     doubtful = there.utcoffset() != there.replace(fold=1).utcoffset()
     try:
-        (found,) = read_stamps(pd.Series([f"{wall:%Y-%m-%d %H:%M}"]), "file, release_at", zone)
-    except StampError:
+        (found,) = read_timestamps(pd.Series([f"{wall:%Y-%m-%d %H:%M}"]), "file, release_at", zone)
+    except TimestampError:
         assert doubtful
         return
     assert not doubtful
@@ -131,15 +138,15 @@ def test_a_time_without_a_zone_is_the_moment_that_clocks_there_showed_it(wall: d
 
 @pytest.mark.parametrize("wall", ["2024-11-03 01:30", "2024-03-10 02:30"])
 def test_an_hour_that_a_clock_change_repeats_or_skips_is_refused(wall: str) -> None:
-    with pytest.raises(StampError, match=f"file, release_at: expected ISO 8601 times, got .*{wall}"):
-        read_stamps(pd.Series(["2024-06-12 08:30", wall]), "file, release_at", NEW_YORK)
+    with pytest.raises(TimestampError, match=f"file, release_at: expected ISO 8601 times, got .*{wall}"):
+        read_timestamps(pd.Series(["2024-06-12 08:30", wall]), "file, release_at", NEW_YORK)
 
 
 def test_text_with_and_without_its_own_zone_may_be_mixed_and_nulls_stay() -> None:
     raw = pd.Series(
         ["2024-06-12 08:30", "2024-06-12T12:30:00Z", None, "2024-06-12T08:30-0400", "20240612T083000"]
     )
-    found = read_stamps(raw, "file, release_at", NEW_YORK)
+    found = read_timestamps(raw, "file, release_at", NEW_YORK)
     assert found.isna().tolist() == [False, False, True, False, False]
     assert set(found.dropna()) == {pd.Timestamp("2024-06-12T12:30Z")}
 
@@ -147,27 +154,28 @@ def test_text_with_and_without_its_own_zone_may_be_mixed_and_nulls_stay() -> Non
 def test_a_format_and_an_epoch_say_how_to_read_what_is_not_iso() -> None:
     moment = pd.Timestamp("2024-06-12T12:30Z")
     american = pd.Series(["06/12/2024 08:30AM"])
-    assert read_stamps(american, "f", NEW_YORK, time_format="%m/%d/%Y %I:%M%p")[0] == moment
+    assert read_timestamps(american, "f", NEW_YORK, time_format="%m/%d/%Y %I:%M%p")[0] == moment
     with_offset = pd.Series(["12.06.24 14:30 +0200"])
-    assert read_stamps(with_offset, "f", NEW_YORK, time_format="%d.%m.%y %H:%M %z")[0] == moment
+    assert read_timestamps(with_offset, "f", NEW_YORK, time_format="%d.%m.%y %H:%M %z")[0] == moment
     # A date at the end is no offset.
     assert (
-        read_stamps(pd.Series(["08:30 12-06-24"]), "f", NEW_YORK, time_format="%H:%M %d-%m-%y")[0] == moment
+        read_timestamps(pd.Series(["08:30 12-06-24"]), "f", NEW_YORK, time_format="%H:%M %d-%m-%y")[0]
+        == moment
     )
     for value in (1718195400000, "1718195400000", 1718195400000.0):
-        assert read_stamps(pd.Series([value]), "f", NEW_YORK, epoch="ms")[0] == moment
+        assert read_timestamps(pd.Series([value]), "f", NEW_YORK, epoch="ms")[0] == moment
 
 
 @pytest.mark.parametrize("value", ["yesterday", "1718195400", "06/12/2024", 1718195400, 17.5])
 def test_what_is_not_a_time_is_refused_with_its_value(value: object) -> None:
-    with pytest.raises(StampError, match="f: expected ISO 8601 times, got .*" + str(value)[:4]):
-        read_stamps(pd.Series([value]), "f", "UTC")
+    with pytest.raises(TimestampError, match="f: expected ISO 8601 times, got .*" + str(value)[:4]):
+        read_timestamps(pd.Series([value]), "f", "UTC")
 
 
 def test_a_release_needs_a_time_of_day() -> None:
     def refuse(values: Sequence[Any], at_midnight: bool) -> None:
         raw = pd.Series(values)
-        moments = read_stamps(raw, "f", NEW_YORK)
+        moments = read_timestamps(raw, "f", NEW_YORK)
         refuse_bare_dates(raw, moments, pd.Series(at_midnight, index=raw.index), "f")
 
     refuse(["2024-06-12 08:30", None], True)
@@ -182,7 +190,9 @@ def test_a_release_needs_a_time_of_day() -> None:
 
 def test_half_days_and_null_stamps_do_not_get_in_the_way() -> None:
     close = datetime(2024, 7, 3, 13, tzinfo=ZoneInfo(NEW_YORK))
-    found = session_days(read_stamps(pd.Series([close.isoformat(), None]), "f", NEW_YORK), "us_equity", "f")
+    found = session_days(
+        read_timestamps(pd.Series([close.isoformat(), None]), "f", NEW_YORK), "us_equity", "f"
+    )
     assert found.isna().tolist() == [False, True]
     assert found[0] == pd.Timestamp(HALF_DAY, tz="UTC")
     saturday = (HALF_DAY + timedelta(days=3)).isoformat() + " 12:00"

@@ -89,11 +89,11 @@ def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     result = event_lora(
         EventLoraConfig(
             run_dir=directory / "run",
-            adapters=directory / "adapters",
+            adapter_store=directory / "adapters",
             seed=request.param,
             control=True,
             placebo=True,
-            force=True,
+            promote="always",
         )
     )
     bundle = load_bundle("kronos-nano")

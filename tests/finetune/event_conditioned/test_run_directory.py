@@ -6,7 +6,7 @@ import shutil
 import signal
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from kronos_service.finetune.__main__ import main
 from kronos_service.finetune.event_conditioned import event_lora as job
-from kronos_service.finetune.event_conditioned.config import EventLoraConfig
+from kronos_service.finetune.event_conditioned.config import EventLoraConfig, current
 from kronos_service.finetune.event_conditioned.run_directory import (
     RunError,
     RunFingerprint,
@@ -25,7 +25,6 @@ from kronos_service.finetune.event_conditioned.run_directory import (
 )
 from kronos_service.finetune.event_conditioned.training import loop
 from kronos_shared import adapter_store
-from kronos_shared.options import restore
 
 SPLITS = {
     "train_start": "2021-06-01",
@@ -33,7 +32,16 @@ SPLITS = {
     "test_start": "2022-10-01",
     "test_end": "2023-03-31",
 }
-TINY = {"epochs": 1, "scored": 8, "context": 72, "warmup_steps": 2, "rank": 2, "batch_size": 24, **SPLITS}
+TINY = {
+    "epochs": 1,
+    "targets_per_window": 8,
+    "context": 72,
+    "warmup_steps": 2,
+    "rank": 2,
+    "batch_size": 24,
+    "promote": "always",
+    **SPLITS,
+}
 
 
 def flags(settings: dict[str, Any]) -> list[str]:
@@ -44,7 +52,7 @@ def flags(settings: dict[str, Any]) -> list[str]:
 def argv(market_path: Path, base_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The command of a tiny run, in an empty working directory."""
     monkeypatch.chdir(tmp_path)
-    return ["event-lora", *flags({"snapshot": market_path, "base_model": base_path, **TINY}), "--force"]
+    return ["event-lora", *flags({"snapshot": market_path, "base_model": base_path, **TINY})]
 
 
 def only_run() -> Path:
@@ -79,7 +87,7 @@ def test_a_stopped_run_resumes_by_itself_to_the_same_bits(
         assert main([*argv, "--control"]) == 143
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert "stopped by SIGTERM after step 3 of 6; a checkpoint holds it" in error
+    assert "stopped by SIGTERM after step 3 of 6; a checkpoint is written" in error
     assert f"--resume --run-dir {only_run()}" in error
     with monkeypatch.context() as patch:
         stop_after(4, signal.SIGINT, patch)
@@ -130,7 +138,7 @@ def test_a_run_that_dies_after_it_has_published_publishes_no_second_time(
 def begin(directory: Path, argv: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that was stopped before its first step."""
     with monkeypatch.context() as patch:
-        patch.setattr(job, "_carry_out", lambda *_: None)
+        patch.setattr(job, "_run", lambda *_: None)
         assert main([*argv, "--run-dir", str(directory)]) == 0
 
 
@@ -138,7 +146,7 @@ def resumed(monkeypatch: pytest.MonkeyPatch, *argv: str) -> tuple[EventLoraConfi
     """What `--resume` would carry out."""
     got: list[tuple[EventLoraConfig, Path]] = []
     with monkeypatch.context() as patch:
-        patch.setattr(job, "_carry_out", lambda config, directory: got.append((config, directory)))
+        patch.setattr(job, "_run", lambda config, directory: got.append((config, directory)))
         assert main(["event-lora", "--resume", *argv]) == 0
     return got[0]
 
@@ -171,15 +179,59 @@ def test_a_resumed_run_keeps_its_settings_and_says_which_flag_contradicts_them(
     assert "--epochs is 15 but the run began with 1" in error
     assert "--placebo is True but the run began with False" in error
     assert "--rank" not in error
-    config, _ = resumed(monkeypatch, "--epochs", "1", "--checkpoint-every", "7", "--no-force")
-    assert (config.epochs, config.checkpoint_every, config.force) == (1, 7, False)
+    config, _ = resumed(monkeypatch, "--epochs", "1", "--checkpoint-every", "7", "--promote", "if-better")
+    assert (config.epochs, config.checkpoint_every, config.promote) == (1, 7, "if-better")
     assert main(["event-lora", "--resume", "--run-dir", "nowhere"]) == 2
     assert "nowhere holds no run to resume" in capsys.readouterr().err
 
 
 def test_settings_survive_their_file() -> None:
     config = EventLoraConfig(run_dir=Path("x/y"), lora_dropout=0.0, micro_batch=4, control=True)
-    assert restore(EventLoraConfig, json.loads(json.dumps(asdict(config), default=str))) == config
+    assert EventLoraConfig(**current(json.loads(config.model_dump_json()))) == config
+
+
+BEFORE_THE_RENAMES = {
+    **{"snapshot": None, "base_model": "kronos-nano", "revision": None, "tokenizer": None},
+    **{"tokenizer_revision": None, "run_dir": "runs/old", "adapters": "store", "checkpoint_every": 50},
+    **{"keep_versions": 10, "train_start": "2021-01-01", "val_start": "2025-01-01"},
+    **{"test_start": "2025-07-01", "test_end": "2026-03-31", "context": None, "scored": 16, "epochs": 10},
+    **{"batch_size": 32, "micro_batch": None, "vram_budget": 6.0, "precision": "auto"},
+    **{"learning_rate": 0.0001, "event_learning_rate": 0.0003, "warmup_steps": 100, "weight_decay": 0.01},
+    **{"clip": 2.0, "rank": 8, "lora_dropout": 0.05, "taps": "both", "event_oversample": 4.0},
+    **{"blank_probability": 0.15, "seed": 0, "forecast_origins": 24, "control": True, "placebo": False},
+}
+"""config.json as the first version wrote it, but for the two settings that decided on promotion."""
+
+
+@pytest.mark.parametrize(
+    ("force", "require_gain", "promote"),
+    [
+        (False, False, "if-better"),
+        (False, True, "if-gain"),
+        (True, False, "always"),
+        (True, True, "always"),
+    ],
+)
+def test_a_run_that_began_before_settings_were_renamed_resumes_with_the_same_ones(
+    force: bool, require_gain: bool, promote: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = BEFORE_THE_RENAMES | {"force": force, "require_gain": require_gain}
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    config, _ = resumed(monkeypatch, "--run-dir", str(tmp_path))
+    assert (config.targets_per_window, config.max_grad_norm, config.event_weight) == (16, 2.0, 4.0)
+    assert (config.adapter_store, config.promote, config.epochs) == (Path("store"), promote, 10)
+    same = json.loads(config.model_dump_json())
+    assert {name: same[name] for name in stored if name in same and name != "run_dir"} == {
+        name: value for name, value in stored.items() if name in same and name != "run_dir"
+    }
+
+
+def test_a_stored_setting_of_no_version_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(BEFORE_THE_RENAMES | {"epoch": 3}))
+    assert main(["event-lora", "--resume", "--run-dir", str(tmp_path)]) == 2
+    assert "unknown setting epoch, did you mean epochs?" in capsys.readouterr().err
 
 
 def test_what_numbers_depend_on_may_not_change_between_starts(tmp_path: Path) -> None:

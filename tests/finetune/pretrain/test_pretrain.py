@@ -1,6 +1,7 @@
 """Pretraining learns, says how well, sees nothing it must not, and continues to the same bits."""
 
 import dataclasses
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -11,21 +12,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 
 from kronos_service.data.sample import sample_snapshot_path, write_sample
 from kronos_service.data.snapshot.read import load_snapshot
+from kronos_service.finetune import progress
+from kronos_service.finetune.config import PretrainConfig
 from kronos_service.finetune.pretrain import loop
 from kronos_service.finetune.pretrain.loop import PretrainError, learning_rate
 from kronos_service.finetune.pretrain.pretrain import (
-    PretrainConfig,
     command_line,
+    mean_losses,
     prediction_loss,
     predictor_report,
     pretrain,
     reconstruction_loss,
     spread_codes,
-    token_losses,
     tokenizer_report,
 )
 from kronos_service.finetune.pretrain.windows import (
@@ -40,7 +43,7 @@ from kronos_service.model.factory import NANO_DIRECTORY, load_bundle
 from kronos_service.model.kronos import Kronos
 from kronos_service.model.presets import PRESETS
 from kronos_service.model.tokenizer import KronosTokenizer
-from kronos_shared.options import ConfigError
+from kronos_shared.cli import ConfigError
 
 UNTIL = date(2022, 7, 1)
 CONTEXT = 48
@@ -146,6 +149,25 @@ def test_the_state_of_another_run_is_refused(
         pretrain(dataclasses.replace(config, seed=1))
 
 
+def test_the_state_of_an_earlier_version_is_refused(snapshot: Path, tmp_path: Path) -> None:
+    config = settings(snapshot, tmp_path / "base")
+    (config.out / "state").mkdir(parents=True)
+    (config.out / "state" / "tokenizer.pt").touch()
+    with pytest.raises(PretrainError, match="earlier version: remove it or change --out"):
+        pretrain(config)
+
+
+def test_a_log_file_is_told_of_both_stages(
+    snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "PLAIN_SECONDS", 0.0)
+    log = io.StringIO()
+    pretrain(settings(snapshot, tmp_path / "base"), Console(file=log))
+    for stage in ("tokenizer", "predictor"):
+        line = rf"^{stage}, 3 of 6 steps, loss \d+\.\d{{4}}, \d+\.\d/s, 0 s left$"
+        assert re.search(line, log.getvalue(), re.MULTILINE), log.getvalue()
+
+
 def test_bars_from_until_on_and_held_out_bars_are_never_trained_on(
     data: list[Series], snapshot: Path
 ) -> None:
@@ -185,7 +207,7 @@ def test_only_targets_from_the_cut_on_are_scored(data: list[Series]) -> None:
     batch = draw_batch(data, np.random.default_rng(1), size=2, context=CONTEXT)
     s1, s2 = tokenizer.encode(batch.x)
     logits = model(s1[:, :-1], s2[:, :-1], batch.stamps[:, :-1], s1_targets=s1[:, 1:])
-    for got, ids, scores in zip(token_losses(tokenizer, model, batch), (s1, s2), logits, strict=True):
+    for got, ids, scores in zip(mean_losses(tokenizer, model, batch), (s1, s2), logits, strict=True):
         log_p = scores.log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
         assert got.item() == pytest.approx(-log_p[:, batch.cut - 1 :].mean().item(), rel=1e-5)
 
@@ -197,7 +219,7 @@ def test_the_losses_are_upstreams(data: list[Series]) -> None:
     errors = ((out.recon_s1 - batch.x) ** 2).mean() + ((out.recon - batch.x) ** 2).mean()
     assert torch.isclose(reconstruction_loss(tokenizer, batch), (errors + out.quantizer_loss) / 2)
     assert torch.isclose(
-        prediction_loss(tokenizer, model, batch), sum(token_losses(tokenizer, model, batch), torch.zeros(()))
+        prediction_loss(tokenizer, model, batch), sum(mean_losses(tokenizer, model, batch), torch.zeros(()))
     )
 
 
@@ -244,11 +266,11 @@ def test_a_snapshot_without_a_full_window_is_refused(snapshot: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"context": 16}, "at least 32"),
-        ({"heldout": 1.0}, "between 0 and 1"),
+        ({"context": 16}, "--context must be greater than or equal to 32"),
+        ({"heldout": 1.0}, "--heldout must be less than 1"),
         ({"batch_size": 0}, "--batch-size"),
-        ({"predictor_lr": -1e-3}, "--predictor-lr must be positive"),
-        ({"seed": -1}, "--seed must not be negative"),
+        ({"predictor_lr": -1e-3}, "--predictor-lr must be greater than 0"),
+        ({"seed": -1}, "--seed must be greater than or equal to 0"),
     ],
 )
 def test_settings_out_of_range_are_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:

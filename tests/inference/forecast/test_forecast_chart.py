@@ -18,7 +18,7 @@ def chart(fans: int, events: list[tuple[int, str]], later: int = 0) -> Chart:
         past_dates=days[:8],
         past_closes=np.linspace(95, 100, 8),
         dates=days[8:13],
-        fans=[
+        bands=[
             Bands(label=f"fan {number}", last_close=100.0, closes=closes + number) for number in range(fans)
         ],
         events=events,

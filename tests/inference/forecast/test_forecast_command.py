@@ -14,10 +14,12 @@ from rich.console import Console
 
 from kronos_service.data.snapshot import read as snapshots
 from kronos_service.data.snapshot.read import Snapshot
+from kronos_service.events.calendar import read_calendar
 from kronos_service.events.labels import label_targets
 from kronos_service.events.taxonomy import FAMILIES
 from kronos_service.inference.__main__ import main
-from kronos_service.inference.forecast.command import ForecastConfig, forecast
+from kronos_service.inference.forecast.command import forecast
+from kronos_service.inference.settings import ForecastConfig
 from kronos_shared.adapter_store import publish
 
 AS_OF = date(2022, 9, 1)
@@ -55,7 +57,7 @@ def test_base_and_adapter_forecast_the_next_sessions_from_the_same_seed(
     config: dict[str, object], console: Console, market: Snapshot
 ) -> None:
     result = forecast(ForecastConfig(**config), console)  # type: ignore[arg-type]
-    assert [fan.label.split()[0] for fan in result.fans] == ["base,", "adapter"]
+    assert [fan.label.split()[0] for fan in result.bands] == ["base,", "adapter"]
     # 5 September 2022 was Labor Day
     assert result.dates.astype(str).tolist() == [
         "2022-09-02",
@@ -66,14 +68,14 @@ def test_base_and_adapter_forecast_the_next_sessions_from_the_same_seed(
     ]
     bars = snapshots.series(market, "SYN01")
     close = bars["close"][bars["ts"] == pd.Timestamp(AS_OF, tz="UTC")].item()
-    for fan in result.fans:
+    for fan in result.bands:
         assert fan.closes.shape == (8, 5)
         assert fan.last_close == close
-    assert not np.array_equal(result.fans[0].closes, result.fans[1].closes)
+    assert not np.array_equal(result.bands[0].closes, result.bands[1].closes)
     again = forecast(ForecastConfig(**config), console)  # type: ignore[arg-type]
-    assert all(np.array_equal(a.closes, b.closes) for a, b in zip(result.fans, again.fans, strict=True))
+    assert all(np.array_equal(a.closes, b.closes) for a, b in zip(result.bands, again.bands, strict=True))
     other = forecast(ForecastConfig(**{**config, "seed": 1}), console)  # type: ignore[arg-type]
-    assert not np.array_equal(result.fans[1].closes, other.fans[1].closes)
+    assert not np.array_equal(result.bands[1].closes, other.bands[1].closes)
 
 
 def test_nothing_after_the_origin_changes_a_forecast(
@@ -93,7 +95,7 @@ def test_nothing_after_the_origin_changes_a_forecast(
         table.to_parquet(scrambled / f"{name}.parquet")
     result = forecast(ForecastConfig(**config), console)  # type: ignore[arg-type]
     blind = forecast(ForecastConfig(**{**config, "snapshot": scrambled}), console)  # type: ignore[arg-type]
-    assert all(np.array_equal(a.closes, b.closes) for a, b in zip(result.fans, blind.fans, strict=True))
+    assert all(np.array_equal(a.closes, b.closes) for a, b in zip(result.bands, blind.bands, strict=True))
 
 
 def test_a_supposed_surprise_moves_only_the_bars_after_it(
@@ -104,8 +106,8 @@ def test_a_supposed_surprise_moves_only_the_bars_after_it(
         (bar, on[0][0]) for bar, on in enumerate(result.families) if on and bar < len(result.dates) - 1
     )
     supposed = ForecastConfig(**{**config, "scenario": (f"{name} +5",)})  # type: ignore[arg-type]
-    _, told, what_if = forecast(supposed, console).fans
-    assert np.array_equal(told.closes, result.fans[1].closes)
+    _, told, what_if = forecast(supposed, console).bands
+    assert np.array_equal(told.closes, result.bands[1].closes)
     assert np.array_equal(what_if.closes[:, : bar + 1], told.closes[:, : bar + 1])
     assert not np.array_equal(what_if.closes[:, bar + 1 :], told.closes[:, bar + 1 :])
 
@@ -114,7 +116,7 @@ def test_the_table_names_the_events_that_fall_on_each_bar(
     config: dict[str, object], console: Console, market: Snapshot
 ) -> None:
     result = forecast(ForecastConfig(**{**config, "horizon": 20}), console)  # type: ignore[arg-type]
-    fell = label_targets(market.calendar, "us_equity", result.dates).families
+    fell = label_targets(read_calendar(market.calendar), "us_equity", result.dates).families
     assert fell.any()
     assert isinstance(console.file, StringIO)
     shown = console.file.getvalue().split("adapter 000001")[-1]
@@ -127,11 +129,11 @@ def test_the_table_names_the_events_that_fall_on_each_bar(
 def test_a_version_directory_and_the_default_root_serve_as_well(
     config: dict[str, object], adapters: Path, monkeypatch: pytest.MonkeyPatch, console: Console
 ) -> None:
-    expected = forecast(ForecastConfig(**config), console).fans[1]  # type: ignore[arg-type]
+    expected = forecast(ForecastConfig(**config), console).bands[1]  # type: ignore[arg-type]
     (version,) = (adapters / "versions").iterdir()
-    named = forecast(ForecastConfig(**{**config, "adapter": version}), console).fans[1]  # type: ignore[arg-type]
+    named = forecast(ForecastConfig(**{**config, "adapter": version}), console).bands[1]  # type: ignore[arg-type]
     monkeypatch.chdir(adapters.parent)
-    default = forecast(ForecastConfig(**{**config, "adapter": None}), console).fans[1]  # type: ignore[arg-type]
+    default = forecast(ForecastConfig(**{**config, "adapter": None}), console).bands[1]  # type: ignore[arg-type]
     assert expected.label == named.label == default.label == f"adapter {version.name}"
     assert np.array_equal(expected.closes, named.closes)
     assert np.array_equal(expected.closes, default.closes)
@@ -158,12 +160,12 @@ MISTAKES = {
         "no bar of SYN01 up to 2019-01-02; its first",
     ),
     "too little history": ({"as_of": "2021-01-20"}, "at least 64 bars"),
-    "a horizon beyond the model": ({"horizon": "72"}, "horizon must be below the model's 72 bars"),
+    "a horizon beyond the model": ({"horizon": "72"}, "--horizon must be below the model's 72 bars"),
     "a horizon beyond the calendar": ({"as_of": "2022-12-30", "horizon": "60"}, "expected a calendar until"),
     "no adapter where one was named": ({"adapter": "."}, "holds no adapter"),
     "a base of another name": ({"base_model": "huge"}, "huge"),
     "a base the adapter was not made for": ({"base_model": "kronos-nano"}, "made for base tiny"),
-    "no paths": ({"paths": "0"}, "paths must be at least 1"),
+    "no paths": ({"paths": "0"}, "--paths must be greater than or equal to 1"),
     "a release that is not scheduled": ({"scenario": "gdpp 2"}, "expected one of fomc_rate"),
     "a chart of no format": ({"plot": "fan.chart"}, "name a .png"),
 }

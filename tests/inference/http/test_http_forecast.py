@@ -89,7 +89,7 @@ def test_at_five_past_four_new_york_is_forecast_without_the_leaders_that_trade_o
 def test_nothing_is_known_that_came_after_now(ask: Ask, serve: Serve, market: Snapshot) -> None:
     with serve(now=datetime(2022, 6, 15, 12, 0, tzinfo=UTC)) as client:
         (series,) = ask(client)["series"]
-        known = client.app.state.service.feed.current()  # type: ignore[attr-defined]
+        known = client.app.state.service.refresher.current()  # type: ignore[attr-defined]
     assert series["last_bar"] == "2022-06-14"
     assert max(frame["ts"].max() for frame in known.bars.values()).date() <= date(2022, 6, 14)
     released = known.calendar["release_at"] <= pd.Timestamp("2022-06-15 12:00", tz="UTC")

@@ -17,7 +17,7 @@ from fastapi.testclient import TestClient
 from pydantic import BaseModel
 
 from kronos_service.inference.http.app import create_app
-from kronos_service.inference.http.logs import configure_logs
+from kronos_service.inference.http.server import configure_logs
 from kronos_service.inference.scheduler.work import BatchKey, Cost
 from kronos_service.inference.schemas import ForecastRequest, ForecastResponse
 from kronos_service.inference.settings import Settings
@@ -184,8 +184,8 @@ def test_a_full_queue_answers_429_at_once_with_the_time_to_wait(serve: Serve, as
     with serve(queue_size=1) as client, ThreadPoolExecutor(2) as pool:
         service = client.app.state.service  # type: ignore[attr-defined]
         queue, serving = service.queue, service.loader.current()
-        ask_of_one = BatchKey(horizon=1, paths=1, sampling=Sampling())
-        demand = Cost(serving=serving, ask=ask_of_one, bars=10, series=1)
+        key_of_one = BatchKey(horizon=1, paths=1, sampling=Sampling())
+        demand = Cost(serving=serving, key=key_of_one, bars=10, series=1)
         ticket = queue.admit(demand, time.monotonic() + 60)
         started = time.monotonic()
         answer = client.post("/v1/forecast", content=unread())
@@ -198,9 +198,9 @@ def test_a_full_queue_answers_429_at_once_with_the_time_to_wait(serve: Serve, as
         assert pool.submit(ask, client).result(30)["series"]
 
 
-def test_a_service_with_an_adapter_knows_its_pace_before_the_first_request(serve: Serve) -> None:
+def test_a_service_with_an_adapter_has_estimate_before_the_first_request(serve: Serve) -> None:
     with serve() as client:
-        assert client.app.state.service.queue.knows_its_pace  # type: ignore[attr-defined]
+        assert client.app.state.service.queue.has_estimate  # type: ignore[attr-defined]
 
 
 def test_a_deadline_that_passes_unserved_is_504(serve: Serve) -> None:

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from kronos_service.data.snapshot.read import Snapshot, write_snapshot
-from kronos_service.data.sources.base import SnapshotSource
+from kronos_service.data.sources.snapshot import snapshot_source
 from kronos_service.finetune.event_conditioned.samples.series import build_series
 from kronos_service.finetune.event_conditioned.samples.tokens import normalized_window
 from kronos_service.finetune.event_conditioned.samples.windows import Window
@@ -21,7 +21,7 @@ from kronos_service.inference.market.market import build_market
 from kronos_service.inference.market.readers import DatabaseReader, SnapshotReader
 from kronos_service.inference.market.refresher import MarketRefresher
 from kronos_service.inference.models.served_model import ServedModel
-from kronos_service.inference.requests.prepare import plan
+from kronos_service.inference.requests.prepare import prepare
 from kronos_service.inference.schemas import ForecastRequest
 from kronos_service.inference.settings import Settings
 from kronos_shared.columns import FEATURES
@@ -113,17 +113,17 @@ class Database:
         return "a database"
 
     def symbols(self) -> pd.DataFrame:
-        return SnapshotSource(directory=self.directory).symbols()
+        return snapshot_source(self.directory).symbols()
 
     def bars(self, since: date | None = None, after: str | None = None) -> Any:
         self.asked.append(since)
-        return SnapshotSource(directory=self.directory).bars(since, after)
+        return snapshot_source(self.directory).bars(since, after)
 
     def count_bars(self, first: date | None, before: date) -> int:
-        return SnapshotSource(directory=self.directory).count_bars(first, before)
+        return snapshot_source(self.directory).count_bars(first, before)
 
     def calendar(self, since: date | None = None) -> pd.DataFrame:
-        return SnapshotSource(directory=self.directory).calendar(since)
+        return snapshot_source(self.directory).calendar()
 
 
 def test_a_database_is_read_whole_and_then_from_its_latest_days_on(market: Snapshot, tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_a_request_is_encoded_as_training_encodes_the_same_origin(
             {"ts": row["ts"].date()} | {name: row[name] for name in FEATURES} for _, row in rows.iterrows()
         ]
     request = ForecastRequest.model_validate({"series": [series], "horizon": 4}, strict=False)
-    history = plan(request, serving, known, now=now, max_bars=1024)[0].prepared.history
+    history = prepare(request, serving, known, now=now, max_bars=1024)[0].prepared.history
     window = Window(series=0, start=at - 67, first_target=at + 1, stop=at + 2)
     assert history.x.numpy().tobytes() == normalized_window([one], window)[:-1].tobytes()
     assert history.stamps.numpy().tobytes() == one.stamps[at - 67 : at + 1].tobytes()
@@ -200,7 +200,7 @@ def test_after_a_gap_the_first_row_of_the_history_is_that_of_training_too(
     gapped = replace(market, bars=market.bars.drop(index=of_symbol[-69]).reset_index(drop=True))
     known = build_market("x", gapped.symbols, gapped.bars, gapped.calendar, now=NOW)
     request = ForecastRequest.model_validate({"series": [{"symbol": "SYN02"}], "horizon": 4})
-    (planned,) = plan(request, serving, known, now=NOW, max_bars=1024)
+    (planned,) = prepare(request, serving, known, now=NOW, max_bars=1024)
     (one,) = (one for one in build_series(gapped) if one.symbol == "SYN02")
     events = planned.prepared.history.events
     assert events is not None

@@ -10,14 +10,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from kronos_service.inference.models.base_model import BaseChoice
-from kronos_service.inference.models.loader import AdapterLoader, LoaderStatus, ServedModel
+from kronos_service.inference.models.loader import AdapterLoader
+from kronos_service.inference.models.loader_status import LoaderStatus
+from kronos_service.inference.models.served_model import ServedModel
 from kronos_service.model.adapter.canary import canary_logits
 from kronos_service.model.adapter.read import attach, merge, read_adapter
-from kronos_service.model.factory import Bundle
+from kronos_service.model.factory import BaseChoice, Bundle
 from kronos_shared import adapter_store
 from kronos_shared.adapter_manifest import EVENT_WEIGHTS, LATEST, VERSIONS, AdapterManifest, Latest
 from kronos_shared.adapter_store import publish
+from kronos_shared.atomic import replace_file
 
 AdapterOf = Callable[[int], Path]
 NewLoader = Callable[..., AdapterLoader]
@@ -204,7 +206,7 @@ def test_a_file_that_is_flipped_or_missing_is_looked_at_again_at_every_poll(
     shutil.copytree(adapter_of(1), empty_store / VERSIONS / name)
     spoil(empty_store / VERSIONS / name)
     pointer = Latest(generation=2, version=name, manifest_sha256=second.manifest_sha256)
-    (empty_store / LATEST).write_bytes(pointer.to_bytes())
+    replace_file(empty_store / LATEST, pointer.to_bytes())  # the loader polls: it must not see half a pointer
     eventually(lambda: loader.status().reason is not None)
     status = loader.status()
     assert status.reason == (

@@ -8,10 +8,9 @@ import pytest
 import torch
 
 from kronos_service.finetune.event_conditioned.training.lora import adapt, trainable
-from kronos_service.inference.models.base_model import BaseChoice
 from kronos_service.inference.models.loader import AdapterLoader
 from kronos_service.model.adapter.write import save_adapter
-from kronos_service.model.factory import load_bundle, save_base
+from kronos_service.model.factory import BaseChoice, load_bundle, save_base
 from kronos_service.model.kronos import Kronos
 from kronos_service.model.presets import PRESETS
 from kronos_service.model.tokenizer import KronosTokenizer

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from kronos_service.inference.models.loader import AdapterLoader, LoaderStatus, ServedModel
+from kronos_service.inference.models.loader import AdapterLoader
+from kronos_service.inference.models.loader_status import LoaderStatus
 from kronos_service.inference.models.replica_state import ReplicaStateError
+from kronos_service.inference.models.served_model import ServedModel
 from kronos_service.model.adapter.canary import canary_logits
-from kronos_service.model.adapter.read import AdapterError
+from kronos_service.model.adapter.files import AdapterError
 from kronos_shared import adapter_store
 from kronos_shared.adapter_manifest import EVENT_WEIGHTS, LATEST, VERSIONS
 from kronos_shared.adapter_store import StoreError, publish
@@ -179,7 +181,7 @@ def test_a_state_directory_that_cannot_be_written_costs_the_memory_not_the_servi
     status = loader.reload()
     assert (version(status), status.reason) == (first.version, None)
     assert "cannot write the state directory" in (status.state_unsaved or "")
-    with pytest.raises(ReplicaStateError, match="would be forgotten"):
+    with pytest.raises(ReplicaStateError, match="a restart would lose"):
         loader.pin(first.version)
     assert loader.status().pinned is None
     (tmp_path / "file").unlink()

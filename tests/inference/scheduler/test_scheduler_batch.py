@@ -30,8 +30,8 @@ def work(serving: ServedModel, seconds: float, *, horizon: int = 2, paths: int =
     history = History(
         x=torch.zeros(10, 6), stamps=stamps[:10], future_stamps=stamps[:horizon], events=None, seed=0
     )
-    ask = BatchKey(horizon=horizon, paths=paths, sampling=Sampling())
-    return ForecastJob(serving=serving, ask=ask, histories=[history], expires_at=NOW + seconds)
+    key = BatchKey(horizon=horizon, paths=paths, sampling=Sampling())
+    return ForecastJob(serving=serving, key=key, histories=[history], expires_at=NOW + seconds)
 
 
 LEAD, JOINER = 2 * STEP + 10 + 2 * 8 * ROW, 10 + 2 * 8 * ROW
@@ -42,7 +42,7 @@ OTHER, OTHER_JOINER = STEP + 10 + 8 * ROW, 10 + 8 * ROW
 
 def choose(works: list[ForecastJob], most_rows: int = 64) -> tuple[list[int], ...]:
     """Numbers of the works in the batch, the rest and the expired, at a pace of 1."""
-    choice = choose_batch(works, most_rows=most_rows, pace=1.0, now=NOW)
+    choice = choose_batch(works, most_rows=most_rows, seconds_per_cost=1.0, now=NOW)
     return tuple([works.index(one) for one in part] for part in (choice.batch, choice.rest, choice.expired))
 
 
@@ -87,14 +87,14 @@ def test_every_work_is_in_one_place_and_nobody_is_made_late(
     serving: ServedModel, kinds: list[tuple[float, int]], most_rows: int, pace: float
 ) -> None:
     works = [work(serving, seconds, horizon=horizon) for seconds, horizon in kinds]
-    choice = choose_batch(works, most_rows=most_rows, pace=pace, now=NOW)
+    choice = choose_batch(works, most_rows=most_rows, seconds_per_cost=pace, now=NOW)
     everyone = [*choice.batch, *choice.rest, *choice.expired]
     assert sorted(map(id, everyone)) == sorted(map(id, works))
     assert all(one.expires_at <= NOW for one in choice.expired)
     alive = [one for one in works if one.expires_at > NOW]
     assert choice.batch[:1] == alive[:1]
-    assert all(choice.batch[0].demand.joins(one.demand) for one in choice.batch)
-    assert sum(one.demand.rows for one in choice.batch) <= most_rows
+    assert all(choice.batch[0].cost.joins(one.cost) for one in choice.batch)
+    assert sum(one.cost.rows for one in choice.batch) <= most_rows
     # whoever would be in time behind a lead that runs alone is in time behind the batch
     for number, one in enumerate(alive):
         passed = [other for other in alive[: number + 1] if other in choice.rest]
@@ -105,4 +105,4 @@ def test_every_work_is_in_one_place_and_nobody_is_made_late(
 
 
 def costs(works: list[ForecastJob]) -> float:
-    return cost_of(one.demand for one in works)
+    return cost_of(one.cost for one in works)

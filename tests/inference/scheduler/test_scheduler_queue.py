@@ -21,7 +21,7 @@ from kronos_service.model.factory import Bundle
 from kronos_service.model.generation.generate import Generated, History
 from kronos_service.model.generation.sampling import Sampling
 
-ASK = BatchKey(horizon=2, paths=3, sampling=Sampling())
+KEY = BatchKey(horizon=2, paths=3, sampling=Sampling())
 
 
 class Gate:
@@ -97,7 +97,7 @@ def work(serving: ServedModel, *, seed: int = 0, seconds: float = 60.0, **change
     )
     usual: dict[str, Any] = {
         "serving": serving,
-        "ask": ASK,
+        "key": KEY,
         "histories": [history],
         "expires_at": time.monotonic() + seconds,
     }
@@ -105,7 +105,7 @@ def work(serving: ServedModel, *, seed: int = 0, seconds: float = 60.0, **change
 
 
 def put(queue: ForecastQueue, one: ForecastJob) -> ForecastJob:
-    queue.submit(queue.admit(one.demand, one.expires_at), one)
+    queue.submit(queue.admit(one.cost, one.expires_at), one)
     return one
 
 
@@ -118,7 +118,7 @@ def occupy(queue: ForecastQueue, gate: Gate, serving: ServedModel) -> ForecastJo
 
 def kinds(count: int) -> list[BatchKey]:
     """Equally dear, and none joins another."""
-    return [replace(ASK, sampling=Sampling(temperature=0.5 + i / 10)) for i in range(count)]
+    return [replace(KEY, sampling=Sampling(temperature=0.5 + i / 10)) for i in range(count)]
 
 
 def test_what_waited_together_runs_together_and_each_gets_its_own_part(
@@ -144,8 +144,8 @@ def test_only_the_same_model_and_settings_join(
     twin = replace(serving)
     lead = put(queue, work(serving, seed=1))
     on_twin = put(queue, work(twin, seed=1))
-    hotter = put(queue, work(serving, ask=replace(ASK, sampling=Sampling(temperature=0.5))))
-    more_paths = put(queue, work(serving, ask=replace(ASK, paths=4)))
+    hotter = put(queue, work(serving, key=replace(KEY, sampling=Sampling(temperature=0.5))))
+    more_paths = put(queue, work(serving, key=replace(KEY, paths=4)))
     same = put(queue, work(serving, seed=2))
     gate.open(5)
     wait_for([one.future for one in (lead, on_twin, hotter, more_paths, same)], timeout=20)
@@ -183,10 +183,10 @@ def test_beyond_its_size_the_queue_turns_away(
     for seed in range(3):
         put(queue, work(serving, seed=seed))
     ticket = queue.admit(
-        work(serving).demand, time.monotonic() + 60
+        work(serving).cost, time.monotonic() + 60
     )  # a request that is being prepared takes a place too
     with pytest.raises(Overloaded, match="4 requests are waiting already") as caught:
-        queue.admit(work(serving).demand, time.monotonic() + 60)
+        queue.admit(work(serving).cost, time.monotonic() + 60)
     assert caught.value.retry_after == 1
     assert caught.value.status == 429
     queue.give_up(ticket)
@@ -197,11 +197,11 @@ def test_a_place_that_is_given_up_is_free_again(
 ) -> None:
     queue = queue_of(size=1)
     occupy(queue, gate, serving)
-    ticket = queue.admit(work(serving).demand, time.monotonic() + 60)
+    ticket = queue.admit(work(serving).cost, time.monotonic() + 60)
     with pytest.raises(Overloaded):
-        queue.admit(work(serving).demand, time.monotonic() + 60)
+        queue.admit(work(serving).cost, time.monotonic() + 60)
     queue.give_up(ticket)
-    queue.give_up(queue.admit(work(serving).demand, time.monotonic() + 60))
+    queue.give_up(queue.admit(work(serving).cost, time.monotonic() + 60))
 
 
 def test_a_deadline_that_the_measured_pace_cannot_meet_is_refused_with_the_wait(
@@ -213,12 +213,12 @@ def test_a_deadline_that_the_measured_pace_cannot_meet_is_refused_with_the_wait(
     gate.open()
     paced.future.result(20)
     busy = occupy(queue, gate, serving)
-    queued = [put(queue, work(serving, ask=one)) for one in kinds(8)]
+    queued = [put(queue, work(serving, key=one)) for one in kinds(8)]
     # nine works of 0.3 s each are ahead, no two of a kind
     with pytest.raises(Overloaded, match="longer than the deadline") as caught:
-        queue.admit(busy.demand, time.monotonic() + 1.5)
+        queue.admit(busy.cost, time.monotonic() + 1.5)
     assert caught.value.retry_after in (3, 4)
-    queue.give_up(queue.admit(busy.demand, time.monotonic() + 30))
+    queue.give_up(queue.admit(busy.cost, time.monotonic() + 30))
     assert queue.depth == len(queued)
 
 
@@ -227,30 +227,30 @@ def test_those_who_wait_to_run_together_are_not_estimated_as_if_alone(
 ) -> None:
     queue = queue_of(size=20)
     one = work(serving)
-    queue.expect(1.0 / cost_of([one.demand]))
+    queue.expect(1.0 / cost_of([one.cost]))
     occupy(queue, gate, serving)
     for _ in range(5):
         put(queue, work(serving))
-    demands = [one.demand] * 6
+    demands = [one.cost] * 6
     needed = MARGIN * (1.0 + cost_of(demands) / cost_of(demands[:1]))
     assert needed < 0.8 * MARGIN * 7
     with pytest.raises(Overloaded, match="longer than the deadline"):
-        queue.admit(one.demand, time.monotonic() + 0.8 * needed)
-    queue.give_up(queue.admit(one.demand, time.monotonic() + needed))
+        queue.admit(one.cost, time.monotonic() + 0.8 * needed)
+    queue.give_up(queue.admit(one.cost, time.monotonic() + needed))
 
 
 def test_before_any_batch_the_pace_that_was_expected_counts(
     queue_of: Callable[..., ForecastQueue], gate: Gate, serving: ServedModel
 ) -> None:
     queue = queue_of()
-    known = [queue.knows_its_pace]
+    known = [queue.has_estimate]
     one = work(serving)
-    queue.expect(1.0 / cost_of([one.demand]))
-    assert [*known, queue.knows_its_pace] == [False, True]
+    queue.expect(1.0 / cost_of([one.cost]))
+    assert [*known, queue.has_estimate] == [False, True]
     occupy(queue, gate, serving)
     with pytest.raises(Overloaded, match="longer than the deadline"):
-        queue.admit(one.demand, time.monotonic() + 2.0)
-    queue.give_up(queue.admit(one.demand, time.monotonic() + 3.0))
+        queue.admit(one.cost, time.monotonic() + 2.0)
+    queue.give_up(queue.admit(one.cost, time.monotonic() + 3.0))
 
 
 def test_an_idle_queue_tries_whatever_it_measured(
@@ -303,12 +303,12 @@ def test_after_close_nothing_is_admitted_and_everything_admitted_is_answered(
 ) -> None:
     queue = queue_of(size=10)
     occupy(queue, gate, serving)
-    others = [put(queue, work(serving, seed=seed, ask=replace(ASK, paths=seed))) for seed in (1, 2, 3)]
+    others = [put(queue, work(serving, seed=seed, key=replace(KEY, paths=seed))) for seed in (1, 2, 3)]
     prepared = work(serving, seed=4)
-    ticket = queue.admit(prepared.demand, prepared.expires_at)
+    ticket = queue.admit(prepared.cost, prepared.expires_at)
     queue.close()
     with pytest.raises(NotReady, match="shutting down"):
-        queue.admit(work(serving).demand, time.monotonic() + 60)
+        queue.admit(work(serving).cost, time.monotonic() + 60)
     gate.open(10)
     assert not queue.join(0.2)  # one that was admitted is still being prepared
     queue.submit(ticket, prepared)

@@ -16,12 +16,12 @@ from kronos_service.model.generation.sampling import Sampling
 def demand(bundle: Bundle) -> Cost:
     nothing: dict[str, Any] = dict.fromkeys(("version", "generation", "digest", "manifest"))
     serving = ServedModel(base=bundle, model=bundle.model, loaded_at=datetime.now(UTC), **nothing)
-    return Cost(serving=serving, ask=BatchKey(horizon=3, paths=16, sampling=Sampling()), bars=100, series=2)
+    return Cost(serving=serving, key=BatchKey(horizon=3, paths=16, sampling=Sampling()), bars=100, series=2)
 
 
 @pytest.mark.parametrize(("paths", "rows"), [(1, 4), (2, 16), (8, 16), (9, 32), (16, 32)])
 def test_rows_are_counted_as_they_are_drawn(demand: Cost, paths: int, rows: int) -> None:
-    asked = replace(demand, ask=replace(demand.ask, paths=paths))
+    asked = replace(demand, key=replace(demand.key, paths=paths))
     assert asked.rows == rows
     assert cost_of([asked]) == 3 * STEP + 100 + 3 * ROW * rows
 
@@ -34,9 +34,9 @@ def test_those_of_a_kind_pay_for_their_steps_once(demand: Cost) -> None:
 
 def test_another_model_and_other_settings_pay_for_themselves(demand: Cost) -> None:
     twin = replace(demand, serving=replace(demand.serving))
-    hotter = replace(demand, ask=replace(demand.ask, sampling=Sampling(temperature=0.5)))
+    hotter = replace(demand, key=replace(demand.key, sampling=Sampling(temperature=0.5)))
     assert cost_of([demand, twin, hotter]) == 3 * cost_of([demand])
-    assert cost_of([demand, twin, hotter, demand]) == 3 * cost_of([demand]) + demand.cost
+    assert cost_of([demand, twin, hotter, demand]) == 3 * cost_of([demand]) + demand.marginal
     assert demand.joins(replace(demand, bars=7, series=1))
     assert not demand.joins(twin)
     assert not demand.joins(hotter)

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from kronos_service.model.adapter.canary import check_canary, make_canary
-from kronos_service.model.adapter.read import AdapterError, attach, merge, read_adapter
+from kronos_service.model.adapter.files import AdapterError
+from kronos_service.model.adapter.read import attach, merge, read_adapter
 from kronos_service.model.factory import Bundle
 from kronos_service.model.kronos import Kronos
 from kronos_shared.adapter_manifest import CANARY_TOLERANCE, Canary

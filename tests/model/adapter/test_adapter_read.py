@@ -11,9 +11,9 @@ import pytest
 import torch
 from adapter_damage import KINDS, Bomb, Files, put, seal, spoil
 
-from kronos_service.inference.models.base_model import BaseChoice
 from kronos_service.inference.models.loader import AdapterLoader
 from kronos_service.model.adapter.canary import canary_logits
+from kronos_service.model.factory import BaseChoice
 from kronos_shared.adapter_manifest import FILES, LARGEST, MANIFEST, VERSIONS
 
 MUTATIONS = 110 * int(os.environ.get("SOAK", "1"))

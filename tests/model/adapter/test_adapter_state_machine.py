@@ -25,13 +25,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from kronos_service.inference.models.base_model import BaseChoice
 from kronos_service.inference.models.cache import RESIDENT
 from kronos_service.inference.models.loader import AdapterLoader
 from kronos_service.model.adapter.canary import canary_logits
-from kronos_service.model.adapter.files import read_files
-from kronos_service.model.adapter.read import AdapterError, attach, merge, read_adapter
-from kronos_service.model.factory import Bundle
+from kronos_service.model.adapter.files import AdapterError, read_files
+from kronos_service.model.adapter.read import attach, merge, read_adapter
+from kronos_service.model.factory import BaseChoice, Bundle
 from kronos_service.model.kronos import Kronos
 from kronos_shared import adapter_store
 from kronos_shared.adapter_manifest import FILES, LATEST, MANIFEST, VERSIONS, Latest, version_number

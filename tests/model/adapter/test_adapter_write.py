@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 
 from kronos_service.finetune.event_conditioned.training.lora import adapt, trainable
 from kronos_service.model.adapter.canary import canary_logits, check_canary
+from kronos_service.model.adapter.files import AdapterError
 from kronos_service.model.adapter.read import (
     LORA_TARGETS,
-    AdapterError,
     attach,
     kronos_of,
     merge,

@@ -142,30 +142,6 @@ def forced_logits(decoder: PathDecoder, tokens: Tensor) -> tuple[Tensor, Tensor]
 
 @settings(max_examples=25)
 @given(
-    name=st.sampled_from(["plain", "both taps", "lora"]),
-    bars=st.integers(1, 30),
-    horizon=st.integers(1, 6),
-    context=st.integers(7, 20),
-    paths=st.sampled_from([1, 3, 9]),
-    upstream_decode=st.booleans(),
-)
-def test_a_sliding_window_equals_recomputation(
-    name: str, bars: int, horizon: int, context: int, paths: int, upstream_decode: bool
-) -> None:
-    model = MODELS[name]
-    history = random_history(3, bars, horizon, model, model.event_emb is not None)
-    draws = noise([5], paths, horizon)[0]
-    drawing = PathSampler(model=model, sampling=Sampling(), upstream_decode=upstream_decode)
-    with torch.inference_mode():
-        tokens = drawing.slide(history, draws, context)
-    wanted = uncached_paths(
-        model, history, draws, sampling=Sampling(), context=context, upstream_decode=upstream_decode
-    )
-    assert torch.equal(tokens, wanted.tokens)
-
-
-@settings(max_examples=25)
-@given(
     lengths=st.lists(st.integers(1, 30), min_size=1, max_size=3),
     paths=st.sampled_from([2, 8, 16]),
     horizon=st.integers(1, 6),

@@ -162,32 +162,6 @@ def test_long_history_is_cut_so_that_the_forecast_fits_the_context_and_the_resul
     assert torch.equal(result.bars, forecast(cut))
 
 
-def test_an_exact_window_sees_the_last_context_bars_at_each_step() -> None:
-    long = histories(60, 60, 60, events=False)
-    model = tiny_predictor()
-    exact = generated(long, model, exact_window=True)
-    assert exact.bars_used == (60, 60, 60)
-    assert not torch.equal(exact.bars, forecast(long, model))
-    # the first step, by hand: the tokens of all history, the last `context` of them, greedily
-    tokenizer = tiny_tokenizer()
-    with torch.no_grad():
-        s1, s2 = tokenizer.encode(torch.stack([one.x for one in long]))
-        stamps = torch.stack([one.stamps for one in long])
-        h = model.hidden(s1[:, -CONTEXT:], s2[:, -CONTEXT:], stamps[:, -CONTEXT:])
-        next_s1 = model.s1_logits(h[:, -1:]).argmax(-1)
-        next_s2 = model.s2_logits(h, next_s1, torch.full((3, 1), CONTEXT - 1)).argmax(-1)
-        tail = [torch.cat((ids[:, 1 - CONTEXT :], new), 1) for ids, new in ((s1, next_s1), (s2, next_s2))]
-        by_hand = tokenizer.decode(tail[0], tail[1])[:, -1]
-    one_step = [replace(one, future_stamps=one.future_stamps[:1]) for one in long]
-    got = forecast(one_step, model, horizon=1, sampling=GREEDY, paths=1, exact_window=True)
-    torch.testing.assert_close(got[:, 0, 0], by_hand, rtol=0, atol=1e-5)
-
-
-def test_inside_the_limit_the_exact_window_changes_nothing() -> None:
-    series = histories(20, 36)
-    assert torch.equal(forecast(series), forecast(series, exact_window=True))
-
-
 def test_upstream_decoding_differs_from_ours() -> None:
     series = histories(20, 12, events=False)
     assert not torch.equal(forecast(series, paths=8), forecast(series, paths=8, upstream_decode=True))

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from kronos_service.data.snapshot.read import Snapshot, leader_data, series
 from kronos_service.events import leaders, surprises
-from kronos_service.events.encoder import prepare
+from kronos_service.events.encoder import EventEncoder, prepare
 from kronos_service.events.scenario import Scenario, ScenarioError
 from kronos_service.events.taxonomy import SURPRISE
-from kronos_service.finetune.event_conditioned.audit.rows import read_records
+from kronos_service.finetune.event_conditioned.audit.rows import read_rows
 from kronos_service.finetune.event_conditioned.audit.scramble import only, scramble
 from kronos_service.finetune.event_conditioned.samples.series import build_series
 from kronos_service.finetune.event_conditioned.samples.tokens import normalized_window
@@ -41,12 +41,15 @@ def prepared(
     snapshot: Snapshot, symbol: str, bar: int, *, asset_class: str = "us_equity", **changes: Any
 ) -> Prepared:
     """The history of a symbol up to one bar, both numbered from 0."""
-    settings: dict[str, Any] = {"horizon": HORIZON, "longest": 64, "min_history": 64, "seed": 7}
+    settings: dict[str, Any] = {"horizon": HORIZON, "longest": 64, "seed": 7} | changes
+    context = settings.pop("longest") + settings["horizon"]
     return prepare_history(
         series(snapshot, symbol).iloc[: bar + 1],
         asset_class,
         prepare(snapshot.calendar, leader_data(snapshot)),
-        **(settings | changes),
+        encoder=EventEncoder(),
+        context=context,
+        **settings,
     )
 
 
@@ -99,7 +102,9 @@ def test_future_sessions_and_as_of_come_from_the_exchange_calendar(market: Snaps
 
 def test_the_plain_base_needs_no_calendar(market: Snapshot) -> None:
     bars = series(market, "SYN01").iloc[:80]
-    got = prepare_history(bars, "us_equity", None, horizon=2, longest=70, min_history=64, seed=0)
+    got = prepare_history(
+        bars, "us_equity", None, encoder=EventEncoder(), context=72, horizon=2, min_history=64, seed=0
+    )
     assert got.history.events is None
     assert got.missing_leaders == ()
     assert len(got.history.x) == 70
@@ -134,7 +139,7 @@ def assert_no_leak(snapshot: Snapshot, bar: int, seed: int) -> None:
     known = only(snapshot, ["SYN01"])
     first = prepared(known, "SYN01", bar)
     moment = pd.Timestamp(first.as_of, tz="UTC").to_pydatetime()
-    other = prepared(scramble(known, read_records(known, ["SYN01"]), moment, seed), "SYN01", bar)
+    other = prepared(scramble(known, read_rows(known, ["SYN01"]), moment, seed), "SYN01", bar)
     for name, one, two in _bytes(first, other):
         assert one == two, f"{name} knows what came after as_of"
 

@@ -36,7 +36,7 @@ HASHED = frozenset({"snapshot", "base_model", "revision", "tokenizer", "tokenize
 """Names of contents: the key holds the contents' hashes."""
 RESOLVED = frozenset({"context", "micro_batch", "vram_budget", "precision"})
 """May be left to the program: the key holds what it chose."""
-UNUSED = MAY_DIFFER | {"adapters", "control", "placebo", "forecast_origins", "test_end"}
+UNUSED = MAY_DIFFER | {"adapter_store", "control", "placebo", "forecast_origins", "test_end"}
 """Change no loss of the one training: an ablation publishes, forecasts and tests nothing."""
 
 
@@ -46,7 +46,7 @@ def dependencies(
     """Everything that the losses of a training depend on: all settings but those that are named above, so
     that a new setting counts without being listed.
     """
-    settings = asdict(variant.config(config))
+    settings = variant.config(config).model_dump()
     return {
         **{name: value for name, value in settings.items() if name not in HASHED | RESOLVED | UNUSED},
         **asdict(fingerprint),

@@ -1,13 +1,11 @@
 """The variants of an ablation: what each shows its model, which part it trains, what else differs."""
 
-import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from kronos_service.finetune.event_conditioned.config import EventLoraConfig
+from kronos_service.finetune.event_conditioned.config import EventLoraConfig, variation
 from kronos_service.finetune.event_conditioned.training.variants import ADAPTER, CONTROL, PLACEBO, Variant
-from kronos_shared.options import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +22,12 @@ class AblationVariant:
 
     @property
     def name(self) -> str:
-        """As shown in tables and given to `--arms`."""
+        """As shown in tables and given to `--variants`."""
         return self.variant.name
 
     def config(self, common: EventLoraConfig) -> EventLoraConfig:
         """The settings that this variant is trained with."""
-        return replace(common, **self.changes)
+        return common.replace(**self.changes)
 
 
 def _variation(name: str, question: str, **changes: Any) -> AblationVariant:
@@ -66,40 +64,14 @@ VARIANTS: Mapping[str, AblationVariant] = {
     )
 }
 
-VARIABLE = (
-    "rank",
-    "taps",
-    "learning_rate",
-    "event_learning_rate",
-    "warmup_steps",
-    "weight_decay",
-    "clip",
-    "lora_dropout",
-    "event_oversample",
-    "blank_probability",
-    "batch_size",
-    "epochs",
-)
-"""Settings that `--vary` may change: all leave the targets as they are, so that differences stay paired."""
-
 
 def varied(assignment: str) -> AblationVariant:
     """The variant of `NAME=VALUE`: the adapter with one setting changed.
 
     Raises:
-        ConfigError: not of that form, a setting that cannot be varied, or a value of another type.
+        ConfigError: as `variation` does.
     """
-    name, _, text = assignment.partition("=")
-    name = name.replace("-", "_")
-    if name not in VARIABLE:
-        raise ConfigError(
-            f"--vary takes NAME=VALUE with a name among {', '.join(VARIABLE)}; got {assignment!r}"
-        )
-    kind = typing.get_type_hints(EventLoraConfig)[name]
-    try:
-        value = kind(text)
-    except ValueError:
-        raise ConfigError(f"--vary {name} needs a value of type {kind.__name__}, got {text!r}") from None
+    name, value = variation(assignment)
     return _variation(f"{name}={value}", f"{name} changed", **{name: value})
 
 

@@ -1,8 +1,8 @@
 """The audit: was anything known to the model before it was known to the world?
 
-An independent, slow and obvious second computation (`clock`, `records`, `rebuild`) of what
-the dataset gives the model, compared bit for bit at a seeded draw of places (`places`), and the
-scramble test on the user's own data (`scramble`).
+A slow and obvious second computation (`sessions`, `rows`, `recompute`) of what the dataset gives the model is
+compared bit for bit at a seeded draw of `positions`; `scramble` changes the future of the user's own data and
+expects the same inputs. No code is shared with the encoder, so an error in either shows as a difference.
 """
 
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ from kronos_service.finetune.event_conditioned.audit.checks import (
 )
 from kronos_service.finetune.event_conditioned.audit.findings import Audit
 from kronos_service.finetune.event_conditioned.audit.positions import (
-    context_places,
-    draw_places,
+    context_positions,
+    draw_positions,
     draw_symbols,
-    scored_places,
+    scored_positions,
 )
-from kronos_service.finetune.event_conditioned.audit.rows import read_records
+from kronos_service.finetune.event_conditioned.audit.rows import read_rows
 from kronos_service.finetune.event_conditioned.audit.scramble import only
 from kronos_service.finetune.event_conditioned.audit.tables import (
     check_bars,
@@ -35,12 +35,12 @@ from kronos_service.finetune.event_conditioned.audit.tables import (
     check_sessions,
     check_splits,
 )
-from kronos_service.finetune.event_conditioned.config import LONGEST_CONTEXT, EventLoraConfig
+from kronos_service.finetune.event_conditioned.config import LONGEST_CONTEXT, AuditConfig, EventLoraConfig
 from kronos_service.finetune.event_conditioned.samples.splits import SplitError, Splits, build_splits
+from kronos_service.finetune.progress import working
 from kronos_service.model.factory import Bundle, load_bundle
 from kronos_shared.adapter_manifest import AuditRecord
 from kronos_shared.errors import KronosError
-from kronos_shared.options import option
 
 
 class LeakageError(KronosError):
@@ -54,7 +54,7 @@ class AuditSize:
     symbols: int
     """Symbols that everything else is drawn from."""
     rows: int
-    """Scored positions whose 20 channels are rebuilt, and as many earlier ones of their windows."""
+    """Scored positions whose channels are recomputed, and as many earlier ones of their windows."""
     windows: int
     """Windows whose bars are normalised, and tokenised, again."""
     futures: int
@@ -65,65 +65,52 @@ QUICK = AuditSize(symbols=4, rows=64, windows=6, futures=4)
 FULL = AuditSize(symbols=16, rows=1_000, windows=100, futures=60)
 
 
-@dataclass(frozen=True, kw_only=True)
-class AuditConfig:
-    """Recompute what the model is given, independently, and show every row that knows the future."""
-
-    snapshot: Path | None = option(
-        None, help="directory of a snapshot or of tables; the embedded sample if left out"
-    )
-    quick: bool = option(False, help="a few seconds instead of minutes: fewer symbols, rows and futures")
-    base_model: str = option("kronos-nano", help="the base whose tokenizer reads the bars")
-    revision: str | None = option(None, help="hub revision of the base; pinned for the released models")
-    seed: int = option(0, help="seed of the draw of symbols, rows and futures")
-
-
 def audit(snapshot: Snapshot, splits: Splits, bundle: Bundle, *, quick: bool, seed: int = 0) -> Audit:
     """Audit the datasets of the splits, which must come from this snapshot and this bundle's tokenizer.
 
     Raises:
         SplitError: there are no targets to look at.
     """
-    return run_checks(snapshot, splits, bundle, effort=QUICK if quick else FULL, quick=quick, seed=seed)
+    return run_checks(snapshot, splits, bundle, size=QUICK if quick else FULL, quick=quick, seed=seed)
 
 
 def run_checks(
-    snapshot: Snapshot, splits: Splits, bundle: Bundle, *, effort: AuditSize, quick: bool, seed: int
+    snapshot: Snapshot, splits: Splits, bundle: Bundle, *, size: AuditSize, quick: bool, seed: int
 ) -> Audit:
-    """As `audit`, with any effort."""
+    """As `audit`, with a size of the caller's choice."""
     rng = Random(seed)
     names = [one.symbol for one in splits.series]
-    symbols = draw_symbols(names, [one.asset_class for one in splits.series], effort.symbols, rng)
-    records = read_records(snapshot, symbols)
-    places = scored_places(splits, symbols)
-    if not places:
+    symbols = draw_symbols(names, [one.asset_class for one in splits.series], size.symbols, rng)
+    rows = read_rows(snapshot, symbols)
+    positions = scored_positions(splits, symbols)
+    if not positions:
         raise SplitError("expected targets to audit, got none: export more history or move the split dates")
     datasets = {name: splits.dataset(name) for name, split in splits.splits.items() if split.windows}
-    rows, windows, futures = (
-        draw_places(places, splits, records, count, rng)
-        for count in (effort.rows, effort.windows, effort.futures)
+    drawn, windows, futures = (
+        draw_positions(positions, splits, rows, count, rng)
+        for count in (size.rows, size.windows, size.futures)
     )
-    rows += context_places(rows, rng)
+    drawn += context_positions(drawn, rng)
     stamps = snapshot.bars["ts"]
     checks = [
-        check_sessions(records, stamps.min().date(), stamps.max().date()),
-        check_bars(snapshot, records),
+        check_sessions(rows, stamps.min().date(), stamps.max().date()),
+        check_bars(snapshot, rows),
         check_splits(splits),
-        check_rows(records, datasets, rows),
-        check_leaders(records, datasets, rows),
-        check_windows(records, datasets, windows),
+        check_rows(rows, datasets, drawn),
+        check_leaders(rows, datasets, drawn),
+        check_windows(rows, datasets, windows),
         check_tokens(bundle, datasets, windows),
-        check_scramble(snapshot, records, bundle, futures, seed),
+        check_scramble(snapshot, rows, bundle, futures, seed),
         check_channels(splits),
     ]
     return Audit(checks=checks, quick=quick, seed=seed)
 
 
 def require_no_leak(snapshot: Snapshot, splits: Splits, bundle: Bundle, *, seed: int) -> AuditRecord:
-    """The record of a quick audit that found no look-ahead; dead channels are for the caller to report.
+    """The record of a quick audit that found no look-ahead; the caller reports dead channels.
 
     Raises:
-        LeakageError: it found some; the rows have been printed.
+        LeakageError: it found some; the rows are printed.
     """
     audited = audit(snapshot, splits, bundle, quick=True, seed=seed)
     if audited.leaks:
@@ -131,7 +118,7 @@ def require_no_leak(snapshot: Snapshot, splits: Splits, bundle: Bundle, *, seed:
         check, first = audited.leaks[0]
         raise LeakageError(
             f"the quick audit found {len(audited.leaks):,} rows that may know the future (the first, "
-            f"{check}: {first.where}, {first.what}), so nothing was trained: mend the data, or report a bug; "
+            f"{check}: {first.where}, {first.what}), so nothing was trained: fix the data, or report a bug; "
             "the command audit shows all checks"
         )
     return audited.record()
@@ -143,20 +130,20 @@ def audit_snapshot(config: AuditConfig) -> Audit:
     Raises:
         KronosError: the snapshot or the base cannot be used at all.
     """
-    settings, effort = EventLoraConfig(), QUICK if config.quick else FULL
+    settings, size = EventLoraConfig(), QUICK if config.quick else FULL
     snapshot = load_snapshot(config.snapshot or sample_snapshot_path())
     bundle = load_bundle(config.base_model, revision=config.revision)
     tradable = snapshot.symbols[snapshot.symbols["tradable"]]
     symbols = draw_symbols(
-        tradable["symbol"].tolist(), tradable["asset_class"].tolist(), effort.symbols, Random(config.seed)
+        tradable["symbol"].tolist(), tradable["asset_class"].tolist(), size.symbols, Random(config.seed)
     )
-    with terminal.console.status("rebuilding what was known when"), TemporaryDirectory() as cache:
+    with working("recomputing what was known when"), TemporaryDirectory() as cache:
         splits = build_splits(
             only(snapshot, symbols),
             bundle,
             dates=settings.split_dates(),
             context=min(bundle.context, LONGEST_CONTEXT),
-            scored=settings.scored,
+            scored=settings.targets_per_window,
             cache=Path(cache),
         )
         audited = audit(snapshot, splits, bundle, quick=config.quick, seed=config.seed)

@@ -1,6 +1,6 @@
-"""What the audit looks at, one function per check; each returns what it looked at and the rows that fail.
+"""Checks of the dataset's samples, one function each; a `Check` holds what it looked at and what failed.
 
-Here it is the samples of the dataset, as the model gets them; `tables` checks what lies behind them.
+`tables` checks the session times, bars and splits that the samples are made from.
 """
 
 from collections.abc import Sequence
@@ -8,144 +8,143 @@ from collections.abc import Sequence
 import torch
 
 from kronos_service.data.snapshot.read import Snapshot
-from kronos_service.events.taxonomy import CHANNELS
+from kronos_service.events.taxonomy import CHANNELS, FIRST_LEADER, LEADERS
 from kronos_service.finetune.event_conditioned.audit.findings import Check, Finding
-from kronos_service.finetune.event_conditioned.audit.positions import Place
+from kronos_service.finetune.event_conditioned.audit.positions import Position
 from kronos_service.finetune.event_conditioned.audit.recompute import (
     Moment,
     Value,
     leader_move,
     moment,
-    rebuild_row,
-    rebuild_window,
+    recompute_row,
+    recompute_window,
 )
-from kronos_service.finetune.event_conditioned.audit.rows import Bar, Records, closed_bars
+from kronos_service.finetune.event_conditioned.audit.rows import Bar, PlainRows, closed_bars
 from kronos_service.finetune.event_conditioned.audit.scramble import changed_inputs
 from kronos_service.finetune.event_conditioned.samples.dataset import EventConditionedDataset, Sample
 from kronos_service.model.factory import Bundle
-from kronos_shared.columns import FEATURES, LEADERS
+from kronos_shared.columns import FEATURES
 
-FIRST_LEADER = len(CHANNELS) - len(LEADERS)
 STAMPS = ("minute", "hour", "weekday", "day", "month")
 LOOK_AHEAD = 3
-"""So many bars too far ahead are tried, to name the one that a wrong leader value comes from."""
+"""Bars too far ahead to try, to name the one that a wrong leader value comes from."""
 STALE_SHARE = 0.02
-"""Token ids may differ in so many places by rounding; those of other bars differ nearly everywhere."""
+"""Share of token ids that rounding may change; the ids of other bars differ nearly everywhere."""
 
 
 Datasets = dict[str, EventConditionedDataset]
 
 
-def check_rows(records: Records, datasets: Datasets, places: Sequence[Place]) -> Check:
-    """All 20 channels, and the target's date, are what can be rebuilt from what was usable at as_of."""
+def check_rows(rows: PlainRows, datasets: Datasets, positions: Sequence[Position]) -> Check:
+    """Every channel, and the target's date, equals what is recomputed from the rows usable at as_of."""
     findings: list[Finding] = []
-    for place in places:
-        sample = datasets[place.split][place.number]
-        now = moment(records, place.symbol, place.bar)
-        where = f"{place.symbol} {now.target.day} (known at {now.as_of:%m-%d %H:%M})"
-        dated = sample["target_dates"][place.position].item()
-        if sample["loss_weight"][place.position] > 0 and dated != now.target.day:
+    for position in positions:
+        sample = datasets[position.split][position.number]
+        now = moment(rows, position.symbol, position.bar)
+        where = f"{position.symbol} {now.target.day} (known at {now.as_of:%m-%d %H:%M})"
+        dated = sample["target_dates"][position.offset].item()
+        if sample["loss_weight"][position.offset] > 0 and dated != now.target.day:
             findings.append(Finding(where, "target", str(now.target.day), str(dated)))
-        expected = rebuild_row(records, place.symbol, place.bar)
-        given = sample["events"][place.position].tolist()
+        expected = recompute_row(rows, position.symbol, position.bar)
+        given = sample["events"][position.offset].tolist()
         findings += _differences(where, CHANNELS, expected, given)
-    return Check("event channels", len(places), "rows of 20", findings)
+    return Check("event channels", len(positions), f"rows of {len(CHANNELS)}", findings)
 
 
-def check_leaders(records: Records, datasets: Datasets, places: Sequence[Place]) -> Check:
+def check_leaders(rows: PlainRows, datasets: Datasets, positions: Sequence[Position]) -> Check:
     """No leader's value comes from a bar that closed after as_of, nor as_of after the target's open."""
     findings = []
-    for place in places:
-        given = datasets[place.split][place.number]["events"][place.position].tolist()[FIRST_LEADER:]
-        now = moment(records, place.symbol, place.bar)
+    for position in positions:
+        given = datasets[position.split][position.number]["events"][position.offset].tolist()[FIRST_LEADER:]
+        now = moment(rows, position.symbol, position.bar)
         assert now.as_of <= now.target.opens, "the audit's own rule is broken"
         for leader, value in zip(LEADERS, given, strict=True):
-            source = _later_source(records, leader, now, value)
+            source = _later_source(rows, leader, now, value)
             if source is not None:
                 findings.append(
                     Finding(
-                        f"{place.symbol} {now.target.day} (opens {now.target.opens:%m-%d %H:%M})",
+                        f"{position.symbol} {now.target.day} (opens {now.target.opens:%m-%d %H:%M})",
                         f"{leader}'s bar",
                         f"closed by {now.as_of:%Y-%m-%d %H:%M}",
                         f"the bar of {source.day}, closed {source.closes:%Y-%m-%d %H:%M}",
                     )
                 )
-    return Check("leaders before targets", len(places) * len(LEADERS), "values", findings)
+    return Check("leaders before targets", len(positions) * len(LEADERS), "values", findings)
 
 
-def _later_source(records: Records, leader: str, now: Moment, value: float) -> Bar | None:
-    """The bar that closed too late and gives the value; None if those closed in time do, or none does."""
-    if value == 0 or leader_move(records, leader, now).agrees(value):
+def _later_source(rows: PlainRows, leader: str, now: Moment, value: float) -> Bar | None:
+    """The bar that closed too late and gives the value; None if the usable bars give it, or none does."""
+    if value == 0 or leader_move(rows, leader, now).agrees(value):
         return None
-    bars = records.bars[leader]
+    bars = rows.bars[leader]
     usable = len(closed_bars(bars, now.as_of))
     for shift, bar in enumerate(bars[usable : usable + LOOK_AHEAD], start=1):
-        if leader_move(records, leader, now, shift).agrees(value):
+        if leader_move(rows, leader, now, shift).agrees(value):
             return bar
     return None
 
 
-def check_windows(records: Records, datasets: Datasets, places: Sequence[Place]) -> Check:
-    """Bars are normalised by those closed at the as_of of the first scored position, and stamped right."""
+def check_windows(rows: PlainRows, datasets: Datasets, positions: Sequence[Position]) -> Check:
+    """Bars are normalised by those closed at the first scored as_of, and their time features are right."""
     findings: list[Finding] = []
-    for place in places:
-        window, sample = place.window, datasets[place.split][place.number]
-        bars = records.bars[place.symbol][window.start : window.stop - 1]
+    for position in positions:
+        window, sample = position.window, datasets[position.split][position.number]
+        bars = rows.bars[position.symbol][window.start : window.stop - 1]
         first_scored = int((sample["loss_weight"] > 0).nonzero()[0, 0])
         last_known = min(window.first_target - 1, window.start + first_scored)
-        as_of = moment(records, place.symbol, last_known).as_of
-        expected = rebuild_window(bars, closed_bars(bars, as_of))
+        as_of = moment(rows, position.symbol, last_known).as_of
+        expected = recompute_window(bars, closed_bars(bars, as_of))
         for bar, stamp, values, given in zip(
             bars, sample["stamps"].tolist(), expected, sample["ohlcv"].tolist(), strict=True
         ):
-            where = f"{place.symbol} {bar.day} (statistics to {as_of:%Y-%m-%d})"
+            where = f"{position.symbol} {bar.day} (statistics to {as_of:%Y-%m-%d})"
             findings += _differences(where, FEATURES, values, given)
             calendar_stamp = [0, 0, bar.day.weekday(), bar.day.day, bar.day.month]
             if stamp != calendar_stamp:
                 what = "stamp (" + ", ".join(STAMPS) + ")"
                 findings.append(Finding(where, what, str(calendar_stamp), str(stamp)))
-    return Check("normalised bars", len(places), "windows", findings)
+    return Check("normalised bars", len(positions), "windows", findings)
 
 
-def check_tokens(bundle: Bundle, datasets: Datasets, places: Sequence[Place]) -> Check:
+def check_tokens(bundle: Bundle, datasets: Datasets, positions: Sequence[Position]) -> Check:
     """The token ids up to a position are what the tokenizer makes of the bars up to it alone."""
     findings = []
-    for place in places:
-        sample = datasets[place.split][place.number]
-        upto = place.position + 1
+    for position in positions:
+        sample = datasets[position.split][position.number]
+        upto = position.offset + 1
         made = _encode(bundle, sample, upto)
         for name, ids in zip(("s1_ids", "s2_ids"), made, strict=True):
             differ = int((ids != sample[name][:upto]).sum())  # type: ignore[literal-required]
             if differ > max(1, STALE_SHARE * upto):
                 findings.append(
                     Finding(
-                        f"{place.symbol}, the {upto} bars to position {place.bar}",
+                        f"{position.symbol}, the {upto} bars to position {position.bar}",
                         name,
                         "the ids of these bars",
                         f"{differ} others",
                     )
                 )
-    return Check("tokens", len(places), "windows", findings)
+    return Check("tokens", len(positions), "windows", findings)
 
 
 def check_scramble(
-    snapshot: Snapshot, records: Records, bundle: Bundle, places: Sequence[Place], seed: int
+    snapshot: Snapshot, rows: PlainRows, bundle: Bundle, positions: Sequence[Position], seed: int
 ) -> Check:
-    """With another future the inputs up to a position are the same, to the bit."""
+    """With another future the inputs up to a position stay the same, to the bit."""
     findings = []
-    for number, place in enumerate(places):
-        as_of = moment(records, place.symbol, place.bar).as_of
-        for name in changed_inputs(snapshot, records, bundle, place, seed + number):
-            day = records.bars[place.symbol][place.bar].day
+    for number, position in enumerate(positions):
+        as_of = moment(rows, position.symbol, position.bar).as_of
+        for name in changed_inputs(snapshot, rows, bundle, position, seed + number):
+            day = rows.bars[position.symbol][position.bar].day
             findings.append(
                 Finding(
-                    f"{place.symbol} up to {day} (known at {as_of:%m-%d %H:%M})",
+                    f"{position.symbol} up to {day} (known at {as_of:%m-%d %H:%M})",
                     name,
                     "as before",
                     "changed with the future",
                 )
             )
-    return Check("future scrambled", len(places), "futures", findings)
+    return Check("future scrambled", len(positions), "futures", findings)
 
 
 @torch.inference_mode()

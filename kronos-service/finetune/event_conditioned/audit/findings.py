@@ -6,7 +6,7 @@ from typing import NamedTuple
 from kronos_shared.adapter_manifest import AuditRecord
 
 LIVE_CHANNELS = "live channels"
-"""The one check that finds no look-ahead: a dead channel teaches nothing, and knows nothing."""
+"""The one check that is not about look-ahead: a dead channel teaches nothing, and leaks nothing."""
 
 
 class Finding(NamedTuple):
@@ -29,7 +29,7 @@ class Check(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """All checks of one audit; a repetition with the same seed looks at the same places."""
+    """All checks of one audit; a repetition with the same seed looks at the same positions."""
 
     checks: list[Check]
     quick: bool

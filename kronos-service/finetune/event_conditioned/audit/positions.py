@@ -1,4 +1,4 @@
-"""Where the audit looks: a seeded draw of scored positions, half of it where time is delicate."""
+"""Where the audit looks: a seeded draw of scored positions, half of them where time is delicate."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -6,13 +6,13 @@ from datetime import date, datetime, timedelta
 from random import Random
 from typing import NamedTuple
 
-from kronos_service.finetune.event_conditioned.audit.rows import ALWAYS, Records, Release
-from kronos_service.finetune.event_conditioned.audit.sessions import NEW_YORK, Clock
+from kronos_service.finetune.event_conditioned.audit.rows import ALWAYS, PlainRows, Release
+from kronos_service.finetune.event_conditioned.audit.sessions import NEW_YORK, SessionTable
 from kronos_service.finetune.event_conditioned.samples.splits import Splits
 from kronos_service.finetune.event_conditioned.samples.windows import Window
 
 
-class Place(NamedTuple):
+class Position(NamedTuple):
     """One position: bar `bar` of a series, in window `number` of a split's dataset."""
 
     split: str
@@ -22,13 +22,13 @@ class Place(NamedTuple):
     bar: int
 
     @property
-    def position(self) -> int:
+    def offset(self) -> int:
         """The bar's position in its window."""
         return self.bar - self.window.start
 
 
 def draw_symbols(names: Sequence[str], classes: Sequence[str], count: int, rng: Random) -> list[str]:
-    """`count` symbols, every asset class in turn, so that none is left out while there is room."""
+    """`count` symbols, one asset class after the other, so that each is drawn while there is room."""
     queues: dict[str, list[str]] = {}
     for name, asset_class in rng.sample(list(zip(names, classes, strict=True)), len(names)):
         queues.setdefault(asset_class, []).append(name)
@@ -40,46 +40,47 @@ def draw_symbols(names: Sequence[str], classes: Sequence[str], count: int, rng: 
     return sorted(chosen)
 
 
-def scored_places(splits: Splits, symbols: Sequence[str]) -> list[Place]:
+def scored_positions(splits: Splits, symbols: Sequence[str]) -> list[Position]:
     """Every scored position of the symbols, in all splits."""
-    places = []
+    positions = []
     for split in splits.splits.values():
         for number, window in enumerate(split.windows):
             symbol = splits.series[window.series].symbol
             if symbol in symbols:
                 bars = range(window.first_target - 1, window.stop - 1)
-                places += [Place(split.name, number, window, symbol, bar) for bar in bars]
-    return places
+                positions += [Position(split.name, number, window, symbol, bar) for bar in bars]
+    return positions
 
 
-def context_places(places: Sequence[Place], rng: Random) -> list[Place]:
-    """For each place, one of its window before the first scored one: inputs all the same."""
+def context_positions(positions: Sequence[Position], rng: Random) -> list[Position]:
+    """For each position, an earlier one of its window: not scored, but its row is an input too."""
     return [
-        place._replace(bar=rng.randrange(place.window.start, place.window.first_target)) for place in places
+        position._replace(bar=rng.randrange(position.window.start, position.window.first_target))
+        for position in positions
     ]
 
 
-def draw_places(
-    places: Sequence[Place], splits: Splits, records: Records, count: int, rng: Random
-) -> list[Place]:
-    """`count` places, half of them delicate as far as there are such."""
-    days = {name: delicate_days(clock, records.releases) for name, clock in records.clocks.items()}
+def draw_positions(
+    positions: Sequence[Position], splits: Splits, rows: PlainRows, count: int, rng: Random
+) -> list[Position]:
+    """`count` positions, up to half of them on delicate days."""
+    days = {name: delicate_days(table, rows.releases) for name, table in rows.sessions.items()}
     delicate = []
-    for place in places:
-        one = splits.series[place.window.series]
-        if one.dates[place.bar].item() in days[one.asset_class]:
-            delicate.append(place)
+    for position in positions:
+        one = splits.series[position.window.series]
+        if one.dates[position.bar].item() in days[one.asset_class]:
+            delicate.append(position)
     chosen = rng.sample(delicate, min(len(delicate), count // 2))
-    return [*chosen, *rng.sample(list(places), min(len(places), count - len(chosen)))]
+    return [*chosen, *rng.sample(list(positions), min(len(positions), count - len(chosen)))]
 
 
-def delicate_days(clock: Clock, releases: Sequence[Release]) -> set[date]:
-    """Sessions near a half day, a change of the clock, a release soon after a close, or a revision."""
-    sessions = clock.sessions
+def delicate_days(table: SessionTable, releases: Sequence[Release]) -> set[date]:
+    """Sessions near a half day, a clock change, a release soon after a close, or a revision."""
+    sessions = table.sessions
     closes = [session.closes for session in sessions]
     near: set[int] = set()
     for k in range(1, len(sessions)):
-        longer = _length(clock, k) != _length(clock, k - 1)
+        longer = _length(table, k) != _length(table, k - 1)
         if longer or _offset(closes[k]) != _offset(closes[k - 1]):
             near |= {k - 1, k}
     for release in releases:
@@ -92,8 +93,8 @@ def delicate_days(clock: Clock, releases: Sequence[Release]) -> set[date]:
     return {sessions[k].day for k in near if 0 <= k < len(sessions)}
 
 
-def _length(clock: Clock, k: int) -> timedelta:
-    return clock.sessions[k].closes - clock.sessions[k].opens
+def _length(table: SessionTable, k: int) -> timedelta:
+    return table.sessions[k].closes - table.sessions[k].opens
 
 
 def _offset(moment: datetime) -> timedelta | None:

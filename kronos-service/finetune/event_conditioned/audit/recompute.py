@@ -1,6 +1,7 @@
 """One input row at a time, from nothing but what was usable at its as_of: the audit's own arithmetic.
 
-Plain loops over plain rows; of the encoder it uses the names of the taxonomy, and nothing else.
+Plain loops over plain rows. It shares only the names of the taxonomy with the encoder (a test holds that):
+shared code would hide an error from the comparison.
 """
 
 import math
@@ -11,22 +12,22 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from kronos_service.events.taxonomy import EVENT_TYPES, FAMILIES
+from kronos_service.events.taxonomy import EVENT_TYPES, FAMILIES, LEADERS
 from kronos_service.finetune.event_conditioned.audit.rows import (
     Bar,
-    Records,
+    PlainRows,
     Release,
     closed_bars,
     known_releases,
 )
-from kronos_service.finetune.event_conditioned.audit.sessions import Clock, Session
-from kronos_shared.columns import FEATURES, LEADERS
+from kronos_service.finetune.event_conditioned.audit.sessions import Session, SessionTable
+from kronos_shared.columns import FEATURES
 
 WEIGHT: Final = {"high": 1.0, "medium": 0.5, "low": 0.25}
 LIMIT: Final = 5.0
 """Scores are clipped to +-5."""
 SAME: Final = 1e-9
-"""A standard deviation up to this is the rounding noise of a constant series: no scale."""
+"""A standard deviation up to this is rounding noise of a constant series, so the score is 0."""
 ROUNDING: Final = 1e-14
 """Relative error that the order of a float64 sum may leave."""
 CLOSE: Final = FEATURES.index("close")
@@ -51,43 +52,43 @@ class Surprise(NamedTuple):
 
 
 class Value(NamedTuple):
-    """A rebuilt float64 value, and by how much the order of summation may move it (0: not at all)."""
+    """A recomputed float64 value, and how far the order of summation may move it (0: not at all)."""
 
     value: float
     slack: float = 0.0
 
     def agrees(self, given: float) -> bool:
-        """Whether a float32 is this value rounded: bit for bit, but for what `slack` can turn."""
+        """Whether a float32 is this value rounded, to the bit, within `slack`."""
         return bool(np.float32(self.value - self.slack) <= given <= np.float32(self.value + self.slack))
 
 
-def rebuild_row(records: Records, symbol: str, number: int) -> list[Value]:
-    """The 20 channels at bar `number` of a symbol, about the session after it."""
-    now, clock = moment(records, symbol, number), records.clock(symbol)
-    known = known_releases(records.releases, now.as_of)
-    families, days_until = _schedule(known, clock, clock.number[now.target.day])
+def recompute_row(rows: PlainRows, symbol: str, number: int) -> list[Value]:
+    """The channels at bar `number` of a symbol, about the session after it."""
+    now, table = moment(rows, symbol, number), rows.sessions_of(symbol)
+    known = known_releases(rows.releases, now.as_of)
+    families, days_until = _schedule(known, table, table.number[now.target.day])
     return [
         *map(Value, families),
         _surprise(known, now.before),
         Value(days_until),
-        *(leader_move(records, leader, now) for leader in LEADERS),
+        *(leader_move(rows, leader, now) for leader in LEADERS),
     ]
 
 
-def moment(records: Records, symbol: str, number: int) -> Moment:
-    """What position `number` of a symbol's bars is about, and until when it may know things."""
-    clock, bars = records.clock(symbol), records.bars[symbol]
-    session = clock.number[bars[number].day]
-    session_before = clock.number[bars[number - 1].day] if number > 0 else session - 1
-    return Moment(clock.as_of(session), clock.as_of(session_before), clock.sessions[session + 1])
+def moment(rows: PlainRows, symbol: str, number: int) -> Moment:
+    """The session that bar `number` of a symbol is about, and until when its row may know things."""
+    table, bars = rows.sessions_of(symbol), rows.bars[symbol]
+    session = table.number[bars[number].day]
+    session_before = table.number[bars[number - 1].day] if number > 0 else session - 1
+    return Moment(table.as_of(session), table.as_of(session_before), table.sessions[session + 1])
 
 
-def leader_move(records: Records, leader: str, now: Moment, shift: int = 0) -> Value:
-    """A leader's move from its last close known before to its last known now, over its spread.
+def leader_move(rows: PlainRows, leader: str, now: Moment, shift: int = 0) -> Value:
+    """A leader's move from its last close known at the bar before to its last known now, over its spread.
 
-    `shift` looks so many bars too far ahead: what a leak would give.
+    `shift` adds so many bars that are not known yet: what a leak would give.
     """
-    bars = records.bars[leader]
+    bars = rows.bars[leader]
     until, then = (bars[: len(closed_bars(bars, limit)) + shift] for limit in (now.as_of, now.before))
     if len(until) == len(then) or len(then) < 61:
         return Value(0.0)
@@ -97,7 +98,7 @@ def leader_move(records: Records, leader: str, now: Moment, shift: int = 0) -> V
     return _score(move, sigma, error=ROUNDING * (abs(logs[-1]) + 1))
 
 
-def rebuild_window(bars: Sequence[Bar], history: Sequence[Bar]) -> list[list[Value]]:
+def recompute_window(bars: Sequence[Bar], history: Sequence[Bar]) -> list[list[Value]]:
     """The bars of a window as z-scores by mean and spread (ddof 0) of its `history`, clipped."""
     columns = []
     for feature in range(6):
@@ -116,28 +117,28 @@ def rebuild_window(bars: Sequence[Bar], history: Sequence[Bar]) -> list[list[Val
     return [list(row) for row in zip(*columns, strict=True)]
 
 
-def _schedule(known: Sequence[Release], clock: Clock, target: int) -> tuple[list[float], float]:
-    """Weights of the 14 families on the target, and how near the next high-impact event is."""
-    standing = {release.event_id: release for release in known}  # of several versions the last one seen
+def _schedule(known: Sequence[Release], table: SessionTable, target: int) -> tuple[list[float], float]:
+    """Weights of the families on the target, and how near the next high-impact event is."""
+    standing = {release.event_id: release for release in known}  # the last version seen counts
     families = [0.0] * len(FAMILIES)
     nearest = 10
     for release in standing.values():
-        if release.release_at < clock.sessions[target - 1].closes:
+        if release.release_at < table.sessions[target - 1].closes:
             continue
         for ahead in range(target, target + 11):
-            opened, closed = clock.sessions[ahead - 1].closes, clock.sessions[ahead].closes
+            opened, closed = table.sessions[ahead - 1].closes, table.sessions[ahead].closes
             if not opened <= release.release_at < closed:
                 continue
             if ahead == target:
                 family = FAMILIES.index(EVENT_TYPES[release.event_type])
                 families[family] = max(families[family], WEIGHT[release.impact])
             if release.impact == "high":
-                nearest = min(nearest, (clock.sessions[ahead].day - clock.sessions[target].day).days)
+                nearest = min(nearest, (table.sessions[ahead].day - table.sessions[target].day).days)
     return families, 1 - nearest / 10
 
 
 def _surprise(known: Sequence[Release], before: datetime) -> Value:
-    """The largest surprise that had become usable since `before`."""
+    """The largest surprise that became usable since `before`."""
     surprises = first_surprises(known)
     largest = Value(0.0)
     for one in surprises:
@@ -154,9 +155,9 @@ def _surprise(known: Sequence[Release], before: datetime) -> Value:
 
 
 def first_surprises(known: Sequence[Release]) -> list[Surprise]:
-    """Of each event the first version with actual and forecast that stood until its actual was usable.
+    """For each event the first version with actual and forecast that was not replaced before it was usable.
 
-    The rows of one event follow each other, in the order in which they were seen.
+    The rows of one event are consecutive, in the order in which they were seen.
     """
     first: dict[str, Surprise] = {}
     for release, following in zip_longest(known, known[1:]):

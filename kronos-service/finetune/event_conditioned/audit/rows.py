@@ -1,4 +1,4 @@
-"""A snapshot as plain rows, cut to what was usable at a moment, for the audit."""
+"""A snapshot as plain rows, and those of them that were usable at a moment."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -9,14 +9,14 @@ from typing import Final, NamedTuple
 import pandas as pd
 
 from kronos_service.data.snapshot.read import Snapshot
-from kronos_service.events.taxonomy import CURRENCY
-from kronos_service.finetune.event_conditioned.audit.sessions import Clock, make_clock
-from kronos_shared.columns import FEATURES, LEADERS
+from kronos_service.events.taxonomy import CURRENCY, LEADERS
+from kronos_service.finetune.event_conditioned.audit.sessions import SessionTable, session_table
+from kronos_shared.columns import FEATURES
 
 ALWAYS: Final = datetime(1900, 1, 1, tzinfo=UTC)
 """When a row without `first_seen_at` was first seen."""
 MARGIN: Final = timedelta(days=60)
-"""How far the clocks reach beyond the bars, to hold the targets and the events ahead of them."""
+"""How far the sessions reach beyond the bars, to hold the targets and the events ahead of them."""
 
 
 class Bar(NamedTuple):
@@ -44,40 +44,40 @@ class Release(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Records:
-    """What the audit works from: clocks per asset class, bars per symbol in order, and the USD calendar."""
+class PlainRows:
+    """What the audit works from: sessions per asset class, bars per symbol in order, and the USD calendar."""
 
     asset_class: dict[str, str]
-    clocks: dict[str, Clock]
+    sessions: dict[str, SessionTable]
     bars: dict[str, list[Bar]]
     releases: list[Release]
 
-    def clock(self, symbol: str) -> Clock:
+    def sessions_of(self, symbol: str) -> SessionTable:
         """The sessions of a symbol."""
-        return self.clocks[self.asset_class[symbol]]
+        return self.sessions[self.asset_class[symbol]]
 
 
-def read_records(snapshot: Snapshot, symbols: Iterable[str]) -> Records:
+def read_rows(snapshot: Snapshot, symbols: Iterable[str]) -> PlainRows:
     """The bars of the symbols and of the leaders, and the calendar, as plain rows."""
     days = snapshot.bars["ts"]
     first, last = days.min().date() - MARGIN, days.max().date() + MARGIN
     asset_class = dict(zip(snapshot.symbols["symbol"], snapshot.symbols["asset_class"], strict=True))
-    clocks = {name: make_clock(name, first, last) for name in sorted(set(asset_class.values()))}
+    tables = {name: session_table(name, first, last) for name in sorted(set(asset_class.values()))}
     bars = {}
     for symbol in sorted({*symbols, *LEADERS}):
         rows = snapshot.bars[snapshot.bars["symbol"] == symbol]
-        bars[symbol] = _bars(rows, clocks[asset_class[symbol]])
+        bars[symbol] = _bars(rows, tables[asset_class[symbol]])
     usd = snapshot.calendar[snapshot.calendar["currency"] == CURRENCY]
-    return Records(asset_class=asset_class, clocks=clocks, bars=bars, releases=_releases(usd))
+    return PlainRows(asset_class=asset_class, sessions=tables, bars=bars, releases=_releases(usd))
 
 
 def closed_bars(bars: Sequence[Bar], as_of: datetime) -> list[Bar]:
-    """The bars that had closed."""
+    """The bars that had closed by `as_of`."""
     return [bar for bar in bars if bar.closes <= as_of]
 
 
 def known_releases(releases: Sequence[Release], as_of: datetime) -> list[Release]:
-    """The rows that had been seen, without the figures that could not be used yet."""
+    """The rows seen by `as_of`; an actual is usable only strictly after it is known, and else left out."""
     known = []
     for release in releases:
         if release.seen_at <= as_of:
@@ -86,14 +86,14 @@ def known_releases(releases: Sequence[Release], as_of: datetime) -> list[Release
     return known
 
 
-def _bars(rows: pd.DataFrame, clock: Clock) -> list[Bar]:
+def _bars(rows: pd.DataFrame, table: SessionTable) -> list[Bar]:
     bars = []
     columns = [rows[name].tolist() for name in FEATURES]
     for stamp, *values in zip(rows["ts"], *columns, strict=True):
         if math.isnan(values[5]):
             values[5] = values[4] * (values[0] + values[1] + values[2] + values[3]) / 4
-        if stamp.date() in clock.number:  # the check of all bars lists the others
-            closes = clock.sessions[clock.number[stamp.date()]].closes
+        if stamp.date() in table.number:  # `check_bars` lists the others
+            closes = table.sessions[table.number[stamp.date()]].closes
             bars.append(Bar(stamp.date(), closes, tuple(values)))
     return sorted(bars)
 

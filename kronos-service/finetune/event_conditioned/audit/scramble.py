@@ -11,29 +11,30 @@ import pandas as pd
 import torch
 
 from kronos_service.data.snapshot.read import Snapshot
-from kronos_service.finetune.event_conditioned.audit.positions import Place
+from kronos_service.events.taxonomy import LEADERS
+from kronos_service.finetune.event_conditioned.audit.positions import Position
 from kronos_service.finetune.event_conditioned.audit.recompute import moment
-from kronos_service.finetune.event_conditioned.audit.rows import Records
+from kronos_service.finetune.event_conditioned.audit.rows import PlainRows
 from kronos_service.finetune.event_conditioned.samples.dataset import EventConditionedDataset, Sample
 from kronos_service.finetune.event_conditioned.samples.series import build_series
 from kronos_service.finetune.event_conditioned.samples.tokens import tokenize
 from kronos_service.model.factory import Bundle
-from kronos_shared.columns import FEATURES, LEADERS
+from kronos_shared.columns import FEATURES
 
 INPUTS = ("ohlcv", "stamps", "events", "s1_ids", "s2_ids")
 INSERTED = 24
-"""New rows, and as many new versions of old ones, that the scrambled calendar learns of too late."""
+"""New rows, and as many new versions of old ones, that the scrambled calendar sees too late to be used."""
 
 
 def changed_inputs(
-    snapshot: Snapshot, records: Records, bundle: Bundle, place: Place, seed: int
+    snapshot: Snapshot, rows: PlainRows, bundle: Bundle, position: Position, seed: int
 ) -> list[str]:
-    """The inputs that differ, at or before the place, between the snapshot and one with another future."""
-    known = only(snapshot, [place.symbol])
-    as_of = moment(records, place.symbol, place.bar).as_of
-    first = _one_window(known, bundle, place)
-    other = _one_window(scramble(known, records, as_of, seed), bundle, place)
-    upto = place.position + 1
+    """The inputs that differ, at or before the position, between the snapshot and one with another future."""
+    known = only(snapshot, [position.symbol])
+    as_of = moment(rows, position.symbol, position.bar).as_of
+    first = _one_window(known, bundle, position)
+    other = _one_window(scramble(known, rows, as_of, seed), bundle, position)
+    upto = position.offset + 1
     return [name for name in INPUTS if not torch.equal(first[name][:upto], other[name][:upto])]  # type: ignore[literal-required]
 
 
@@ -48,27 +49,27 @@ def only(snapshot: Snapshot, symbols: list[str]) -> Snapshot:
     )
 
 
-def scramble(snapshot: Snapshot, records: Records, as_of: datetime, seed: int) -> Snapshot:
-    """Another future: prices of bars that close later, figures published later, rows first seen later."""
+def scramble(snapshot: Snapshot, rows: PlainRows, as_of: datetime, seed: int) -> Snapshot:
+    """Another future: other prices of bars that close later, other figures and rows that appear later."""
     rng = np.random.default_rng(seed)
     return replace(
         snapshot,
-        bars=_other_bars(snapshot.bars, records, as_of, rng),
+        bars=_other_bars(snapshot.bars, rows, as_of, rng),
         calendar=_other_calendar(snapshot.calendar, as_of, rng),
     )
 
 
-def _one_window(snapshot: Snapshot, bundle: Bundle, place: Place) -> Sample:
-    series, windows = build_series(snapshot), [replace(place.window, series=0)]
+def _one_window(snapshot: Snapshot, bundle: Bundle, position: Position) -> Sample:
+    series, windows = build_series(snapshot), [replace(position.window, series=0)]
     with TemporaryDirectory() as cache:
         tokens = tokenize(bundle, series, windows, snapshot_sha256=snapshot.sha256, cache=Path(cache))
     return EventConditionedDataset(series, windows, tokens)[0]
 
 
 def _other_bars(
-    bars: pd.DataFrame, records: Records, as_of: datetime, rng: np.random.Generator
+    bars: pd.DataFrame, rows: PlainRows, as_of: datetime, rng: np.random.Generator
 ) -> pd.DataFrame:
-    closes = {(symbol, bar.day): bar.closes for symbol, rows in records.bars.items() for bar in rows}
+    closes = {(symbol, bar.day): bar.closes for symbol, held in rows.bars.items() for bar in held}
     days = bars["ts"].dt.date
     keys = zip(bars["symbol"], days, strict=True)
     later = np.array([closes[key] > as_of for key in keys])

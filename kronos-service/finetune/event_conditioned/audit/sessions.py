@@ -1,7 +1,7 @@
-"""When bars open and close, worked out a second time, for the audit: session by session, on wall clocks.
+"""When bars open and close, computed a second time: session by session, on wall clocks.
 
-It shares nothing with the encoder's session tables but the exchange's own list of holidays and half days, so
-that an error in either shows as a difference.
+Only the exchange's list of holidays and half days is shared with the encoder's session tables, so an error in
+either shows as a difference.
 """
 
 from dataclasses import dataclass
@@ -24,19 +24,19 @@ class Session(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Clock:
-    """Consecutive sessions of one asset class, and the place of each date among them."""
+class SessionTable:
+    """Consecutive sessions of one asset class, and the index of each date among them."""
 
     sessions: list[Session]
     number: dict[date, int]
 
     def as_of(self, number: int) -> datetime:
-        """The last moment that a forecast of the session after this one may know of."""
+        """The last moment that a forecast of the session after session `number` may know of."""
         an_hour_later = self.sessions[number].closes + timedelta(hours=1)
         return min(an_hour_later, self.sessions[number + 1].opens)
 
 
-def make_clock(asset_class: str, first: date, last: date) -> Clock:
+def session_table(asset_class: str, first: date, last: date) -> SessionTable:
     """The sessions of an asset class from `first` to `last`, both inclusive."""
     if asset_class == "us_equity":
         sessions = _nyse(first, last, closes_later=timedelta(0))
@@ -48,7 +48,7 @@ def make_clock(asset_class: str, first: date, last: date) -> Clock:
     else:
         midnights = [datetime.combine(day, time(), UTC) for day in _days(first, last)]
         sessions = [Session(moment.date(), moment, moment + ONE_DAY) for moment in midnights]
-    return Clock(sessions=sessions, number={session.day: k for k, session in enumerate(sessions)})
+    return SessionTable(sessions=sessions, number={session.day: k for k, session in enumerate(sessions)})
 
 
 def _nyse(first: date, last: date, *, closes_later: timedelta) -> list[Session]:

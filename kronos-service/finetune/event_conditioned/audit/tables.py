@@ -1,4 +1,4 @@
-"""The tables behind the samples: session times, finished bars, splits, and channels that carry something."""
+"""Checks of what lies behind the samples: session times, finished bars, splits, and channels that vary."""
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
@@ -8,23 +8,23 @@ from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.events.sessions import Times, sessions
 from kronos_service.events.taxonomy import CHANNELS
 from kronos_service.finetune.event_conditioned.audit.findings import Check, Finding
-from kronos_service.finetune.event_conditioned.audit.rows import Records
+from kronos_service.finetune.event_conditioned.audit.rows import PlainRows
 from kronos_service.finetune.event_conditioned.samples.splits import Splits, dead_channels
 
 
-def check_sessions(records: Records, first: date, last: date) -> Check:
-    """The encoder's sessions open, close and end their hour when the audit's own clocks say so."""
+def check_sessions(rows: PlainRows, first: date, last: date) -> Check:
+    """The encoder's open, close and as_of of every session are those of the audit's own table."""
     findings, looked_at = [], 0
-    for asset_class, clock in records.clocks.items():
-        table = sessions(asset_class, first, last)
-        own = [session for session in clock.sessions if first <= session.day <= last]
+    for asset_class, table in rows.sessions.items():
+        encoder = sessions(asset_class, first, last)
+        own = [session for session in table.sessions if first <= session.day <= last]
         theirs = zip(
-            table.dates.tolist(), *map(_times, (table.opens, table.closes, table.as_of)), strict=True
+            encoder.dates.tolist(), *map(_times, (encoder.opens, encoder.closes, encoder.as_of)), strict=True
         )
         given = {day: rest for day, *rest in theirs}
         looked_at += len(own)
         for session in own:
-            expected = [session.opens, session.closes, clock.as_of(clock.number[session.day])]
+            expected = [session.opens, session.closes, table.as_of(table.number[session.day])]
             got = given.get(session.day, [])
             if got != expected:
                 where, what = f"{asset_class} {session.day}", "open, close, as_of (UTC)"
@@ -32,23 +32,23 @@ def check_sessions(records: Records, first: date, last: date) -> Check:
     return Check("session times", looked_at, "sessions", findings)
 
 
-def check_bars(snapshot: Snapshot, records: Records) -> Check:
-    """Every bar of the snapshot belongs to a session, and that had closed when it was read."""
+def check_bars(snapshot: Snapshot, rows: PlainRows) -> Check:
+    """Every bar belongs to a session that had closed when the snapshot was read."""
     said = (snapshot.manifest or {}).get("read_at")
     now = datetime.fromisoformat(said) if said else datetime.now(UTC)
     findings = []
     for symbol, stamp in zip(snapshot.bars["symbol"], snapshot.bars["ts"], strict=True):
-        clock = records.clock(symbol)
-        number = clock.number.get(stamp.date())
-        if number is None or clock.sessions[number].closes > now:
+        table = rows.sessions_of(symbol)
+        number = table.number.get(stamp.date())
+        if number is None or table.sessions[number].closes > now:
             closes = "a session" if number is None else f"closed by {now:%Y-%m-%d %H:%M}"
-            given = "none" if number is None else f"closes {clock.sessions[number].closes:%Y-%m-%d %H:%M}"
+            given = "none" if number is None else f"closes {table.sessions[number].closes:%Y-%m-%d %H:%M}"
             findings.append(Finding(f"{symbol} {stamp.date()}", "finished bar", closes, given))
     return Check("finished bars", len(snapshot.bars), "bars", findings)
 
 
 def check_splits(splits: Splits) -> Check:
-    """Every target is scored once, in the one split whose dates it lies in."""
+    """Every target is scored once, in the split whose dates it lies in."""
     findings = []
     seen: dict[tuple[str, date], str] = {}
     days = [one.dates.tolist() for one in splits.series]

@@ -1,12 +1,11 @@
 """What a person sees of an audit: the verdict, what was looked at, and the rows that show a fault."""
 
-from rich.console import Console
 from rich.table import Table
 
 from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.finetune.event_conditioned.audit.findings import Audit
+from kronos_service.finetune.progress import console
 
-console = Console()
 SHOWN = 8
 """Findings shown per check; the rest is counted."""
 

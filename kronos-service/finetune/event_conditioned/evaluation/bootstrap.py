@@ -1,5 +1,6 @@
 """Means over dates and paired differences between two models, with a block-bootstrap interval."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,6 +64,18 @@ def family_gains(reference: pd.DataFrame, better: pd.DataFrame, *, seed: int = 0
     pairs = _pairs(reference, better)
     present = [name for name in FAMILIES if pairs[f"{name}_reference"].any()]
     return {name: _gain(pairs[pairs[f"{name}_reference"]], seed) for name in present}
+
+
+def gains_over_control(records: Mapping[str, pd.DataFrame], seed: int) -> dict[str, Gain]:
+    """Gains `adapter_event`, `adapter_quiet` and the placebo's; empty where no control was trained."""
+    if "control" not in records:
+        return {}
+    return {
+        f"{name}_{group}": paired_gain(records["control"], better, on_event=group == "event", seed=seed)
+        for name, better in records.items()
+        if name != "control"
+        for group in ("event", "quiet")
+    }
 
 
 def _pairs(reference: pd.DataFrame, better: pd.DataFrame) -> pd.DataFrame:

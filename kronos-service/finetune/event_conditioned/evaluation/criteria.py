@@ -19,7 +19,7 @@ Verdict = Literal["pass", "fail", "unknown"]
 
 @dataclass(frozen=True, kw_only=True)
 class Criterion:
-    """One line of the verdict; a figure that was not measured is None and says why in `detail`."""
+    """One line of the verdict; a figure that was not measured is None, and `detail` says why."""
 
     name: str
     wanted: str
@@ -30,13 +30,13 @@ class Criterion:
 
 @dataclass(frozen=True, kw_only=True)
 class RunFigures:
-    """What a run measured, as far as the criteria need it."""
+    """The figures of a run that the criteria need."""
 
     fixed_losses: Sequence[float]
     """Loss on the fixed train subset: untrained, then after each epoch."""
     base: Mapping[str, Mapping[str, Any]]
     adapted: Mapping[str, Mapping[str, Any]]
-    """Validation summaries as `validate.summarize` gives them."""
+    """Validation summaries as `validation.summarize` gives them."""
     gain: Gain | None
     trainable: int
     peak_bytes: int | None
@@ -96,13 +96,13 @@ def judge(run: RunFigures) -> list[Criterion]:
 
 
 def may_promote(criteria: Sequence[Criterion], *, require_gain: bool) -> bool:
-    """Whether the event and quiet criteria hold, and the gain too where it is required."""
+    """Whether the criteria on event and non-event days hold, and the gain where it is required."""
     needed = {"event-day val loss", "quiet-day val loss"} | ({"conditioning gain"} if require_gain else set())
     return all(one.verdict == "pass" for one in criteria if one.name in needed)
 
 
 def rank_criterion(gain: Gain | None) -> Criterion:
-    """The verdict on rank 8's gain over rank 4 on event days; None is a gain nobody measured."""
+    """The verdict on rank 8's gain over rank 4 on event days; None if it was not measured."""
     name, wanted = "rank 8 beats rank 4", f">= {MIN_RANK_GAIN:g} % on event days"
     if gain is None:
         return Criterion(

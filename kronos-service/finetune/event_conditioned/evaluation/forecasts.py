@@ -10,7 +10,6 @@ from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.finetune.event_conditioned.evaluation.event_study import event_study
 from kronos_service.finetune.event_conditioned.evaluation.origins import draw_origins, possible_origins
 from kronos_service.finetune.event_conditioned.evaluation.sample_paths import (
-    Events,
     PathSettings,
     prepare_origins,
     sample_closes,
@@ -23,9 +22,10 @@ from kronos_service.finetune.event_conditioned.evaluation.summary import summari
 from kronos_service.finetune.event_conditioned.samples.series import calendar_covers
 from kronos_service.finetune.event_conditioned.samples.splits import Splits
 from kronos_service.model.factory import Bundle
+from kronos_service.model.generation.inputs import Shown
 from kronos_service.model.kronos import Kronos
 
-SHOWN: tuple[tuple[str, Events], ...] = (("base", "none"), ("zeroed", "zeroed"), ("adapter", "known"))
+SHOWN: tuple[tuple[str, Shown], ...] = (("base", "none"), ("zeroed", "zeroed"), ("adapter", "known"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ def forecast_split(
         horizon=settings.horizon,
     )
     drawn = draw_origins(splits.series, possible, origins, settings.seed)
-    prepared = prepare_origins(snapshot, splits.series, drawn, settings)
+    prepared = prepare_origins(snapshot, splits.series, drawn, settings, bundle.event_encoder)
     done = 0
 
     def count(finished: int) -> None:

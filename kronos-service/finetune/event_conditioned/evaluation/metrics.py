@@ -24,8 +24,6 @@ INTERVALS: Final[Mapping[str, tuple[float, float]]] = {
     "90": (0.05, 0.95),
 }
 """Central intervals, in percent, between two of the levels."""
-FEWEST_PATHS: Final = 20
-"""The 5 % quantile of fewer paths lies outside them all."""
 
 
 def quantile_name(level: float) -> str:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from kronos_service.finetune.event_conditioned.samples.series import Series
 from kronos_service.finetune.event_conditioned.samples.splits import SplitError
-from kronos_service.finetune.event_conditioned.samples.windows import MIN_HISTORY
+from kronos_shared.normalization import MIN_HISTORY
 
 
 @dataclass(frozen=True, kw_only=True)

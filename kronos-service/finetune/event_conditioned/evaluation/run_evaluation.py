@@ -16,7 +16,7 @@ from kronos_service.finetune.event_conditioned.pretraining import out_of_sample
 from kronos_service.finetune.event_conditioned.provenance import versions
 from kronos_service.finetune.event_conditioned.run_directory import write_json
 from kronos_service.finetune.event_conditioned.samples.splits import SplitError, Splits
-from kronos_service.model.adapter.read import attach, kronos_of, read_adapter
+from kronos_service.model.adapter.read import kronos_of, load_adapter, read_adapter
 from kronos_service.model.factory import Bundle
 from kronos_service.model.generation.sampling import Sampling
 from kronos_shared.adapter_manifest import MANIFEST, AdapterManifest
@@ -83,7 +83,7 @@ def evaluate_run(
     forecasts, why = None, "none were asked for (--forecast-origins 0)"
     if origins:
         try:
-            model = kronos_of(attach(adapter, bundle))
+            model = kronos_of(load_adapter(adapter, bundle).attached)
             forecasts = forecast_split(
                 snapshot, splits, "val", bundle, model, origins=origins, settings=settings, advance=advance
             )

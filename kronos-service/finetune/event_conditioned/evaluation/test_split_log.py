@@ -8,14 +8,15 @@ The line is written before anything is scored: a run that dies half-way has stil
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from kronos_service.finetune.event_conditioned.config import current
 from kronos_service.finetune.event_conditioned.run_directory import CONFIG
 from kronos_shared.adapter_manifest import MANIFEST, VERSIONS
+from kronos_shared.atomic import append
 from kronos_shared.errors import KronosError
 
 OPENINGS = "test_opened.jsonl"
@@ -95,7 +96,7 @@ def _lists(adapter: Path) -> Sequence[Path]:
     config = parent / CONFIG
     if not config.exists():
         return [parent / OPENINGS]
-    store = Path(json.loads(config.read_bytes())["adapters"])
+    store = Path(current(json.loads(config.read_bytes()))["adapter_store"])
     return [parent / OPENINGS, store / OPENINGS]
 
 
@@ -112,7 +113,7 @@ def _read(path: Path) -> list[TestSplitUse]:
             found.append(TestSplitUse(**json.loads(line)))
         except (ValueError, TypeError):
             raise OpeningsError(
-                f"line {number} of {path} is damaged, so earlier looks at the test split may be lost: mend "
+                f"line {number} of {path} is damaged, so earlier looks at the test split may be lost: fix "
                 "the line, or remove it knowingly"
             ) from None
     return found
@@ -120,11 +121,7 @@ def _read(path: Path) -> list[TestSplitUse]:
 
 def _append(path: Path, opening: TestSplitUse) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(opening)) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append(path, (json.dumps(asdict(opening)) + "\n").encode())
     except OSError as error:
         raise OpeningsError(
             f"cannot write {path} ({error.strerror}), and the test split is not opened without a record: "

@@ -7,29 +7,21 @@ words of the page are in page.html, its tables in tables.py, its figures in figu
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from kronos_service.finetune.event_conditioned.config import ReportConfig
 from kronos_service.finetune.event_conditioned.evaluation.summary import FEWEST_DATES
 from kronos_service.finetune.event_conditioned.report import figures, tables
 from kronos_service.finetune.event_conditioned.report.run_record import RunRecord, read_run
 from kronos_shared.atomic import replace_file
-from kronos_shared.options import flag, option
+from kronos_shared.cli import flag
 
 REPORT = "report.html"
 GROUPS = ("day", "all", "family", "asset_class", "month")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReportConfig:
-    """Write the report of a run again, from what its directory holds now."""
-
-    run: Path = option(help="the run directory, or the directory of an evaluation")
-    ablation: Path | None = option(None, help="an ablation.json to show; the run's own if left out")
 
 
 def report(config: ReportConfig) -> Path:

@@ -1,12 +1,11 @@
 """What a person sees while a run goes on and when it ends."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -15,16 +14,10 @@ from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_service.finetune.event_conditioned.report import tables
 from kronos_service.finetune.event_conditioned.report.tables import Table
 from kronos_service.finetune.event_conditioned.samples.splits import Splits
-from kronos_service.finetune.event_conditioned.training.progress import Progress, training_progress
+from kronos_service.finetune.progress import console, follow
 from kronos_service.model.factory import Bundle
 
-console = Console()
 VERDICTS = {"pass": "green", "fail": "red", "not measured": "yellow"}
-
-
-def status(text: str) -> AbstractContextManager[object]:
-    """A spinner while something short goes on."""
-    return console.status(text)
 
 
 def data_table(snapshot: Snapshot, bundle: Bundle, splits: Splits, dead: Sequence[str]) -> None:
@@ -61,16 +54,11 @@ def machine(accelerator: Accelerator, micro_batch: int) -> None:
     console.print(f"{processes} on {device}, {precision}, at most {micro_batch} windows in memory at once")
 
 
-def training(name: str, windows: int, epochs: int) -> AbstractContextManager[Progress]:
-    """Progress of a training, with loss, rate and time left, and a line per epoch."""
-    return training_progress(console, name, windows, epochs)
-
-
 @contextmanager
 def forecasting() -> Iterator[Callable[[int, int], None]]:
     """Progress of forecasts: yields what is told (done, all)."""
-    with console.status("forecasting") as shown:
-        yield lambda done, total: shown.update(f"forecasting: {done:,} of {total:,} origins")
+    with follow("forecasting", unit="origins") as progress:
+        yield progress.reach
 
 
 def show(table: Table) -> None:
@@ -134,10 +122,12 @@ def closing(config: EventLoraConfig, run_dir: Path, promoted: str | None, second
         "figures in criteria.json, results.json, metrics.jsonl"
     )
     if promoted:
-        console.print(f"[green]promoted[/]: {config.adapters / 'versions' / promoted} is now LATEST")
-        adapter = str(config.adapters)
+        console.print(f"[green]promoted[/]: {config.adapter_store / 'versions' / promoted} is now LATEST")
+        adapter = str(config.adapter_store)
     else:
-        console.print("[yellow]not promoted[/]: the criteria above do not allow it (--force promotes anyway)")
+        console.print(
+            "[yellow]not promoted[/]: the criteria above do not allow it (--promote always ignores them)"
+        )
         adapter = str(run_dir / "adapter")
     snapshot = f" --snapshot {config.snapshot}" if config.snapshot else ""
     console.print(

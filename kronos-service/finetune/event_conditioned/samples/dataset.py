@@ -1,6 +1,6 @@
 """Samples of the event-conditioned job (design letters: B batch, T bars in a window, P scored bars)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypedDict
 
 import numpy as np
@@ -9,25 +9,24 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from kronos_service.events.taxonomy import CHANNELS, FIRST_LEADER, SURPRISE
 from kronos_service.finetune.event_conditioned.samples.series import Series
 from kronos_service.finetune.event_conditioned.samples.tokens import Tokens, normalized_window
 from kronos_service.finetune.event_conditioned.samples.windows import Window
 
-UNCERTAIN_CHANNELS = (14, 16, 17, 18, 19)
-"""Surprise and leaders: what a service cannot know about bars further ahead, so training blanks it at
-times.
+UNCERTAIN_CHANNELS = (SURPRISE, *range(FIRST_LEADER, len(CHANNELS)))
+"""Surprise and leaders: a service cannot know them about bars further ahead, so training blanks them in some
+windows, for zeros to mean "unknown".
 """
 
 
-class Sample(TypedDict):
-    """One window; position i predicts bar i + 1, and only the last positions are scored."""
+class WindowInputs(TypedDict):
+    """What a model reads of one window; position i predicts bar i + 1, and only the last ones are scored."""
 
-    ohlcv: Tensor
-    """(T, 6) float32, z-scored."""
     stamps: Tensor
     """(T, 5) int64: minute, hour, weekday, day, month."""
     events: Tensor
-    """(T, 20) float32."""
+    """(T, len(CHANNELS)) float32."""
     s1_ids: Tensor
     s2_ids: Tensor
     s1_targets: Tensor
@@ -37,25 +36,41 @@ class Sample(TypedDict):
     """(T,) float32: 0 where not scored; its mean over the targets of the whole split is 1."""
     is_event: Tensor
     """(T,) bool: a high-impact event falls on the target."""
-    target_dates: npt.NDArray[np.datetime64]
-    """(T,) session date of each target."""
     index: int
     """The window's number in the dataset."""
 
 
-class Batch(TypedDict):
-    """Right-padded windows; causal attention makes a padding mask unnecessary."""
+class Sample(WindowInputs):
+    """One window with the bars and dates that its ids and labels stand for."""
+
+    ohlcv: Tensor
+    """(T, 6) float32, z-scored."""
+    target_dates: npt.NDArray[np.datetime64]
+    """(T,) session date of each target."""
+
+
+class TokenBatch(TypedDict):
+    """Right-padded token windows and which of their positions are scored.
+
+    Attention is causal, so no scored position sees the padding and no mask is needed.
+    """
 
     stamps: Tensor
-    events: Tensor
     s1_ids: Tensor
     s2_ids: Tensor
     s1_targets: Tensor
-    """(B, T), (B, T, 5) or (B, T, 20) as in `Sample`."""
+    """(B, T), or (B, T, 5) for the stamps."""
     positions: Tensor
     """(B, P) int64: the scored positions; where a window has fewer, padded with weight 0."""
     s2_targets: Tensor
     """(B, P) int64, at the positions."""
+
+
+class Batch(TokenBatch):
+    """What a training step reads."""
+
+    events: Tensor
+    """(B, T, len(CHANNELS)) float32."""
     weight: Tensor
     """(B, P) float32: the loss weight at the positions."""
     is_event: Tensor
@@ -65,7 +80,7 @@ class Batch(TypedDict):
 
 
 class EventConditionedDataset(Dataset[Sample]):
-    """Windows of one split; `set_epoch` chooses which of them are blanked."""
+    """Windows of one split; `set_epoch` draws which of them are blanked."""
 
     def __init__(
         self,
@@ -73,14 +88,14 @@ class EventConditionedDataset(Dataset[Sample]):
         windows: Sequence[Window],
         tokens: Tokens,
         *,
-        event_oversample: float = 1.0,
+        event_weight: float = 1.0,
         blank_probability: float = 0.0,
         seed: int = 0,
     ) -> None:
         self.series = series
         self.windows = windows
         self.tokens = tokens
-        self.event_oversample = event_oversample
+        self.event_weight = event_weight
         self.blank_probability = blank_probability
         self.seed = seed
         self.epoch = 0
@@ -89,7 +104,7 @@ class EventConditionedDataset(Dataset[Sample]):
             int((_scored(series, window) & _event(series, window)).sum()) for window in windows
         )
         events = self.n_event_targets
-        self._mean_weight = (event_oversample * events + self.n_targets - events) / max(self.n_targets, 1)
+        self._mean_weight = (event_weight * events + self.n_targets - events) / max(self.n_targets, 1)
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -100,30 +115,40 @@ class EventConditionedDataset(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         window = self.windows[index]
+        return Sample(
+            **self.inputs(index),
+            ohlcv=torch.from_numpy(normalized_window(self.series, window)[:-1]),
+            target_dates=self.series[window.series].dates[window.start + 1 : window.stop],
+        )
+
+    def inputs(self, index: int) -> WindowInputs:
+        """The window without its bars: a model reads their tokens, and normalising them costs the most."""
+        window = self.windows[index]
         one = self.series[window.series]
-        inputs, targets = slice(window.start, window.stop - 1), slice(window.start + 1, window.stop)
         length = window.stop - window.start
-        ids = {
-            name: torch.from_numpy(self.tokens[name][index, :length].astype(np.int64))
-            for name in ("s1", "s2")
-        }
+        s1, s2 = (
+            torch.from_numpy(self.tokens[name][index, :length].astype(np.int64)) for name in ("s1", "s2")
+        )
         weight = np.zeros(length - 1, dtype=np.float32)
         unscored = window.first_target - window.start - 1
-        raw = np.where(_event(self.series, window), self.event_oversample, 1.0) / self._mean_weight
+        raw = np.where(_event(self.series, window), self.event_weight, 1.0) / self._mean_weight
         weight[unscored:] = raw * _scored(self.series, window)
-        return Sample(
-            ohlcv=torch.from_numpy(normalized_window(self.series, window)[:-1]),
-            stamps=torch.from_numpy(one.stamps[inputs]),
+        return WindowInputs(
+            stamps=torch.from_numpy(one.stamps[window.start : window.stop - 1]),
             events=torch.from_numpy(self._events(index, window)),
-            s1_ids=ids["s1"][:-1],
-            s2_ids=ids["s2"][:-1],
-            s1_targets=ids["s1"][1:],
-            s2_targets=ids["s2"][1:],
+            s1_ids=s1[:-1],
+            s2_ids=s2[:-1],
+            s1_targets=s1[1:],
+            s2_targets=s2[1:],
             loss_weight=torch.from_numpy(weight),
-            is_event=torch.from_numpy(one.is_event[targets]),
-            target_dates=one.dates[targets],
+            is_event=torch.from_numpy(one.is_event[window.start + 1 : window.stop]),
             index=index,
         )
+
+    def batches(self, indices: Sequence[int], size: int) -> Iterator[Batch]:
+        """The windows of these numbers in their order, `size` at a time."""
+        for begin in range(0, len(indices), size):
+            yield collate([self.inputs(index) for index in indices[begin : begin + size]])
 
     def _events(self, index: int, window: Window) -> npt.NDArray[np.float32]:
         events = self.series[window.series].events[window.start : window.stop - 1].copy()
@@ -134,7 +159,7 @@ class EventConditionedDataset(Dataset[Sample]):
         return events
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
+def collate(samples: Sequence[WindowInputs]) -> Batch:
     """Right-pad windows of unequal length and gather what is scored."""
     lengths = [len(sample["s1_ids"]) for sample in samples]
     scored = [int((sample["loss_weight"] > 0).nonzero()[0, 0]) for sample in samples]

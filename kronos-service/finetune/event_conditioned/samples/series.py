@@ -1,4 +1,4 @@
-"""One symbol's bars as arrays, with the event rows and the labels that belong to them."""
+"""One symbol's bars as arrays, with their event rows and labels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from kronos_service.events.taxonomy import CHANNELS, FIRST_LEADER
 from kronos_shared.normalization import feature_matrix, time_features
 
 Conditioning = Literal["real", "zeroed", "permuted", "calendar", "leaders"]
-"""What a model is shown: the real event rows, none, those of other dates, or one side of them only (the
+"""Which event rows a model gets: the real ones, zeros, those of other dates, or one side of them only (the
 calendar with its surprises and countdown, or the leaders).
 """
 Dates = npt.NDArray[np.datetime64]
@@ -41,13 +41,13 @@ class Series:
     stamps: npt.NDArray[np.int64]
     """(n, 5) minute, hour, weekday, day, month."""
     events: npt.NDArray[np.float32]
-    """(n, 20) what was known at as_of(i) about the next session; zero (and never scored) past what the
+    """(n, C) what was known at as_of(i) about the next session; zero, and never scored, past what the
     calendar covers.
     """
     is_event: npt.NDArray[np.bool_]
     """(n,) whether a high-impact event falls on the bar itself."""
     families: npt.NDArray[np.bool_]
-    """(n, 14) which families have a high-impact event on the bar itself."""
+    """(n, families) which families have a high-impact event on the bar itself."""
     follows: npt.NDArray[np.bool_]
     """(n,) whether the bar's session comes right after the session of the bar before it (False for the
     first bar).
@@ -59,18 +59,16 @@ def build_series(snapshot: snapshots.Snapshot) -> list[Series]:
     tables = prepare(snapshot.calendar, snapshots.leader_data(snapshot))
     tradable = snapshot.symbols[snapshot.symbols["tradable"]]
     return [
-        _one_series(symbol, asset_class, snapshots.series(snapshot, symbol), snapshot.calendar, tables)
+        _one_series(symbol, asset_class, snapshots.series(snapshot, symbol), tables)
         for symbol, asset_class in zip(tradable["symbol"], tradable["asset_class"], strict=True)
     ]
 
 
-def _one_series(
-    symbol: str, asset_class: str, bars: pd.DataFrame, calendar: pd.DataFrame, tables: EventTables
-) -> Series:
+def _one_series(symbol: str, asset_class: str, bars: pd.DataFrame, tables: EventTables) -> Series:
     dates = session_dates(bars["ts"])
     where = locate(sessions(asset_class, dates[0].item(), dates[-1].item()), dates)
-    labels = label_targets(calendar, asset_class, dates)
-    covered = int((dates[1:] <= calendar_covers(calendar)).sum())
+    labels = label_targets(tables.rows, asset_class, dates)
+    covered = int((dates[1:] <= tables.covers).sum())
     events = np.zeros((len(dates), len(CHANNELS)), dtype=np.float32)
     events[:covered] = encode_rows(tables, dates[:covered], asset_class)
     return Series(
@@ -89,12 +87,11 @@ def _one_series(
 def condition(
     series: Sequence[Series], conditioning: Conditioning, boundaries: Sequence[np.datetime64], seed: int
 ) -> list[Series]:
-    """The same series with the event rows kept, zeroed (the control), permuted by date (the placebo), or
-    zeroed on one side.
+    """The same series with event rows kept, zeroed (the control), permuted by date (the placebo), or zeroed
+    on one side; labels stay real.
 
-    The placebo draws one permutation of the bars' dates per asset class and stretch between `boundaries`,
-    so that every symbol of a class sees the same false calendar and no row leaves its split. Labels stay
-    real in all of them.
+    The placebo permutes the dates once per asset class and stretch between `boundaries`: all symbols of a
+    class then see the same false calendar, and no row leaves its split.
     """
     if conditioning == "real":
         return list(series)

@@ -19,14 +19,10 @@ from kronos_service.finetune.event_conditioned.samples.series import (
     condition,
 )
 from kronos_service.finetune.event_conditioned.samples.tokens import Tokens, tokenize
-from kronos_service.finetune.event_conditioned.samples.windows import (
-    MIN_HISTORY,
-    LeftOut,
-    Window,
-    plan_windows,
-)
+from kronos_service.finetune.event_conditioned.samples.windows import LeftOut, Window, plan_windows
 from kronos_service.model.factory import Bundle
 from kronos_shared.errors import KronosError
+from kronos_shared.normalization import MIN_HISTORY
 
 Span = tuple[np.datetime64, np.datetime64]
 """First and last target date, both inclusive."""
@@ -35,7 +31,7 @@ ONE_DAY = np.timedelta64(1, "D")
 
 
 class SplitError(KronosError):
-    """A split that training needs has no targets or no event days."""
+    """A split has no targets or no event days, or no bar to forecast from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +75,7 @@ class Splits:
             self.series,
             [split.windows[number] for number in chosen],
             {key: ids[chosen] for key, ids in split.tokens.items()},
-            event_oversample=oversample,
+            event_weight=oversample,
             blank_probability=blank,
             seed=seed,
         )
@@ -119,9 +115,7 @@ def build_splits(
 
 
 def dead_channels(dataset: EventConditionedDataset) -> list[str]:
-    """Channels that are constant over every scored position of the split: inputs that cannot teach
-    anything.
-    """
+    """Channels that are constant over every scored position of the split: nothing can be learnt from them."""
     rows = np.concatenate(
         [dataset.series[w.series].events[w.first_target - 1 : w.stop - 1] for w in dataset.windows], axis=0
     )
@@ -140,8 +134,8 @@ def _check_reach(snapshot: Snapshot, dates: Mapping[str, Span]) -> None:
         if len(inside) and reach < inside.max() - np.timedelta64(REACH_DAYS, "D"):
             raise CalendarError(
                 f"the calendar ends on {reach} but the {name} split has bars to {inside.max()}: a schedule "
-                "that ends early looks like quiet days; export a later calendar, or end the split earlier "
-                "(--val-start, --test-start, --test-end)"
+                "that ends early looks like days without events; export a later calendar, or end the split "
+                "earlier (--val-start, --test-start, --test-end)"
             )
 
 

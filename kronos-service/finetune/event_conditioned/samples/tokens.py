@@ -1,8 +1,10 @@
-"""Token ids of every window from the frozen tokenizer, computed once and kept on disk."""
+"""Token ids of every window, from the frozen tokenizer, computed once and cached on disk.
+
+The tokenizer never changes and neither do the windows, so an epoch would only repeat its work.
+"""
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import astuple
 from pathlib import Path
@@ -11,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from kronos_service.finetune.event_conditioned.samples.series import Series
 from kronos_service.finetune.event_conditioned.samples.windows import Window
 from kronos_service.model.factory import Bundle
+from kronos_shared.atomic import replace_file
 from kronos_shared.normalization import normalize, statistics
 
 Tokens = dict[str, npt.NDArray[np.uint16]]
@@ -33,11 +36,11 @@ def normalized_window(series: Sequence[Series], window: Window) -> npt.NDArray[n
 def tokenize(
     bundle: Bundle, series: Sequence[Series], windows: Sequence[Window], *, snapshot_sha256: str, cache: Path
 ) -> Tokens:
-    """Ids `s1` and `s2`, each (W, longest window) uint16 and right-padded with 0, from the cache or from
-    the tokenizer.
+    """Ids `s1` and `s2`, each (W, longest window) uint16 and right-padded with 0, from the cache if they are
+    there.
 
-    The cache file is keyed by the hashes of snapshot and tokenizer and by the windows; a damaged one is
-    made again.
+    The cache file is named by the hashes of snapshot and tokenizer and by the windows; a damaged one is
+    computed again.
     """
     key = hashlib.sha256(
         json.dumps(
@@ -54,10 +57,7 @@ def tokenize(
         return load_file(path)
     except (FileNotFoundError, SafetensorError):
         tokens = _encode(bundle, series, windows)
-    cache.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.part")
-    save_file(tokens, partial)
-    partial.replace(path)
+    replace_file(path, save(tokens))
     return tokens
 
 
@@ -68,6 +68,7 @@ def _encode(bundle: Bundle, series: Sequence[Series], windows: Sequence[Window],
     tokens = {name: np.zeros((len(windows), longest), dtype=np.uint16) for name in ("s1", "s2")}
     for begin in range(0, len(windows), batch):
         chunk = windows[begin : begin + batch]
+        # The tokenizer is causal: padding on the right changes no id before it.
         padded = np.zeros((len(chunk), longest, 6), dtype=np.float32)
         for row, window in enumerate(chunk):
             padded[row, : window.stop - window.start] = normalized_window(series, window)

@@ -6,9 +6,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from kronos_service.finetune.event_conditioned.samples.series import Series
-
-MIN_HISTORY = 64
-"""A target needs at least this many earlier bars."""
+from kronos_shared.normalization import MIN_HISTORY
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,13 +1,13 @@
-"""Checkpoints of a training that is under way, and going on from the newest good one.
+"""Checkpoints of an unfinished training, and resuming from the newest good one.
 
 A checkpoint is a directory `step-<number>` that appears whole or not at all:
 
-    tensors.safetensors   model/<name>: what is trained; optimizer/<number>/<moment>: AdamW's state
-    state.json            the position and the running figures
-    sha256.json           the hash of both, checked before either is used
+    tensors.safetensors   model/<name>: trained tensors; optimizer/<number>/<moment>: AdamW's state
+    state.json            step and running figures
+    sha256.json           the hashes of both, checked before either is used
 
 The order of windows, the blanking and the dropout of a step are functions of the seed and the step's number
-alone, so the position stands for the state of every random generator.
+alone, so no generator state is saved. Nothing is pickled: a checkpoint from elsewhere can run no code.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ from kronos_shared.errors import KronosError
 
 TENSORS, STATE, HASHES = "tensors.safetensors", "state.json", "sha256.json"
 KEEP = 2
-"""Checkpoints that stay: should the newest be damaged, the one before it is used."""
+"""Checkpoints that stay: where the newest is damaged, the one before it is used."""
 
 
 class CheckpointError(KronosError):
@@ -38,8 +38,8 @@ class CheckpointError(KronosError):
 
 
 @dataclass(kw_only=True)
-class Meters:
-    """How far a training has come, and its running figures."""
+class LoopState:
+    """The step a training has reached, and its running figures; field names are those in state.json."""
 
     step: int = 0
     """Optimizer steps done."""
@@ -51,27 +51,29 @@ class Meters:
     """Most GPU memory allocated at once so far; 0 on a CPU."""
     metrics_size: int = 0
     """Bytes of metrics.jsonl that belong to the steps so far."""
+    curve: list[float] = field(default_factory=list)
+    """Pretraining: mean loss between one checkpoint and the next."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingState:
-    """Everything that a training goes on from."""
+    """Everything that a training resumes from."""
 
-    meters: Meters
+    loop: LoopState
     tensors: dict[str, Tensor]
     groups: list[dict[str, Any]]
     """AdamW's settings per parameter group."""
     scheduler: dict[str, Any]
 
 
-def capture(model: nn.Module, optimizer: Optimizer, scheduler: LRScheduler, meters: Meters) -> TrainingState:
-    """The state of a training as it stands; the tensors are copies on the CPU."""
+def capture(model: nn.Module, optimizer: Optimizer, scheduler: LRScheduler, loop: LoopState) -> TrainingState:
+    """The state of a training now; the tensors are copies on the CPU."""
     adamw = optimizer.state_dict()
     tensors = {f"model/{name}": parameter for name, parameter in trainable(model)}
     for number, moments in adamw["state"].items():
         tensors |= {f"optimizer/{number}/{name}": value for name, value in moments.items()}
     return TrainingState(
-        meters=meters,
+        loop=loop,
         tensors={name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()},
         groups=adamw["param_groups"],
         scheduler=scheduler.state_dict(),
@@ -79,7 +81,7 @@ def capture(model: nn.Module, optimizer: Optimizer, scheduler: LRScheduler, mete
 
 
 def restore(state: TrainingState, model: nn.Module, optimizer: Optimizer, scheduler: LRScheduler) -> None:
-    """Put a training back to where the state was captured.
+    """Return a training to where the state was captured.
 
     Raises:
         CheckpointError: the state is of another model.
@@ -97,7 +99,7 @@ def restore(state: TrainingState, model: nn.Module, optimizer: Optimizer, schedu
 
 @torch.no_grad()
 def load_trained(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Put the tensors named `model/...` in the place of the model's trained ones.
+    """Copy the tensors named `model/...` into the model's trainable parameters.
 
     Raises:
         CheckpointError: names or shapes differ.
@@ -105,7 +107,7 @@ def load_trained(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     wanted = {f"model/{name}": parameter for name, parameter in trainable(model)}
     saved = {name: tuple(value.shape) for name, value in tensors.items() if name.startswith("model/")}
     if saved != {name: tuple(parameter.shape) for name, parameter in wanted.items()}:
-        raise CheckpointError("the saved tensors are of another model: were rank, taps or base changed?")
+        raise CheckpointError("the saved tensors are of another model: have rank, taps or base changed?")
     for name, parameter in wanted.items():
         parameter.copy_(tensors[name])
 
@@ -118,22 +120,22 @@ class Checkpoints:
         self.every = every
         self._saved = 0
 
-    def newest(self, note: Callable[[str], None]) -> TrainingState | None:
-        """The newest checkpoint that verifies, or None; `note` hears of each that does not."""
-        for path in self.directory.glob(".*"):
+    def newest(self, say: Callable[[str], None]) -> TrainingState | None:
+        """The newest checkpoint that verifies, or None; `say` gets a line about each that does not."""
+        for path in self.directory.glob(".*"):  # scratch directories that a kill left behind
             shutil.rmtree(path)
         for path in reversed(self._paths()):
             try:
                 state = _read(path)
             except (OSError, ValueError, KeyError, TypeError) as error:
-                note(f"checkpoint {path.name} is damaged ({error}): using the one before it")
+                say(f"checkpoint {path.name} is damaged ({error}): using the one before it")
                 continue
-            self._saved = state.meters.step
+            self._saved = state.loop.step
             return state
         return None
 
     def due(self, step: int) -> bool:
-        """Whether there is to be a checkpoint of this step; the same in every process."""
+        """Whether this step is to be checkpointed; the same in every process."""
         return step % self.every == 0
 
     def write(self, state: TrainingState) -> None:
@@ -142,14 +144,16 @@ class Checkpoints:
         Raises:
             CheckpointError: the disk is full or fails; the checkpoints before it stay.
         """
-        step = state.meters.step
+        step = state.loop.step
         if step == self._saved:
             return
         path = self.directory / f"step-{step:08}"
         try:
+            # Those at or past this step did not verify, or training would have resumed from them.
             for damaged in (later for later in self._paths() if later.name >= path.name):
                 shutil.rmtree(damaged)
             write_verified(path, _files(state))
+            # Only now, with the new one on disk, may an older one go.
             for old in self._paths()[:-KEEP]:
                 shutil.rmtree(old)
         except OSError as error:
@@ -191,7 +195,7 @@ def read_verified(directory: Path) -> dict[str, bytes]:
 
 
 def _files(state: TrainingState) -> dict[str, bytes]:
-    numbers = {"meters": asdict(state.meters), "groups": state.groups, "scheduler": state.scheduler}
+    numbers = {"meters": asdict(state.loop), "groups": state.groups, "scheduler": state.scheduler}
     return {TENSORS: save(state.tensors), STATE: json.dumps(numbers).encode()}
 
 
@@ -199,7 +203,7 @@ def _read(directory: Path) -> TrainingState:
     files = read_verified(directory)
     numbers = json.loads(files[STATE])
     return TrainingState(
-        meters=Meters(**numbers["meters"]),
+        loop=LoopState(**numbers["meters"]),
         tensors=load(files[TENSORS]),
         groups=numbers["groups"],
         scheduler=numbers["scheduler"],

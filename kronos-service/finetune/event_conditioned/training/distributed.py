@@ -1,8 +1,9 @@
-"""Several processes as one: shares of the work, sums over all of them, and one that writes.
+"""Training in several processes: shares of the work, sums over processes, and one process that writes.
 
-Each process holds the whole (small) set of trained tensors and takes its share of every batch; gradients are
-summed once per step, as one buffer. So a share may be empty or smaller than another's, and a step is the same
-whatever the number of processes. With one process every function here is a plain call.
+Each process holds all trained tensors (about a million numbers) and takes its share of every batch; gradients
+are summed once per step, as one buffer. DistributedDataParallel would average over processes instead, and so
+count targets differently where shares differ in size; here a share may even be empty, and a step is the same
+whatever the number of processes. With one process every function is a plain call.
 """
 
 import os
@@ -22,7 +23,9 @@ from kronos_shared.errors import KronosError
 T = TypeVar("T")
 
 PATIENCE = timedelta(hours=2)
-"""How long a process waits for the others; one that has died is noticed at once."""
+"""How long a process waits for the others, such as while the main one audits or forecasts; one that has died
+is noticed at once.
+"""
 
 
 class ProcessError(KronosError):
@@ -53,8 +56,8 @@ def share(items: Sequence[T]) -> Sequence[T]:
 def on_main(work: Callable[[], T]) -> T:
     """Do the work in the main process alone, and hand its result to every process.
 
-    Where it fails with an error that the user can mend, the main process raises it and the others end
-    quietly.
+    Where it raises a `KronosError`, the main process raises it too and the others exit without a message:
+    one report of a mistake is enough, and a process left waiting would hang until `PATIENCE` is over.
     """
     state = group()
     if state.num_processes == 1:
@@ -76,7 +79,7 @@ def on_main(work: Callable[[], T]) -> T:
 
 @contextmanager
 def local_main_first() -> Iterator[None]:
-    """Let one process of each machine do the work, and the others after it, who find what it cached."""
+    """One process per machine runs first; the others read its cache."""
     state = group()
     if not state.is_local_main_process:
         _wait()
@@ -95,16 +98,18 @@ def sum_over_processes(*numbers: float) -> list[float]:
     if group().num_processes == 1:
         return list(numbers)
     with _linked():
+        # float64: counts of targets must stay exact.
         mine = torch.tensor(numbers, dtype=torch.float64, device=group().device)
         summed: list[float] = reduce(mine, reduction="sum").tolist()
     return summed
 
 
 def sum_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Give every process the sum of all gradients; a process that had no part of the batch adds nothing."""
+    """Give every process the sum of all gradients; one whose share of the batch was empty adds zeros."""
     if group().num_processes == 1:
         return
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    # One buffer, one message: the tensors are many and small, so latency would cost more than bytes.
     with _linked():
         flat = reduce(torch.cat([gradient.flatten() for gradient in gradients]), reduction="sum")
     parts = flat.split([gradient.numel() for gradient in gradients])

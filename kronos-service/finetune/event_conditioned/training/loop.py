@@ -1,14 +1,14 @@
 """The training loop: checkpoint, stop where asked, validate, and step (batch, loss, backward, clip, log).
 
-The loss of a target is CE(s1) + CE(s2), teacher forced; a step's loss is the weighted sum over its
-targets divided by the split's mean number of targets per step. So an event target counts exactly
-`event_oversample` times a quiet one whatever the batch it falls in, and gradients depend neither on the
-micro-batch nor on the number of processes that share a batch.
+
+A step's loss is the weighted sum over its targets divided by the split's mean number of targets per step. So
+an event target counts exactly `event_weight` times one of a non-event day whatever the batch it falls in,
+and gradients depend neither on the micro-batch nor on the number of processes that share a batch.
 """
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,16 +17,15 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import DataLoader, Subset
 
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
-from kronos_service.finetune.event_conditioned.samples.dataset import Batch, EventConditionedDataset, collate
+from kronos_service.finetune.event_conditioned.samples.dataset import EventConditionedDataset
 from kronos_service.finetune.event_conditioned.training.checkpoints import (
     Checkpoints,
-    Meters,
+    LoopState,
     TrainingState,
     capture,
     restore,
@@ -39,20 +38,29 @@ from kronos_service.finetune.event_conditioned.training.distributed import (
     sum_over_processes,
 )
 from kronos_service.finetune.event_conditioned.training.lora import parameter_groups, trainable, training_mode
-from kronos_service.finetune.event_conditioned.training.progress import Progress
+from kronos_service.finetune.event_conditioned.training.loss import weighted_loss
+from kronos_service.finetune.event_conditioned.training.schedule import Schedule, cosine_with_warmup
 from kronos_service.finetune.event_conditioned.training.signals import Stop
 from kronos_service.finetune.event_conditioned.training.tracking import Log
 from kronos_service.finetune.event_conditioned.training.validation import (
     LOSSES,
+    mean_weighted_loss,
     score,
     summarize,
-    token_losses,
 )
+from kronos_service.finetune.progress import Progress
 from kronos_shared.errors import KronosError
+
+EPOCH_FIGURES = {
+    "train": "train/fixed_loss",
+    "val event": "val/event_total",
+    "val non-event": "val/quiet_total",
+}
+"""What is shown of an epoch, and under which name it is logged."""
 
 
 class TrainingError(KronosError):
-    """Training cannot go on: a loss or gradient that is not finite."""
+    """A loss or gradient is not finite."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,44 +74,12 @@ class Data:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """Which windows make up which step."""
-
-    windows: int
-    batch_size: int
-    epochs: int
-    seed: int
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps in which each window comes once; the last one may be smaller."""
-        return math.ceil(self.windows / self.batch_size)
-
-    @property
-    def steps(self) -> int:
-        """Steps of the whole training."""
-        return self.steps_per_epoch * self.epochs
-
-    def batch(self, step: int) -> list[int]:
-        """The windows of a step (from 0): each epoch has its own order, shuffled by (seed, epoch)."""
-        epoch, within = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng((self.seed, epoch + 1)).permutation(self.windows)
-        windows: list[int] = order[within * self.batch_size :][: self.batch_size].tolist()
-        return windows
-
-    def windows_before(self, step: int) -> int:
-        """Windows that the first `step` steps have seen, over all epochs."""
-        epoch, within = divmod(step, self.steps_per_epoch)
-        return epoch * self.windows + within * self.batch_size
-
-
-@dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What a training comes to, beside the trained model."""
+    """The outcome of a training, beside the trained model."""
 
-    meters: Meters
+    loop: LoopState
     records: pd.DataFrame
-    """Validation losses per target after the last epoch, as `validate.score` gives them."""
+    """Validation losses per target after the last epoch, as `validation.score` gives them."""
 
 
 def train(
@@ -129,40 +105,48 @@ def train(
     """
     progress, stop = progress or Progress(), stop or Stop()
     loop = Loop(model, data, config, micro_batch, accelerator)
-    meters = Meters()
+    at = LoopState()
     if state:
         restore(state, model, loop.optimizer, loop.scheduler)
-        meters = state.meters
-    before, begun = meters.seconds, time.monotonic()
+        at = state.loop
+    before, begun = at.seconds, time.monotonic()
     records = pd.DataFrame()
-    progress.begin(loop.schedule.windows_before(meters.step))
+    progress.begin(loop.schedule.windows_before(at.step))
+    # Save and stop come before the step, so the last step needs no second copy of that code.
     while True:
-        epoch, within = divmod(meters.step, loop.schedule.steps_per_epoch)
+        epoch, within = divmod(at.step, loop.schedule.steps_per_epoch)
         stopping = stop.asked_anywhere()
-        meters.seconds = before + time.monotonic() - begun
-        if within == 0 or stopping or checkpoints.due(meters.step):
-            meters.peak_bytes = max(meters.peak_bytes, peak_bytes())
-            meters.metrics_size = log.size()
-            on_main(lambda: checkpoints.write(capture(model, loop.optimizer, loop.scheduler, meters)))
+        at.seconds = before + time.monotonic() - begun
+        if within == 0 or stopping or checkpoints.due(at.step):
+            at.peak_bytes = max(at.peak_bytes, peak_bytes())
+            at.metrics_size = log.size()
+            on_main(lambda: checkpoints.write(capture(model, loop.optimizer, loop.scheduler, at)))
         if stopping:
-            raise stop.stopped(f"after step {meters.step} of {loop.schedule.steps}")
-        if within == 0 and epoch == len(meters.fixed_losses):
+            raise stop.stopped(f"after step {at.step} of {loop.schedule.steps}")
+        # A run killed between an epoch's last checkpoint and its validation still owes that validation.
+        if within == 0 and epoch == len(at.fixed_losses):
             figures, records = loop.validate()
-            meters.fixed_losses.append(figures["train/fixed_loss"])
-            log.log(figures, step=meters.step, epoch=epoch)
-            progress.epoch_end(epoch, figures)
-        elif meters.step == loop.schedule.steps:
-            return Trained(meters=meters, records=records)
+            at.fixed_losses.append(figures["train/fixed_loss"])
+            log.log(figures, step=at.step, epoch=epoch)
+            progress.say(f"{progress.name} {epoch_line(epoch, config.epochs, figures)}")
+        elif at.step == loop.schedule.steps:
+            return Trained(loop=at, records=records)
         else:
-            windows = loop.schedule.batch(meters.step)
-            figures = loop.step(meters.step, windows)
-            meters.step += 1
-            log.log(figures, step=meters.step, epoch=epoch + 1)
-            progress.advance(len(windows), figures["train/loss"])
+            windows = loop.schedule.batch(at.step)
+            figures = loop.step(at.step, windows)
+            at.step += 1
+            log.log(figures, step=at.step, epoch=epoch + 1)
+            progress.advance(len(windows), f"loss {figures['train/loss']:.4f}")
+
+
+def epoch_line(epoch: int, epochs: int, figures: Mapping[str, float]) -> str:
+    """The figures at an epoch's end in one line; epoch 0 is before the first step."""
+    shown = "  ".join(f"{label} {figures[name]:.4f}" for label, name in EPOCH_FIGURES.items())
+    return f"epoch {epoch:>2}/{epochs}  {shown}"
 
 
 class Loop:
-    """One training's model, data and optimizer, and what is done with them."""
+    """Model, data and optimizer of one training, with its step and its validation."""
 
     def __init__(
         self,
@@ -191,9 +175,9 @@ class Loop:
         _seed_dropout(self.config.seed, step)
         parameters = [parameter for _, parameter in trainable(self.model)]
         loss, weight = self._accumulate(share(windows))
-        sum_gradients(parameters)
+        sum_gradients(parameters)  # before the norm is taken, so that clipping sees the whole batch
         loss, weight = sum_over_processes(loss, weight)
-        norm = float(self.accelerator.clip_grad_norm_(parameters, self.config.clip))
+        norm = float(self.accelerator.clip_grad_norm_(parameters, self.config.max_grad_norm))
         _require_finite(loss, norm, step, self.data.train, windows)
         lora_rate, event_rate = (float(rate) for rate in self.scheduler.get_last_lr())
         self.optimizer.step()
@@ -213,53 +197,23 @@ class Loop:
         figures = {
             f"val/{group}_{name}": val[group][name] for group in ("event", "quiet", "all") for name in LOSSES
         }
-        fixed = mean_weighted_loss(self.model, self.data.fixed, self.accelerator, self.micro_batch)
+        fixed = mean_weighted_loss(
+            self.model, self.data.fixed, self.accelerator, micro_batch=self.micro_batch
+        )
         return {"train/fixed_loss": fixed, **figures}, records
 
     def _accumulate(self, windows: Sequence[int]) -> tuple[float, float]:
         """Add the gradients of the windows, `micro_batch` at a time; their weighted loss and weight."""
+        # A constant, not this batch's own count: else a target in a small batch would count more.
         targets_per_step = self.data.train.n_targets / self.schedule.steps_per_epoch
         total = torch.zeros((), device=self.accelerator.device)
         weight = 0.0
-        for begin in range(0, len(windows), self.micro_batch):
-            samples = [self.data.train[window] for window in windows[begin : begin + self.micro_batch]]
-            batch = collate(samples)
+        for batch in self.data.train.batches(windows, self.micro_batch):
             loss = weighted_loss(self.model, send_to_device(batch, total.device), self.accelerator)
             self.accelerator.backward(loss / targets_per_step)
-            total += loss.detach()
+            total += loss.detach()  # stays on the device: reading it here would wait for each micro-batch
             weight += float(batch["weight"].sum())
         return float(total), weight
-
-
-def weighted_loss(model: nn.Module, batch: Batch, accelerator: Accelerator) -> Tensor:
-    """Sum over the scored targets of weight x (CE(s1) + CE(s2))."""
-    with accelerator.autocast():
-        s1, s2 = token_losses(model, batch)
-    return ((s1 + s2) * batch["weight"]).sum()
-
-
-@torch.inference_mode()
-def mean_weighted_loss(
-    model: nn.Module, dataset: EventConditionedDataset, accelerator: Accelerator, micro_batch: int
-) -> float:
-    """The weighted mean loss over all targets of a dataset, in eval mode."""
-    model.eval()
-    total = weight = 0.0
-    mine = Subset(dataset, share(range(len(dataset))))
-    for batch in DataLoader(mine, batch_size=micro_batch, collate_fn=collate):
-        total += float(weighted_loss(model, send_to_device(batch, accelerator.device), accelerator))
-        weight += float(batch["weight"].sum())
-    total, weight = sum_over_processes(total, weight)
-    return total / weight
-
-
-def cosine_with_warmup(step: int, *, warmup: int, total: int) -> float:
-    """Share of the peak learning rate at a step: linear up over `warmup` steps, then a half cosine down
-    to 0 at `total`.
-    """
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1)))
 
 
 def peak_bytes() -> int:
@@ -268,7 +222,7 @@ def peak_bytes() -> int:
 
 
 def _seed_dropout(seed: int, step: int) -> None:
-    """Make the noise of a step a function of (seed, step, process), so that a resumed run draws the same."""
+    """Make dropout a function of (seed, step, process): a resumed run draws the same, processes do not."""
     sequence = np.random.SeedSequence((seed, step, process_number()))
     torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
 

@@ -8,6 +8,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
+from kronos_service.events.taxonomy import CHANNELS
 from kronos_service.finetune.event_conditioned.training.lora_layer import LowRankLinear
 from kronos_service.model.adapter.read import LORA_TARGETS
 from kronos_service.model.event_embedding import EventEmbedding
@@ -26,29 +27,29 @@ def adapt(
     event embedding.
 
     The frozen tensors are shared with `base`, which stays as it was. At step 0 the wrapped model equals
-    the base bit for bit. Each part's initial weights come from its own seed, so adapters that differ in
-    one part start from the same other part. The part that `without` names is not trained, so it keeps
-    changing nothing.
+    the base bit for bit. The part that `without` names is not trained, so it changes nothing.
     """
     model = copy.deepcopy(base, {id(tensor): tensor for tensor in (*base.parameters(), *base.buffers())})
     device = next(base.parameters()).device
     with torch.random.fork_rng():
+        # A seed for each part: adapters that differ in one part start from the same other part.
         torch.manual_seed(2 * seed)
-        event_emb = EventEmbedding(base.config["d_model"], taps=TAPS[taps]).to(device)
+        event_emb = EventEmbedding(base.config["d_model"], TAPS[taps], n_channels=len(CHANNELS))
         settings = LoraConfig(
             r=rank, lora_alpha=2 * rank, lora_dropout=dropout, target_modules=LORA_TARGETS, bias="none"
         )
         settings._register_custom_module({nn.Linear: LowRankLinear})
         torch.manual_seed(2 * seed + 1)
         wrapped = get_peft_model(model, settings)
-    model.event_emb = event_emb
+    model.event_emb = event_emb.to(device)
     freeze_base(wrapped, without=without)
     return wrapped
 
 
 def freeze_base(model: nn.Module, *, without: Part | None = None) -> None:
-    """Leave gradients to LoRA and event embedding alone (or to one of them), and dropout to LoRA alone (the
-    base's own dropout stays off).
+    """Give gradients to LoRA and event embedding alone, or to one of them.
+
+    The whole model is left in eval mode: dropout on frozen weights regularises nothing, it only adds noise.
     """
     model.eval()
     for name, parameter in model.named_parameters():

@@ -1,8 +1,8 @@
 """peft's LoRA layer with a step of few passes over the activations.
 
-peft draws a float per activation for its dropout, then scales and adds the update in passes of their own;
-on a CPU that costs several times the low-rank products themselves. Here dropout draws 16 bits, the scales
-go into the small matrices, and the update is added by the product that makes it.
+peft's dropout draws a float per activation, and its scaling and addition are passes of their own; on a CPU
+that costs several times the low-rank products themselves. Here dropout draws 16 bits, the scales are folded
+into the small matrices, and one fused product (addmm) makes the update and adds it.
 Letters: N rows, D inputs, E outputs, R rank.
 """
 
@@ -20,6 +20,7 @@ class LowRankLinear(lora.Linear):
     """A frozen linear layer plus (alpha / R) B A dropout(x), as peft computes it but for the draws."""
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        # Without gradients there is no dropout and nothing to save: peft's own path also serves validation.
         if self.merged or self.disable_adapters or not torch.is_grad_enabled():
             plain: Tensor = super().forward(x, *args, **kwargs)
             return plain
@@ -41,6 +42,7 @@ class _LowRank(torch.autograd.Function):
         ctx: Any, x: Tensor, frozen: Tensor, down: Tensor, up: Tensor, scaling: float, p: float
     ) -> Tensor:
         ctx.scale = scaling / (1 - p)
+        # The mask (1 byte) is saved beside the masked input: the input's gradient needs it too.
         dropped = _dropped(x, p) if p else None
         seen = x if dropped is None else x.masked_fill(dropped, 0)
         scaled, up = (down * ctx.scale).to(x.dtype), up.to(x.dtype)
@@ -57,6 +59,7 @@ class _LowRank(torch.autograd.Function):
             at_x = at_inner @ scaled
             if dropped is not None:
                 at_x.masked_fill_(dropped, 0)
+        # A gradient has its parameter's dtype: float32, also where the activations are bf16.
         at_down = (at_inner.t() @ seen).float().mul_(ctx.scale)
         at_up = (grad.t() @ inner).float()
         return at_x, grad, at_down, at_up, None, None

@@ -1,4 +1,8 @@
-"""How many windows a training step holds in memory at once; the rest of its batch is accumulated."""
+"""How many windows a training step holds in memory at once; the rest of its batch is accumulated.
+
+Peak memory is measured, not computed: attention kernels and autocast copies differ between cards and between
+releases of torch.
+"""
 
 import math
 import sys
@@ -12,8 +16,8 @@ from accelerate.utils import send_to_device
 
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_service.finetune.event_conditioned.samples.dataset import Batch, EventConditionedDataset, collate
-from kronos_service.finetune.event_conditioned.training.loop import weighted_loss
 from kronos_service.finetune.event_conditioned.training.lora import adapt, trainable, training_mode
+from kronos_service.finetune.event_conditioned.training.loss import weighted_loss
 from kronos_service.finetune.precision import storage
 from kronos_service.model.adapter.read import kronos_of
 from kronos_service.model.kronos import Kronos
@@ -21,7 +25,7 @@ from kronos_shared.errors import KronosError
 
 GB: Final = 10**9
 CPU_TOKENS: Final = 4096
-"""Bars a CPU holds at once: more are no faster (docs/performance.md), and take memory."""
+"""Bars a CPU holds at once: more are no faster (docs/performance.md), and need memory."""
 
 Peak = Callable[[int, bool], int]
 """Bytes that a step needs with so many windows at once, without or with activation checkpointing."""
@@ -33,7 +37,7 @@ class BudgetError(KronosError):
 
 @dataclass(frozen=True, kw_only=True)
 class MicroBatch:
-    """Windows at once, and whether their activations are computed again instead of kept."""
+    """Windows in memory at once, and whether their activations are recomputed instead of kept."""
 
     windows: int
     checkpointing: bool
@@ -61,7 +65,7 @@ def largest_fit(peak: Peak, *, sizes: list[int], budget: int) -> MicroBatch:
         for windows in sizes:
             needed = peak(windows, checkpointing)
             if needed > budget:
-                break
+                break  # memory grows with the windows: the larger sizes cannot fit either
             best = MicroBatch(windows=windows, checkpointing=checkpointing, peak_bytes=needed)
         if best is not None:
             return best
@@ -82,8 +86,8 @@ def fit(
 ) -> MicroBatch:
     """The micro-batch of a run: the user's, else what fits `vram_budget`, or what suits a CPU.
 
-    The base's blocks are left to recompute their activations if only that fits; any model adapted from it
-    does as the base does.
+    Where only activation checkpointing fits, it is switched on in the base, and so in every model adapted
+    from it.
 
     Raises:
         BudgetError: not even one window (or the user's micro-batch) fits.
@@ -95,7 +99,7 @@ def fit(
         return MicroBatch(windows=windows, checkpointing=False, peak_bytes=None)
     most = math.ceil(config.batch_size / accelerator.num_processes)
     sizes = [config.micro_batch] if config.micro_batch else powers_of_two(most)
-    peak = cuda_peak(config, base, lambda windows: collate([dataset[longest]] * windows), accelerator)
+    peak = cuda_peak(config, base, lambda windows: collate([dataset.inputs(longest)] * windows), accelerator)
     found = largest_fit(peak, sizes=sizes, budget=int(config.vram_budget * GB))
     base.transformer.checkpointing = found.checkpointing
     return found
@@ -104,14 +108,14 @@ def fit(
 def cuda_peak(
     config: EventLoraConfig, base: Kronos, batch_of: Callable[[int], Batch], accelerator: Accelerator
 ) -> Peak:
-    """Measures most bytes allocated in a real forward and backward, and adds AdamW's two moments."""
+    """Measure the most bytes allocated in a real forward and backward, and add AdamW's two moments."""
     model = adapt(base, rank=config.rank, dropout=config.lora_dropout, taps=config.taps, seed=config.seed)
     training_mode(model)
     moments = sum(2 * parameter.nbytes for _, parameter in trainable(model))
 
     def peak(windows: int, checkpointing: bool) -> int:
         kronos_of(model).transformer.checkpointing = checkpointing
-        torch.cuda.empty_cache()
+        torch.cuda.empty_cache()  # else blocks cached by an earlier size make this one look larger
         torch.cuda.reset_peak_memory_stats()
         try:
             with storage(model, accelerator.mixed_precision):

@@ -1,4 +1,4 @@
-"""What every training starts from: snapshot, base, device, and the windows of its splits."""
+"""What every training needs first: snapshot, base, device, and the windows of its splits."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,6 @@ from accelerate import Accelerator
 from kronos_service.data.sample import sample_snapshot_path
 from kronos_service.data.snapshot.read import Snapshot, load_snapshot
 from kronos_service.finetune.event_conditioned.config import LONGEST_CONTEXT, EventLoraConfig
-from kronos_service.finetune.event_conditioned.report import terminal
 from kronos_service.finetune.event_conditioned.samples.splits import (
     Span,
     Splits,
@@ -18,12 +17,13 @@ from kronos_service.finetune.event_conditioned.samples.splits import (
 )
 from kronos_service.finetune.event_conditioned.training.distributed import group, local_main_first
 from kronos_service.finetune.precision import fast_precision
+from kronos_service.finetune.progress import working
 from kronos_service.model.factory import Bundle, load_bundle
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSetup:
-    """Data and base of a training, on the device and in the precision that it runs with."""
+    """Data and base of a training, on its device and in its precision."""
 
     accelerator: Accelerator
     snapshot: Snapshot
@@ -53,13 +53,13 @@ def prepare_training(config: EventLoraConfig, dates: Mapping[str, Span], runs: P
     context = config.context or min(bundle.context, LONGEST_CONTEXT)
     precision = fast_precision(config.precision, width=bundle.model.d_model)
     accelerator = Accelerator(mixed_precision=precision)
-    with terminal.status("encoding events, tokenising windows"), local_main_first():
+    with working("encoding events, tokenising windows"), local_main_first():
         splits = build_splits(
             snapshot,
             bundle,
             dates=dates,
             context=context,
-            scored=config.scored,
+            scored=config.targets_per_window,
             cache=runs / "token-cache",
         )
     for name in ("train", "val"):

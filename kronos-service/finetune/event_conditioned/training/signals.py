@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as a request: the loop finishes its step, writes a checkpoint and ends."""
+"""SIGTERM and SIGINT as a request to stop: the loop finishes its step, writes a checkpoint and ends."""
 
 import signal
 import threading
@@ -32,19 +32,20 @@ class Stop:
         return sum_over_processes(float(self.signal is not None)) != [0.0]
 
     def stopped(self, where: str) -> "Stopped":
-        """The exception to end with; `where` is how far the training came."""
+        """The exception to raise; `where` is how far the training came."""
         number = self.signal or signal.SIGTERM
-        return Stopped(f"stopped by {number.name} {where}; a checkpoint holds it", 128 + number)
+        return Stopped(f"stopped by {number.name} {where}; a checkpoint is written", 128 + number)
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """Turn the first SIGTERM or SIGINT into a request; a second one ends the process as ever.
+    """Turn the first SIGTERM or SIGINT into a request; a second one ends the process at once, as usual.
 
-    With several processes there is no second one: their launcher repeats the first to all of them.
+    With several processes every signal is a request: their launcher repeats the first one to all of them, and
+    that repetition must not kill a process before the checkpoint.
     """
     stop = Stop()
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread():  # only the main one may set handlers
         yield stop
         return
     before = {number: signal.getsignal(number) for number in SIGNALS}

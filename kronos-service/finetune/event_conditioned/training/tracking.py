@@ -1,30 +1,36 @@
-"""Where training figures go: one JSON line per step or epoch, and TensorBoard."""
+"""Where training figures go: one JSON line per step or epoch, and a tracker of accelerate's."""
 
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
-from torch.utils.tensorboard import SummaryWriter
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker, get_available_trackers
 
 from kronos_shared.errors import KronosError
 
 METRICS_FILE = "metrics.jsonl"
+PROJECT = "kronos-event-lora"
+"""Project or experiment in which mlflow, wandb and trackio list the runs."""
 
 
 class MetricsError(KronosError):
-    """The figures on disk are not those of the run that is to go on."""
+    """The figures on disk are not those of the run that is to be resumed."""
+
+
+class TrackerError(KronosError):
+    """The tracker asked for is not installed, or does not start."""
 
 
 class Log(Protocol):
-    """What the training loop tells its figures to."""
+    """What the training loop hands its figures to."""
 
     def log(self, metrics: Mapping[str, float], *, step: int, epoch: int) -> None:
         """Record figures named like `train/loss` at an optimizer step."""
 
     def size(self) -> int:
-        """Bytes of metrics.jsonl that are on disk to stay."""
+        """Bytes of metrics.jsonl that are safely on disk."""
 
 
 class NoLog:
@@ -37,13 +43,15 @@ class NoLog:
 
 
 class MetricLog:
-    """Adds figures to `<directory>/metrics.jsonl` and `<directory>/tensorboard`, from `size` bytes on.
+    """Adds figures to `<directory>/metrics.jsonl`, from `size` bytes on, and to a tracker.
 
-    What the file holds past `size` was written after the checkpoint that a run goes on from, and will be
-    written again, so it is cut off.
+    Lines past `size` were written after the checkpoint that the run resumes from and will be written again,
+    so they are cut off.
     """
 
-    def __init__(self, directory: Path, *, size: int = 0, step: int = 0) -> None:
+    def __init__(
+        self, directory: Path, *, tracker: str = "tensorboard", size: int = 0, step: int = 0
+    ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         path = directory / METRICS_FILE
         self._lines = path.open("ab")
@@ -53,13 +61,13 @@ class MetricLog:
                 f"{path} is shorter than when step {step} was checkpointed: put it back, or start a new run"
             )
         self._lines.seek(self._lines.truncate(size))
-        self._board = SummaryWriter(directory / "tensorboard", purge_step=step + 1 if step else None)
+        self._tracker = _start(tracker, directory, step)
 
     def log(self, metrics: Mapping[str, float], *, step: int, epoch: int) -> None:
         self._lines.write((json.dumps({"step": step, "epoch": epoch, **metrics}) + "\n").encode())
         self._lines.flush()
-        for name, value in metrics.items():
-            self._board.add_scalar(name, value, step)
+        if self._tracker:
+            self._tracker.log(dict(metrics), step=step)
 
     def size(self) -> int:
         self._lines.flush()
@@ -71,4 +79,38 @@ class MetricLog:
 
     def __exit__(self, *_: object) -> None:
         self._lines.close()
-        self._board.close()
+        if self._tracker:
+            self._tracker.finish()
+
+
+def require_tracker(name: str) -> None:
+    """Raise `TrackerError` unless the tracker's library is installed; `none` needs no library."""
+    if name != "none" and name not in [one.value for one in get_available_trackers()]:
+        raise TrackerError(
+            f"the tracker {name} is not installed: pip install {name}, or take --tracker tensorboard or none"
+        )
+
+
+def _start(name: str, directory: Path, step: int) -> GeneralTracker | None:
+    # The classes, not Accelerator.init_trackers: one accelerator serves several trainings, and its
+    # end_training would leave the process group that the next of them needs.
+    if name == "none":
+        return None
+    # A resumed training is a second run of this name, but in TensorBoard, which can forget what comes again.
+    run = "/".join(directory.resolve().parts[-2:])
+    settings: dict[str, dict[str, Any]] = {
+        "tensorboard": {"logging_dir": directory, "purge_step": step + 1 if step else None},
+        "mlflow": {"run_name": run},
+        "wandb": {"name": run, "dir": str(directory)},
+        "trackio": {"name": run},
+    }
+    tracker = LOGGER_TYPE_TO_CLASS[name](
+        "tensorboard" if name == "tensorboard" else PROJECT, **settings[name]
+    )
+    try:
+        tracker.start()
+    except Exception as error:  # each library raises its own
+        raise TrackerError(
+            f"the tracker {name} does not start ({error}): set it up, or choose another"
+        ) from None
+    return tracker

@@ -1,4 +1,4 @@
-"""Token losses per target, and their means over event days, quiet days and event families."""
+"""Losses of every validation target, and their means over event days, non-event days and event families."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,38 +9,17 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.utils.data import DataLoader, Subset
 
 from kronos_service.events.taxonomy import FAMILIES
-from kronos_service.finetune.event_conditioned.samples.dataset import Batch, EventConditionedDataset, collate
-from kronos_service.finetune.event_conditioned.training.distributed import gathered, share
+from kronos_service.finetune.event_conditioned.samples.dataset import Batch, EventConditionedDataset
+from kronos_service.finetune.event_conditioned.training.distributed import (
+    gathered,
+    share,
+    sum_over_processes,
+)
+from kronos_service.finetune.event_conditioned.training.loss import token_losses, weighted_loss
 
 LOSSES = ("s1", "s2", "total")
-
-
-def token_losses(model: nn.Module, batch: Batch, *, events: bool = True) -> tuple[Tensor, Tensor]:
-    """Cross-entropy in nats of s1 and s2 at the scored positions, each (B, P) float32; training and
-    validation use this alone.
-
-    Without `events` the model is the plain base.
-    """
-    s1_logits, s2_logits = model(
-        batch["s1_ids"],
-        batch["s2_ids"],
-        batch["stamps"],
-        events=batch["events"] if events else None,
-        s1_targets=batch["s1_targets"],
-        positions=batch["positions"],
-    )
-    s1_targets = batch["s1_targets"].gather(1, batch["positions"])
-    return _cross_entropy(s1_logits, s1_targets), _cross_entropy(s2_logits, batch["s2_targets"])
-
-
-def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    return functional.cross_entropy(
-        logits.float().flatten(0, 1), targets.flatten(), reduction="none"
-    ).view_as(targets)
 
 
 @torch.inference_mode()
@@ -58,15 +37,29 @@ def score(
     """
     model.eval()
     parts = []
-    mine = Subset(dataset, share(range(len(dataset))))
-    for batch in DataLoader(mine, batch_size=micro_batch, collate_fn=collate):
+    for batch in dataset.batches(share(range(len(dataset))), micro_batch):
         moved = send_to_device(batch, accelerator.device)
         with accelerator.autocast():
-            s1, s2 = token_losses(model, moved, events=events)
+            s1, s2 = token_losses(model, moved, events=moved["events"] if events else None)
         parts.append(_records(dataset, batch, s1.cpu(), s2.cpu()))
         advance(len(batch["index"]))
     every = pd.concat([part for parts in gathered(parts) for part in parts])
     return every.sort_index(kind="stable").reset_index(drop=True)
+
+
+@torch.inference_mode()
+def mean_weighted_loss(
+    model: nn.Module, dataset: EventConditionedDataset, accelerator: Accelerator, *, micro_batch: int
+) -> float:
+    """The weighted mean loss over all targets of a dataset, in eval mode."""
+    model.eval()
+    total = weight = 0.0
+    for batch in dataset.batches(share(range(len(dataset))), micro_batch):
+        total += float(weighted_loss(model, send_to_device(batch, accelerator.device), accelerator))
+        weight += float(batch["weight"].sum())
+    # Sums, not means, are added up: processes and batches may hold different numbers of targets.
+    total, weight = sum_over_processes(total, weight)
+    return total / weight
 
 
 def _records(dataset: EventConditionedDataset, batch: Batch, s1: Tensor, s2: Tensor) -> pd.DataFrame:

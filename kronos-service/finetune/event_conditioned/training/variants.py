@@ -1,17 +1,17 @@
 """The trainings of one run: adapter, control (channels zeroed) and placebo (rows permuted by date).
 
-Each has a directory: metrics.jsonl and tensorboard/ as it goes, checkpoints/ while it is under way, and
-`trained/` once it has ended:
+Each has a directory: metrics.jsonl and tensorboard/ from its start on, checkpoints/ until it has ended, and
+`trained/` after that:
 
-    weights.safetensors   model/<name>: what was trained
-    val_losses.parquet    its validation losses per target
+    weights.safetensors   model/<name>: trained tensors
+    val_losses.parquet    validation losses per target
     meters.json           its running figures
     sha256.json           the hashes of the three
 """
 
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,14 +24,12 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
-from kronos_service.finetune.event_conditioned.evaluation.bootstrap import Gain, paired_gain
-from kronos_service.finetune.event_conditioned.report import terminal
 from kronos_service.finetune.event_conditioned.samples.series import Conditioning
 from kronos_service.finetune.event_conditioned.samples.splits import Splits
 from kronos_service.finetune.event_conditioned.training.checkpoints import (
     CheckpointError,
     Checkpoints,
-    Meters,
+    LoopState,
     TrainingState,
     load_trained,
     read_verified,
@@ -43,17 +41,18 @@ from kronos_service.finetune.event_conditioned.training.lora import Part, adapt,
 from kronos_service.finetune.event_conditioned.training.signals import Stop
 from kronos_service.finetune.event_conditioned.training.tracking import Log, MetricLog, NoLog
 from kronos_service.finetune.precision import storage
+from kronos_service.finetune.progress import console, follow
 from kronos_service.model.factory import Bundle
 
 FIXED_SUBSET = 64
 """Train windows whose loss in eval mode is followed from epoch to epoch."""
 
-WEIGHTS, RECORDS, METERS = "weights.safetensors", "val_losses.parquet", "meters.json"
+WEIGHTS, RECORDS, LOOP_STATE = "weights.safetensors", "val_losses.parquet", "meters.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """What one training shows its model, and what it leaves out of the adapter."""
+    """What one training shows its model, and which part of the adapter it leaves out."""
 
     name: str
     conditioning: Conditioning = "real"
@@ -67,15 +66,15 @@ PLACEBO = Variant(name="placebo", conditioning="permuted")
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedVariant:
-    """One training and what it came to."""
+    """A trained variant, its losses and its cost."""
 
     model: PeftModel
     fixed_losses: list[float]
     """Loss on the fixed train subset: untrained, then after each epoch."""
     records: pd.DataFrame
-    """Validation losses per target, as `validate.score` gives them."""
+    """Validation losses per target, as `validation.score` gives them."""
     seconds: float
-    """Time that the training took, over all its starts."""
+    """Time spent on training, over all its starts."""
     peak_bytes: int | None
     """Most GPU memory allocated at once; None on a CPU."""
 
@@ -88,12 +87,16 @@ def train_variants(
     run_dir: Path,
     *,
     micro_batch: int,
+    tracker: str = "tensorboard",
     stop: Stop | None = None,
 ) -> dict[str, TrainedVariant]:
     """Train the adapter, and the control and the placebo where they are asked for; keys are their names."""
-    wanted = {ADAPTER: True, CONTROL: config.control, PLACEBO: config.placebo}
-    return {
-        variant.name: train_variant(
+    asked = {ADAPTER: True, CONTROL: config.control, PLACEBO: config.placebo}
+    variants = [variant for variant, wanted in asked.items() if wanted]
+    trained = {}
+    for number, variant in enumerate(variants, start=1):
+        console.print(f"training {number} of {len(variants)}: {variant.name}")
+        trained[variant.name] = train_variant(
             variant,
             config,
             splits,
@@ -101,25 +104,10 @@ def train_variants(
             accelerator,
             run_dir if variant == ADAPTER else run_dir / variant.name,
             micro_batch=micro_batch,
+            tracker=tracker,
             stop=stop,
         )
-        for variant, asked in wanted.items()
-        if asked
-    }
-
-
-def gains_over_control(arms: Mapping[str, TrainedVariant], seed: int) -> dict[str, Gain]:
-    """Gains `adapter_event`, `adapter_quiet` and the placebo's; empty where no control was trained."""
-    if "control" not in arms:
-        return {}
-    return {
-        f"{name}_{group}": paired_gain(
-            arms["control"].records, arm.records, on_event=group == "event", seed=seed
-        )
-        for name, arm in arms.items()
-        if name != "control"
-        for group in ("event", "quiet")
-    }
+    return trained
 
 
 def train_variant(
@@ -131,12 +119,13 @@ def train_variant(
     directory: Path,
     *,
     micro_batch: int,
+    tracker: str = "tensorboard",
     stop: Stop | None = None,
 ) -> TrainedVariant:
     """Train one variant with the settings of `config`, and score it on the validation split.
 
-    What it needs to go on after a kill is in `directory`: a call with the same settings continues from the
-    newest checkpoint there, and one whose training has ended reads what it came to.
+    `directory` holds all that a resume needs: a call with the same settings resumes from the newest
+    checkpoint there, or reads the outcome of a training that has ended.
 
     Raises:
         Stopped: `stop` was asked for; a checkpoint is written.
@@ -154,17 +143,17 @@ def train_variant(
     if ended:
         weights, trained = ended
         load_trained(model, weights)
-        return _arm(model, trained)
+        return _trained_variant(model, trained)
     data = _data(variant, config, splits)
     checkpoints = Checkpoints(directory / "checkpoints", every=config.checkpoint_every)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with (
         storage(model, accelerator.mixed_precision),
-        terminal.training(variant.name, len(data.train), config.epochs) as progress,
+        follow(variant.name, unit="windows", total=len(data.train), epochs=config.epochs) as progress,
     ):
-        state = on_main(lambda: checkpoints.newest(progress.note))
-        with _log(directory, state) as log:
+        state = on_main(lambda: checkpoints.newest(progress.say))
+        with _log(directory, tracker, state) as log:
             trained = train(
                 model,
                 data,
@@ -179,12 +168,12 @@ def train_variant(
             )
     on_main(lambda: _write_trained(directory / "trained", model, trained))
     on_main(checkpoints.clear)
-    return _arm(model, trained)
+    return _trained_variant(model, trained)
 
 
 def _data(variant: Variant, config: EventLoraConfig, splits: Splits) -> Data:
     conditioned = splits.conditioned(variant.conditioning, config.seed)
-    oversample, seed = config.event_oversample, config.seed
+    oversample, seed = config.event_weight, config.seed
     return Data(
         train=conditioned.dataset("train", oversample=oversample, blank=config.blank_probability, seed=seed),
         fixed=conditioned.dataset("train", oversample=oversample, seed=seed, at_most=FIXED_SUBSET),
@@ -193,23 +182,23 @@ def _data(variant: Variant, config: EventLoraConfig, splits: Splits) -> Data:
 
 
 @contextmanager
-def _log(directory: Path, state: TrainingState | None) -> Iterator[Log]:
-    """The arm's figures, from where `state` left them; the main process alone writes them."""
-    meters = state.meters if state else Meters()
+def _log(directory: Path, tracker: str, state: TrainingState | None) -> Iterator[Log]:
+    """The training's figures, continued from `state`; the main process alone writes them."""
+    loop = state.loop if state else LoopState()
     if process_number() > 0:
         yield NoLog()
         return
-    with MetricLog(directory, size=meters.metrics_size, step=meters.step) as log:
+    with MetricLog(directory, tracker=tracker, size=loop.metrics_size, step=loop.step) as log:
         yield log
 
 
-def _arm(model: PeftModel, trained: Trained) -> TrainedVariant:
+def _trained_variant(model: PeftModel, trained: Trained) -> TrainedVariant:
     return TrainedVariant(
         model=model,
-        fixed_losses=trained.meters.fixed_losses,
+        fixed_losses=trained.loop.fixed_losses,
         records=trained.records,
-        seconds=trained.meters.seconds,
-        peak_bytes=trained.meters.peak_bytes or None,
+        seconds=trained.loop.seconds,
+        peak_bytes=trained.loop.peak_bytes or None,
     )
 
 
@@ -218,13 +207,13 @@ def _write_trained(directory: Path, model: PeftModel, trained: Trained) -> None:
     files = {
         WEIGHTS: save(weights),
         RECORDS: trained.records.to_parquet(index=False),
-        METERS: json.dumps(asdict(trained.meters)).encode(),
+        LOOP_STATE: json.dumps(asdict(trained.loop)).encode(),
     }
     try:
         write_verified(directory, files)
     except OSError as error:
         raise CheckpointError(
-            f"cannot write what was trained to {directory} ({error.strerror}); the last checkpoint stays; "
+            f"cannot write the trained weights to {directory} ({error.strerror}); the last checkpoint stays; "
             "make room"
         ) from None
 
@@ -235,6 +224,8 @@ def _read_trained(directory: Path) -> tuple[dict[str, Tensor], Trained] | None:
     try:
         files = read_verified(directory)
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{directory} is damaged ({error}): remove it to train this again") from None
+        raise CheckpointError(
+            f"{directory} is damaged ({error}): remove it to repeat this training"
+        ) from None
     records = pd.read_parquet(io.BytesIO(files[RECORDS]))
-    return load(files[WEIGHTS]), Trained(meters=Meters(**json.loads(files[METERS])), records=records)
+    return load(files[WEIGHTS]), Trained(loop=LoopState(**json.loads(files[LOOP_STATE])), records=records)

@@ -4,7 +4,6 @@ import json
 import shutil
 import signal
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import pytest
 
 from kronos_service.finetune.__main__ import main
 from kronos_service.finetune.event_conditioned.ablate import ablate
-from kronos_service.finetune.event_conditioned.ablation.config import AblateConfig
+from kronos_service.finetune.event_conditioned.config import AblateConfig
 from kronos_service.finetune.event_conditioned.training import loop
 from kronos_service.finetune.event_conditioned.training.signals import Stopped
 from kronos_service.finetune.event_conditioned.training.variants import train_variant
@@ -36,12 +35,12 @@ def config(market_path: Path, base_path: Path, tmp_path_factory: pytest.TempPath
         val_start=date(2022, 6, 1),
         test_start=date(2022, 10, 1),
         context=72,
-        scored=8,
+        targets_per_window=8,
         epochs=1,
         warmup_steps=2,
         batch_size=16,
         seeds=(0, 1),
-        arms=("rank-4", "taps-both"),
+        variants=("rank-4", "taps-both"),
     )
 
 
@@ -104,7 +103,7 @@ def test_a_second_run_trains_nothing_and_says_the_same(
 def test_a_killed_run_resumes_to_the_same_table(
     config: AblateConfig, whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stopped = replace(config, out=tmp_path / "out")
+    stopped = config.replace(out=tmp_path / "out")
     calls: list[tuple[Any, ...]] = []
 
     def killed(*args: Any, **keywords: Any) -> Any:
@@ -132,7 +131,7 @@ def test_a_changed_setting_trains_anew_and_leaves_the_old_runs(
     config: AblateConfig, whole: dict[str, Any]
 ) -> None:
     before = runs(config.out)
-    found = ablate(replace(config, seeds=(0,), arms=("adapter",), weight_decay=0.5))
+    found = ablate(config.replace(seeds=(0,), variants=("adapter",), weight_decay=0.5))
     assert len(runs(config.out) - before) == 2  # adapter and control; the base is not trained
     assert before < runs(config.out)
     assert [arm["name"] for arm in found["arms"]] == ["base", "adapter", "control"]
@@ -164,7 +163,7 @@ def test_a_stopped_training_resumes_from_its_checkpoint(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A signal in the middle of the second training; event-lora leaves the ablation's run alone."""
-    stopped = replace(config, out=tmp_path / "out")
+    stopped = config.replace(out=tmp_path / "out")
     step = loop.Loop.step
     done: list[int] = []
 
@@ -194,10 +193,10 @@ def test_a_stopped_training_resumes_from_its_checkpoint(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--vary", "scored=3"], "NAME=VALUE"),
-        (["--arms", "rank-16"], "invalid choice"),
-        (["--epochs", "0"], "epochs must be at least 1"),
-        (["--seeds", "-1"], "seed must not be negative"),
+        (["--vary", "targets-per-window=3"], "NAME=VALUE"),
+        (["--arms", "rank-16"], "'events-only' or 'lora-only', got rank-16"),
+        (["--epochs", "0"], "--epochs must be greater than or equal to 1, got 0"),
+        (["--seeds", "-1"], "--seeds must be greater than or equal to 0, got -1"),
     ],
 )
 def test_mistakes_are_one_line(flags: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

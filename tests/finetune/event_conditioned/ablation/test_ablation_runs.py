@@ -36,7 +36,8 @@ OTHERWISE: dict[str, Any] = {
     "tokenizer": "other",
     "tokenizer_revision": "main",
     "run_dir": Path("x"),
-    "adapters": Path("store"),
+    "adapter_store": Path("store"),
+    "tracker": "none",
     "checkpoint_every": 7,
     "keep_versions": 3,
     "train_start": date(2021, 1, 2),
@@ -44,7 +45,7 @@ OTHERWISE: dict[str, Any] = {
     "test_start": date(2025, 7, 2),
     "test_end": date(2026, 3, 30),
     "context": 64,
-    "scored": 16,
+    "targets_per_window": 16,
     "epochs": 14,
     "batch_size": 16,
     "micro_batch": 8,
@@ -54,24 +55,23 @@ OTHERWISE: dict[str, Any] = {
     "event_learning_rate": 1e-3,
     "warmup_steps": 99,
     "weight_decay": 0.02,
-    "clip": 2.0,
+    "max_grad_norm": 2.0,
     "rank": 4,
     "lora_dropout": 0.1,
     "taps": "input",
-    "event_oversample": 2.0,
+    "event_weight": 2.0,
     "blank_probability": 0.2,
     "seed": 1,
     "forecast_origins": 3,
     "control": True,
     "placebo": True,
-    "require_gain": True,
-    "force": True,
+    "promote": "if-gain",
 }
 """Another value of every setting."""
 EXCLUDED = (
     *("snapshot", "base_model", "revision", "tokenizer", "tokenizer_revision"),
     *("context", "micro_batch", "vram_budget", "precision"),
-    *("run_dir", "adapters", "checkpoint_every", "keep_versions", "require_gain", "force"),
+    *("run_dir", "adapter_store", "checkpoint_every", "keep_versions", "promote", "tracker"),
     *("control", "placebo", "forecast_origins", "test_end"),
 )
 """Settings that a key leaves out, each for a reason that `runs` gives."""
@@ -87,15 +87,15 @@ def key(
 
 
 def test_every_setting_is_varied_here() -> None:
-    assert set(OTHERWISE) == {item.name for item in fields(EventLoraConfig)}
+    assert set(OTHERWISE) == set(EventLoraConfig.model_fields)
     assert set(EXCLUDED) == HASHED | RESOLVED | UNUSED
     assert all(value != getattr(CONFIG, name) for name, value in OTHERWISE.items())
 
 
 @pytest.mark.parametrize("name", OTHERWISE)
 def test_a_changed_setting_is_another_training_unless_it_is_excluded_by_name(name: str) -> None:
-    along: dict[str, Any] = {"control": True} if name == "require_gain" else {}
-    changed = replace(CONFIG, **along, **{name: OTHERWISE[name]})
+    along: dict[str, Any] = {"control": True} if name == "promote" else {}
+    changed = CONFIG.replace(**along, **{name: OTHERWISE[name]})
     assert (key(config=changed) == key()) == (name in EXCLUDED)
 
 
@@ -119,8 +119,8 @@ def test_another_context_or_conditioning_is_another_training() -> None:
 
 
 def test_variants_that_come_to_the_same_settings_are_one_training() -> None:
-    assert key(VARIANTS["taps-both"]) == key(config=replace(CONFIG, taps="both"))
-    assert key(VARIANTS["rank-4"]) == key(config=replace(CONFIG, rank=4))
+    assert key(VARIANTS["taps-both"]) == key(config=CONFIG.replace(taps="both"))
+    assert key(VARIANTS["rank-4"]) == key(config=CONFIG.replace(rank=4))
 
 
 def test_a_training_is_found_under_the_name_it_was_started_with(tmp_path: Path) -> None:

@@ -1,21 +1,25 @@
 """The variants differ from the adapter in what they say, and in nothing else."""
 
-from dataclasses import asdict
+from typing import get_args
 
 import pytest
 
-from kronos_service.finetune.event_conditioned.ablation.config import AblateConfig
-from kronos_service.finetune.event_conditioned.ablation.variants import VARIABLE, VARIANTS, chosen, varied
-from kronos_service.finetune.event_conditioned.config import EventLoraConfig
-from kronos_shared.options import ConfigError
+from kronos_service.finetune.event_conditioned.ablation.variants import VARIANTS, chosen, varied
+from kronos_service.finetune.event_conditioned.config import (
+    VARIABLE,
+    AblateConfig,
+    EventLoraConfig,
+    VariantName,
+)
+from kronos_shared.cli import ConfigError
 
 COMMON = EventLoraConfig(rank=6, taps="input", epochs=3, seed=5)
 
 
 def difference(name: str) -> dict[str, object]:
     variant = VARIANTS[name]
-    changed = asdict(variant.config(COMMON))
-    settings = {key: value for key, value in changed.items() if value != asdict(COMMON)[key]}
+    changed = variant.config(COMMON).model_dump()
+    settings = {key: value for key, value in changed.items() if value != COMMON.model_dump()[key]}
     parts = {"conditioning": variant.variant.conditioning, "without": variant.variant.without}
     return settings | {key: value for key, value in parts.items() if value not in ("real", None)}
 
@@ -43,6 +47,7 @@ def test_a_variant_changes_one_thing(name: str, expected: dict[str, object]) -> 
 
 def test_those_are_all_the_variants() -> None:
     assert len(VARIANTS) == 12
+    assert tuple(VARIANTS) == get_args(VariantName)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +61,7 @@ def test_those_are_all_the_variants() -> None:
 def test_a_varied_setting_is_a_variant_of_its_own(assignment: str, name: str, value: object) -> None:
     variant = varied(assignment)
     assert variant.name == assignment
-    assert asdict(variant.config(COMMON)) == asdict(COMMON) | {name: value}
+    assert variant.config(COMMON).model_dump() == COMMON.model_dump() | {name: value}
 
 
 @pytest.mark.parametrize("name", VARIABLE)
@@ -68,7 +73,7 @@ def test_every_variable_setting_can_be_parsed(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "assignment", ["scored=8", "rank", "rank=", "rank=many", "seed=1", "test_end=2020-01-01"]
+    "assignment", ["targets_per_window=8", "rank", "rank=", "rank=many", "seed=1", "test_end=2020-01-01"]
 )
 def test_what_cannot_be_varied_is_refused(assignment: str) -> None:
     with pytest.raises(ConfigError, match="--vary"):
@@ -78,13 +83,14 @@ def test_what_cannot_be_varied_is_refused(assignment: str) -> None:
 def test_adapter_and_control_are_always_there_and_all_variants_are_the_default() -> None:
     assert [one.name for one in chosen((), ())] == list(VARIANTS)
     assert [one.name for one in chosen(("rank-4", "adapter"), ())] == ["adapter", "control", "rank-4"]
-    assert [one.name for one in chosen((), ("clip=2",))] == ["adapter", "control", "clip=2.0"]
+    named = [one.name for one in chosen((), ("max-grad-norm=2",))]
+    assert named == ["adapter", "control", "max_grad_norm=2.0"]
 
 
 def test_the_common_settings_reach_every_training_and_their_ranges_are_checked_at_once() -> None:
-    config = AblateConfig(epochs=3, blank_probability=0.4, scored=16, context=100)
+    config = AblateConfig(epochs=3, blank_probability=0.4, targets_per_window=16, context=100)
     assert config.training(7) == EventLoraConfig(
-        epochs=3, blank_probability=0.4, scored=16, context=100, seed=7
+        epochs=3, blank_probability=0.4, targets_per_window=16, context=100, seed=7
     )
     with pytest.raises(ConfigError, match="blank_probability"):
         AblateConfig(vary=("blank_probability=1.5",))

@@ -30,7 +30,7 @@ SPANS: dict[str, Span] = {
     "val": (np.datetime64("2022-03-07"), np.datetime64("2022-04-01")),
     "test": (np.datetime64("2022-06-27"), np.datetime64("2022-07-20")),
 }
-EFFORT = AuditSize(symbols=5, rows=160, windows=4, futures=3)
+SIZE = AuditSize(symbols=5, rows=160, windows=4, futures=3)
 ONE_DAY = np.timedelta64(1, "D")
 
 
@@ -78,7 +78,7 @@ def revised(market: Snapshot) -> Snapshot:
 
 def audited(snapshot: Snapshot, bundle: Bundle, cache: Path) -> Audit:
     built: Splits = build_splits(snapshot, bundle, dates=SPANS, context=72, scored=8, cache=cache)
-    return run_checks(snapshot, built, bundle, effort=EFFORT, quick=False, seed=1)
+    return run_checks(snapshot, built, bundle, size=SIZE, quick=False, seed=1)
 
 
 def test_honest_inputs_pass_with_revisions_postponements_half_days_and_both_changes_of_the_clock(

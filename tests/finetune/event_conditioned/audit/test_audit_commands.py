@@ -11,12 +11,12 @@ from kronos_service.events import leaders
 from kronos_service.finetune.__main__ import main
 from kronos_service.model.adapter.read import read_adapter
 
-TINY = ["--epochs", "1", "--scored", "8", "--context", "72", "--warmup-steps", "2", "--rank", "2"]
+TINY = ["--epochs", "1", "--targets-per-window", "8", "--context", "72", "--warmup-steps", "2", "--rank", "2"]
 SPLITS = ["--val-start", "2022-06-01", "--test-start", "2022-10-01", "--test-end", "2023-03-31"]
 
 
 def event_lora(market_path: Path, base_path: Path, directory: Path) -> int:
-    where = ["--run-dir", str(directory / "run"), "--adapters", str(directory / "adapters")]
+    where = ["--run-dir", str(directory / "run"), "--adapter-store", str(directory / "adapters")]
     data = ["--snapshot", str(market_path), "--base-model", str(base_path)]
     return main(["event-lora", *data, *TINY, *SPLITS, *where])
 
@@ -74,7 +74,7 @@ def test_the_command_teaches_itself(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main(["audit", "--help"])
     assert exit_.value.code == 0
-    assert "exit code: 0 when nothing was found" in capsys.readouterr().out
+    assert "exit code: 0 nothing was found" in capsys.readouterr().out
 
 
 def test_event_lora_stores_the_verdict_in_the_manifest_and_in_its_criteria(

@@ -11,31 +11,31 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from kronos_service.events.taxonomy import CHANNELS
+from kronos_service.events.taxonomy import CHANNELS, LEADER_ASSET_CLASS
 from kronos_service.finetune.event_conditioned import audit
 from kronos_service.finetune.event_conditioned.audit.recompute import (
     Value,
     leader_move,
     moment,
-    rebuild_row,
-    rebuild_window,
+    recompute_row,
+    recompute_window,
 )
-from kronos_service.finetune.event_conditioned.audit.rows import ALWAYS, Bar, Records, Release
-from kronos_service.finetune.event_conditioned.audit.sessions import Clock, make_clock
+from kronos_service.finetune.event_conditioned.audit.rows import ALWAYS, Bar, PlainRows, Release
+from kronos_service.finetune.event_conditioned.audit.sessions import SessionTable, session_table
 from kronos_service.finetune.event_conditioned.audit.tables import check_sessions
-from kronos_shared.columns import ASSET_CLASSES, LEADER_ASSET_CLASS
+from kronos_shared.columns import ASSET_CLASSES
 
 FIRST, LAST = date(2021, 1, 1), date(2022, 3, 31)
-CLOCKS = {name: make_clock(name, FIRST, LAST) for name in ASSET_CLASSES}
+SESSIONS = {name: session_table(name, FIRST, LAST) for name in ASSET_CLASSES}
 
 
 def utc(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-def bars(clock: Clock, first: date, last: date, price: float = 100.0) -> list[Bar]:
+def bars(table: SessionTable, first: date, last: date, price: float = 100.0) -> list[Bar]:
     """One a session; the n-th closes n % higher or lower than the first, in turn."""
-    chosen = [session for session in clock.sessions if first <= session.day <= last]
+    chosen = [session for session in table.sessions if first <= session.day <= last]
     made = []
     for number, session in enumerate(chosen):
         close = price * (1 + 0.01 * (number % 7) * (-1) ** number)
@@ -50,23 +50,25 @@ def released(
     return Release(event_id, event_id.split(":")[0], "high", utc(at), seen_at, actual, forecast)
 
 
-def records(*releases: Release) -> Records:
-    leaders = {name: bars(CLOCKS[kind], date(2021, 6, 1), LAST) for name, kind in LEADER_ASSET_CLASS.items()}
-    return Records(
+def rows(*releases: Release) -> PlainRows:
+    leaders = {
+        name: bars(SESSIONS[kind], date(2021, 6, 1), LAST) for name, kind in LEADER_ASSET_CLASS.items()
+    }
+    return PlainRows(
         asset_class={**LEADER_ASSET_CLASS, "ABC": "us_equity"},
-        clocks=CLOCKS,
-        bars={**leaders, "ABC": bars(CLOCKS["us_equity"], date(2021, 6, 1), date(2022, 2, 28))},
+        sessions=SESSIONS,
+        bars={**leaders, "ABC": bars(SESSIONS["us_equity"], date(2021, 6, 1), date(2022, 2, 28))},
         releases=sorted(releases, key=lambda one: (one.event_id, one.seen_at)),
     )
 
 
-def bar_number(world: Records, symbol: str, day: str) -> int:
+def bar_number(world: PlainRows, symbol: str, day: str) -> int:
     return [bar.day.isoformat() for bar in world.bars[symbol]].index(day)
 
 
-def row_at(world: Records, day: str, symbol: str = "ABC") -> dict[str, float]:
+def row_at(world: PlainRows, day: str, symbol: str = "ABC") -> dict[str, float]:
     """What is known on the evening of the day, by channel."""
-    values = rebuild_row(world, symbol, bar_number(world, symbol, day))
+    values = recompute_row(world, symbol, bar_number(world, symbol, day))
     return {name: value.value for name, value in zip(CHANNELS, values, strict=True)}
 
 
@@ -86,22 +88,22 @@ def row_at(world: Records, day: str, symbol: str = "ABC") -> dict[str, float]:
 def test_sessions_run_on_the_wall_clock(
     asset_class: str, day: str, opens: str, closes: str, as_of: str
 ) -> None:
-    clock = CLOCKS[asset_class]
-    number = clock.number[date.fromisoformat(day)]
-    assert clock.sessions[number][1:] == (utc(opens), utc(closes))
-    assert clock.as_of(number) == utc(as_of)
+    table = SESSIONS[asset_class]
+    number = table.number[date.fromisoformat(day)]
+    assert table.sessions[number][1:] == (utc(opens), utc(closes))
+    assert table.as_of(number) == utc(as_of)
 
 
 def test_both_derivations_of_the_sessions_agree_for_twenty_years() -> None:
-    clocks = {name: make_clock(name, date(2007, 12, 1), date(2028, 1, 31)) for name in ASSET_CLASSES}
-    world = Records(asset_class={}, clocks=clocks, bars={}, releases=[])
+    tables = {name: session_table(name, date(2007, 12, 1), date(2028, 1, 31)) for name in ASSET_CLASSES}
+    world = PlainRows(asset_class={}, sessions=tables, bars={}, releases=[])
     check = check_sessions(world, date(2008, 1, 1), date(2027, 12, 31))
     assert check.findings == []
     assert check.looked_at > 20_000
 
 
 def test_minutes_after_a_half_day_belong_to_monday() -> None:
-    world = records(released("fomc_minutes:1", "2021-11-26 19:00"))
+    world = rows(released("fomc_minutes:1", "2021-11-26 19:00"))
     assert row_at(world, "2021-11-24")["fomc_minutes"] == 0.0
     assert row_at(world, "2021-11-26")["fomc_minutes"] == 1.0
     assert row_at(world, "2021-11-26")["days_until"] == 1.0
@@ -109,7 +111,7 @@ def test_minutes_after_a_half_day_belong_to_monday() -> None:
 
 
 def test_a_postponement_counts_from_when_it_was_seen() -> None:
-    world = records(
+    world = rows(
         released("ppi:1", "2021-12-08 13:30"), released("ppi:1", "2021-12-15 13:30", "2021-12-08 12:00")
     )
     assert row_at(world, "2021-12-07")["ppi"] == 1.0
@@ -120,7 +122,7 @@ def test_a_postponement_counts_from_when_it_was_seen() -> None:
 
 def test_a_surprise_is_the_first_actual_over_the_spread_of_earlier_ones() -> None:
     earlier = [released(f"cpi:{n}", f"2021-07-{n + 1:02d} 12:30", actual=2.0 + 0.1 * n) for n in range(9)]
-    world = records(
+    world = rows(
         *earlier,
         released("cpi:x", "2021-12-10 13:30", actual=2.5),
         released("cpi:x", "2021-12-10 13:30", "2021-12-16 13:30", actual=-2.5),
@@ -131,13 +133,13 @@ def test_a_surprise_is_the_first_actual_over_the_spread_of_earlier_ones() -> Non
     assert row_at(world, "2021-12-10")["surprise_z"] == pytest.approx(0.5 / sigma)
     assert row_at(world, "2021-12-16")["surprise_z"] == 0.0
     assert row_at(world, "2022-01-12")["surprise_z"] == 5.0
-    few = records(*earlier[:7], released("cpi:x", "2021-12-10 13:30", actual=2.5))
+    few = rows(*earlier[:7], released("cpi:x", "2021-12-10 13:30", actual=2.5))
     assert row_at(few, "2021-12-10")["surprise_z"] == 0.0
 
 
 def test_a_leader_moves_by_the_bars_that_closed_in_between() -> None:
     """On Friday the 10th, BTCUSDT's bar of that day closes after the equity's as_of."""
-    world = records()
+    world = rows()
     closed = [bar for bar in world.bars["BTCUSDT"] if bar.day <= date(2021, 12, 9)]
     before = [bar for bar in closed if bar.day <= date(2021, 12, 8)]
     logs = [math.log(bar.values[3]) for bar in before[-61:]]
@@ -153,7 +155,7 @@ def test_a_leader_moves_by_the_bars_that_closed_in_between() -> None:
 
 
 def test_a_leader_with_too_little_history_or_no_new_bar_is_zero() -> None:
-    world = records()
+    world = rows()
     assert row_at(world, "2021-07-01")["leader_spy"] == 0.0
     assert row_at(world, "2021-12-25", symbol="BTCUSDT")["leader_spy"] == 0.0
     assert row_at(world, "2021-12-10", symbol="BTCUSDT")["leader_spy"] != 0.0
@@ -162,7 +164,7 @@ def test_a_leader_with_too_little_history_or_no_new_bar_is_zero() -> None:
 def test_windows_are_scored_by_their_history_alone() -> None:
     start = utc("2021-01-01 00:00")
     made = [Bar(start.date() + timedelta(n), start, (float(n),) * 6) for n in (1, 3, 8)]
-    z = [[value.value for value in row] for row in rebuild_window(made, made[:2])]
+    z = [[value.value for value in row] for row in recompute_window(made, made[:2])]
     assert z[0] == pytest.approx([-1 / (1 + 1e-5)] * 6)
     assert z[2] == [5.0] * 6
 

@@ -11,20 +11,20 @@ import pandas as pd
 import pytest
 
 from kronos_service.finetune.__main__ import main
-from kronos_service.finetune.event_conditioned.evaluate import EvaluateConfig
+from kronos_service.finetune.event_conditioned.config import EvaluateConfig, ReportConfig
 from kronos_service.finetune.event_conditioned.evaluation.test_split_log import OPENINGS
 from kronos_service.finetune.event_conditioned.report import tables
-from kronos_service.finetune.event_conditioned.report.document import ReportConfig, render
+from kronos_service.finetune.event_conditioned.report.document import render
 from kronos_service.finetune.event_conditioned.report.run_record import ReportError, read_run
-from kronos_shared.options import parse
+from kronos_shared.cli import Settings, parse
 
 SPLITS = "--train-start 2021-06-01 --val-start 2022-06-01 --test-start 2022-10-01 --test-end 2022-12-15"
-RUN = f"--control --epochs 2 --scored 8 --context 72 --rank 2 --forecast-origins 6 {SPLITS}"
+RUN = f"--control --epochs 2 --targets-per-window 8 --context 72 --rank 2 --forecast-origins 6 {SPLITS}"
 SECTIONS = (
     *("verdict", "learning", "days", "families", "forecasts", "calibration", "events", "test"),
     *("ablation", "audit", "made"),
 )
-FEW = ["--scored", "8", "--origins", "8", "--horizon", "2", "--paths", "20"]
+FEW = ["--targets-per-window", "8", "--origins", "8", "--horizon", "2", "--paths", "20"]
 
 
 class Page(HTMLParser):
@@ -65,7 +65,7 @@ class Page(HTMLParser):
 def place(market_path: Path, base_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a finished run and its store."""
     directory = tmp_path_factory.mktemp("place")
-    where = ["--run-dir", str(directory / "run"), "--adapters", str(directory / "adapters")]
+    where = ["--run-dir", str(directory / "run"), "--adapter-store", str(directory / "adapters")]
     given = ["--snapshot", str(market_path), "--base-model", str(base_path), *RUN.split()]
     assert main(["event-lora", *given, *where]) == 0
     return directory
@@ -227,10 +227,10 @@ def test_figures_are_the_same_each_time(place: Path, given: list[str], tmp_path:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--paths", "5"], "paths must be at least 20"),
-        (["--horizon", "0"], "horizon must be at least 1"),
-        (["--seed", "-1"], "seed must not be negative"),
-        (["--origins", "-1"], "origins must not be negative"),
+        (["--paths", "5"], "--paths must be greater than or equal to 20"),
+        (["--horizon", "0"], "--horizon must be greater than or equal to 1"),
+        (["--seed", "-1"], "--seed must be greater than or equal to 0"),
+        (["--origins", "-1"], "--origins must be greater than or equal to 0"),
         (["--horizon", "100"], "got none: the split has too few bars in a row"),
     ],
 )
@@ -249,9 +249,9 @@ def test_the_commands_of_the_guide_are_understood() -> None:
     assert len(commands) == 3
     for command in commands:
         name, *argv = command.split()
-        config = {"evaluate": EvaluateConfig, "report": ReportConfig}[name]
+        configs: dict[str, type[Settings]] = {"evaluate": EvaluateConfig, "report": ReportConfig}
         argv = argv if name == "evaluate" else ["--run", *argv]
-        parse(config, argv, prog=name, description="")
+        parse(configs[name], argv, prog=name, description="")
 
 
 def test_a_report_needs_a_run_and_whole_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

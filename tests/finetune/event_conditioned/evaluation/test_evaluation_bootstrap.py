@@ -62,7 +62,7 @@ def test_models_scored_on_different_targets_are_not_compared() -> None:
         paired_gain(reference, better.iloc[1:], on_event=True)
 
 
-def test_a_familys_gain_is_over_its_own_targets() -> None:
+def test_the_gain_of_a_family_is_over_its_own_targets() -> None:
     """The first 60 dates have CPI releases; GDP has one date, the others none."""
     reference, better = noisy(0.5, seed=0)
     late = reference["date"] >= np.datetime64("2024-01-01") + 60

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from kronos_service.data.snapshot.read import Snapshot
+from kronos_service.events.encoder import EventEncoder
 from kronos_service.events.taxonomy import FAMILIES
 from kronos_service.finetune.event_conditioned.evaluation.event_study import event_study
 from kronos_service.finetune.event_conditioned.evaluation.forecasts import (
@@ -37,11 +38,11 @@ from kronos_service.finetune.event_conditioned.evaluation.scored_forecasts impor
 from kronos_service.finetune.event_conditioned.evaluation.summary import FEWEST_DATES, summarize_forecasts
 from kronos_service.finetune.event_conditioned.samples.series import Series, build_series
 from kronos_service.finetune.event_conditioned.samples.splits import SplitError, Splits
-from kronos_service.finetune.event_conditioned.samples.windows import MIN_HISTORY
 from kronos_service.finetune.event_conditioned.training.lora import adapt
 from kronos_service.model.adapter.read import kronos_of
 from kronos_service.model.factory import Bundle
 from kronos_service.model.generation.sampling import Sampling
+from kronos_shared.normalization import MIN_HISTORY
 
 FIRST, LAST = np.datetime64("2022-06-01"), np.datetime64("2022-09-30")
 FAR = np.datetime64("2030-01-01")
@@ -108,10 +109,10 @@ def test_the_draw_keeps_the_share_of_event_days_and_repeats_by_its_seed(series: 
 def test_inputs_end_at_the_origin(market: Snapshot, series: list[Series]) -> None:
     """The market is cut off after the origin, for the symbol and for every leader."""
     origin = Origin(series=2, bar=400)
-    (whole,) = prepare_origins(market, series, [origin], SETTINGS)
+    (whole,) = prepare_origins(market, series, [origin], SETTINGS, EventEncoder())
     last = pd.Timestamp(series[2].dates[400], tz="UTC")
     cut = replace(market, bars=market.bars[market.bars["ts"] <= last])
-    (known,) = prepare_origins(cut, series, [origin], SETTINGS)
+    (known,) = prepare_origins(cut, series, [origin], SETTINGS, EventEncoder())
     for name in ("x", "stamps", "future_stamps", "events"):
         assert torch.equal(getattr(whole.history, name), getattr(known.history, name)), name
     assert len(whole.history.x) == SETTINGS.context - SETTINGS.horizon
@@ -123,7 +124,7 @@ def test_models_that_are_alike_forecast_alike_and_an_untrained_adapter_is_its_ba
 ) -> None:
     """All draw with the same random numbers, whichever other origins there are."""
     origins = [Origin(series=s, bar=b) for s, b in ((0, 300), (1, 350), (3, 380))]
-    prepared = prepare_origins(market, series, origins, SETTINGS)
+    prepared = prepare_origins(market, series, origins, SETTINGS, bundle.event_encoder)
     untrained = kronos_of(adapt(bundle.model, rank=2, dropout=0.0, taps="both", seed=0)).eval()
     base = sample_closes(bundle.tokenizer, bundle.model, prepared, SETTINGS, events="none")
     assert base.shape == (3, SETTINGS.paths, SETTINGS.horizon)
@@ -133,7 +134,7 @@ def test_models_that_are_alike_forecast_alike_and_an_untrained_adapter_is_its_ba
     alone = sample_closes(
         bundle.tokenizer,
         bundle.model,
-        prepare_origins(market, series, origins[1:2], SETTINGS),
+        prepare_origins(market, series, origins[1:2], SETTINGS, bundle.event_encoder),
         SETTINGS,
         events="none",
     )

@@ -1,13 +1,24 @@
 """Control and placebo: what is taken from the model, and what stays real."""
 
+from cProfile import Profile
+
 import numpy as np
 import pytest
 
 from kronos_service.data.snapshot.read import Snapshot
+from kronos_service.events.calendar import read_calendar
 from kronos_service.events.taxonomy import CHANNELS
 from kronos_service.finetune.event_conditioned.samples.series import Conditioning, build_series, condition
 
 EDGES = [np.datetime64("2021-06-01"), np.datetime64("2022-06-01")]
+
+
+def test_the_calendar_is_read_once_for_all_symbols(market: Snapshot) -> None:
+    profile = Profile()
+    series = profile.runcall(build_series, market)
+    calls = {entry.code: entry.callcount for entry in profile.getstats()}
+    assert len(series) > 1
+    assert calls[read_calendar.__code__] == 1
 
 
 def test_the_control_sees_no_events_and_keeps_the_labels(market: Snapshot) -> None:

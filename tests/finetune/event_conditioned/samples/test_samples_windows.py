@@ -7,12 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kronos_service.finetune.event_conditioned.samples.series import Series
-from kronos_service.finetune.event_conditioned.samples.windows import (
-    MIN_HISTORY,
-    LeftOut,
-    Window,
-    plan_windows,
-)
+from kronos_service.finetune.event_conditioned.samples.windows import LeftOut, Window, plan_windows
+from kronos_shared.normalization import MIN_HISTORY
 
 FAR = np.datetime64("2100-01-01")
 

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from kronos_service.finetune.event_conditioned.training.checkpoints import (
     CheckpointError,
     Checkpoints,
-    Meters,
+    LoopState,
     TrainingState,
     capture,
     restore,
@@ -41,7 +41,7 @@ def do_steps(parts: tuple[nn.Linear, AdamW, LambdaLR], numbers: range) -> None:
 def state_at(step: int) -> TrainingState:
     parts = training()
     do_steps(parts, range(step))
-    return capture(*parts, Meters(step=step, fixed_losses=[3.5, 0.1 + 0.2], seconds=1.5, metrics_size=7))
+    return capture(*parts, LoopState(step=step, fixed_losses=[3.5, 0.1 + 0.2], seconds=1.5, metrics_size=7))
 
 
 def unheard(_: str) -> None:
@@ -54,7 +54,7 @@ def test_a_state_read_back_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     Checkpoints(tmp_path, every=1).write(state_at(4))
     state = Checkpoints(tmp_path, every=1).newest(unheard)
     assert state is not None
-    assert state.meters == Meters(step=4, fixed_losses=[3.5, 0.1 + 0.2], seconds=1.5, metrics_size=7)
+    assert state.loop == LoopState(step=4, fixed_losses=[3.5, 0.1 + 0.2], seconds=1.5, metrics_size=7)
     assert {name.split("/")[0] for name in state.tensors} == {"model", "optimizer"}
     assert "model/bias" not in state.tensors
     resumed = training(seed=5)
@@ -101,13 +101,13 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     again = Checkpoints(tmp_path, every=1)
     state = again.newest(notes.append)
     assert state is not None
-    assert state.meters.step == 1
+    assert state.loop.step == 1
     assert len(notes) == 1
     assert "step-00000002 is damaged" in notes[0]
     again.write(state_at(2))  # takes the place of the damaged one
     newest = Checkpoints(tmp_path, every=1).newest(unheard)
     assert newest is not None
-    assert newest.meters.step == 2
+    assert newest.loop.step == 2
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before_it(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kronos_service.finetune.event_conditioned.training import distributed
-from kronos_service.finetune.event_conditioned.training.loop import Schedule
+from kronos_service.finetune.event_conditioned.training.schedule import Schedule
 from kronos_shared.errors import KronosError
 
 

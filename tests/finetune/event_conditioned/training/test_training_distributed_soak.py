@@ -21,7 +21,7 @@ pytestmark = [
 
 SETTINGS = {
     "--epochs": "1",
-    "--scored": "8",
+    "--targets-per-window": "8",
     "--context": "72",
     "--batch-size": "9",
     "--micro-batch": "2",
@@ -55,7 +55,7 @@ def children(pid: int) -> list[int]:
 
 def settings(market: Path, base: Path, run: str) -> list[str]:
     named = {"--snapshot": str(market), "--base-model": str(base), **SETTINGS, "--run-dir": run}
-    return [*itertools.chain(*named.items()), "--force"]
+    return [*itertools.chain(*named.items()), "--promote", "always"]
 
 
 def figures(run: Path) -> list[dict[str, float]]:

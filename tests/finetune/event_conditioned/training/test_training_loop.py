@@ -1,5 +1,6 @@
 """The loop: micro-batches, repeatability, what a step counts, and what it refuses."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,12 +15,11 @@ from kronos_service.finetune.event_conditioned.training.checkpoints import Check
 from kronos_service.finetune.event_conditioned.training.loop import (
     Data,
     TrainingError,
-    cosine_with_warmup,
     train,
-    weighted_loss,
 )
 from kronos_service.finetune.event_conditioned.training.lora import adapt, trainable
-from kronos_service.finetune.event_conditioned.training.progress import Progress
+from kronos_service.finetune.event_conditioned.training.loss import weighted_loss
+from kronos_service.finetune.event_conditioned.training.schedule import cosine_with_warmup
 from kronos_service.finetune.event_conditioned.training.tracking import MetricLog
 from kronos_service.finetune.event_conditioned.training.validation import score, summarize
 from kronos_service.model.factory import Bundle
@@ -34,7 +34,6 @@ def run(
 ) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
     """Trained tensors, and the figures of every epoch."""
     model = adapt(bundle.model, rank=config.rank, dropout=config.lora_dropout, taps="both", seed=config.seed)
-    history: list[dict[str, float]] = []
     data = Data(
         train=splits.dataset("train", oversample=3.0, blank=0.15, seed=config.seed),
         fixed=splits.dataset("train", oversample=3.0, at_most=8),
@@ -49,9 +48,10 @@ def run(
             accelerator=Accelerator(cpu=True),
             log=log,
             checkpoints=Checkpoints(directory / "checkpoints", every=50),
-            progress=Progress(epoch_end=lambda _, figures: history.append(figures)),
         )
-    assert trained.meters.fixed_losses == [figures["train/fixed_loss"] for figures in history]
+    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    history: list[dict[str, float]] = [line for line in lines if "train/fixed_loss" in line]
+    assert trained.loop.fixed_losses == [figures["train/fixed_loss"] for figures in history]
     return {name: p.detach().clone() for name, p in trainable(model)}, history
 
 
@@ -64,7 +64,7 @@ def test_training_lowers_the_loss_and_a_repeated_run_gives_the_same_bits(
     assert fixed[0] > fixed[1] > fixed[2]
     assert history == repeated
     assert all(torch.equal(first[name], again[name]) for name in first)
-    other, _ = run(splits, bundle, replace(CONFIG, seed=1), tmp_path / "c")
+    other, _ = run(splits, bundle, CONFIG.replace(seed=1), tmp_path / "c")
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
@@ -72,9 +72,9 @@ def test_training_lowers_the_loss_and_a_repeated_run_gives_the_same_bits(
 def test_without_dropout_the_micro_batch_does_not_matter(
     splits: Splits, bundle: Bundle, tmp_path: Path, micro_batch: int
 ) -> None:
-    whole = replace(CONFIG, lora_dropout=0.0, epochs=1)
+    whole = CONFIG.replace(lora_dropout=0.0, epochs=1)
     expected, history = run(splits, bundle, whole, tmp_path / "a")
-    got, other = run(splits, bundle, replace(whole, micro_batch=micro_batch), tmp_path / "b")
+    got, other = run(splits, bundle, whole.replace(micro_batch=micro_batch), tmp_path / "b")
     for name, value in expected.items():
         torch.testing.assert_close(got[name], value, atol=2e-4, rtol=1e-3)
     assert other[-1]["val/all_total"] == pytest.approx(history[-1]["val/all_total"], abs=1e-4)

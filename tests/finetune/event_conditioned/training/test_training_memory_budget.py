@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_service.finetune.event_conditioned.samples.dataset import collate
 from kronos_service.finetune.event_conditioned.samples.splits import Splits
-from kronos_service.finetune.event_conditioned.training.loop import weighted_loss
 from kronos_service.finetune.event_conditioned.training.lora import adapt, trainable, training_mode
+from kronos_service.finetune.event_conditioned.training.loss import weighted_loss
 from kronos_service.finetune.event_conditioned.training.memory_budget import (
     CPU_TOKENS,
     GB,

@@ -32,7 +32,7 @@ pytestmark = [
 TIMES = int(os.environ.get("SOAK", "1"))
 SETTINGS = {
     "--epochs": "4",
-    "--scored": "8",
+    "--targets-per-window": "8",
     "--context": "72",
     "--batch-size": "12",
     "--warmup-steps": "2",
@@ -67,7 +67,7 @@ class Command:
 
     def first(self) -> list[str]:
         settings = {"--snapshot": str(self.market), "--base-model": str(self.base), **SETTINGS}
-        return ["event-lora", *itertools.chain(*settings.items()), "--control", "--force"]
+        return ["event-lora", *itertools.chain(*settings.items()), "--control", "--promote", "always"]
 
     def start(self, arguments: list[str], code: str | None = None) -> subprocess.Popen[str]:
         program = ["-c", code] if code else ["-m", "kronos_service.finetune"]

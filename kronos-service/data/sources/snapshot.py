@@ -1,0 +1,55 @@
+"""Tables in memory as a source, and the snapshot whose tables they may be."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+
+from kronos_service.data.snapshot.read import read_tables
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableSource:
+    """Three tables as a source; bars are typed and sorted by (symbol, ts). See `Source`."""
+
+    name: str
+    symbol_rows: pd.DataFrame
+    bar_rows: pd.DataFrame
+    event_rows: pd.DataFrame
+    notes: tuple[str, ...] = ()
+    """What the reader left out, one line each."""
+
+    def symbols(self) -> pd.DataFrame:
+        return self.symbol_rows
+
+    def bars(self, since: date | None = None, after: str | None = None) -> Iterator[pd.DataFrame]:
+        rows = self.bar_rows[self._from(since)]
+        if after is not None:
+            rows = rows[rows["symbol"] > after]
+        return (chunk for _, chunk in rows.groupby("symbol", sort=True))
+
+    def count_bars(self, first: date | None, before: date) -> int:
+        return int((self._from(first) & ~self._from(before)).sum())
+
+    def calendar(self) -> pd.DataFrame:
+        return self.event_rows
+
+    def _from(self, day: date | None) -> pd.Series:
+        return self.bar_rows["ts"] >= pd.Timestamp(day or date.min, tz="UTC")
+
+
+def snapshot_source(directory: Path) -> TableSource:
+    """A snapshot, or a plain directory of tables (exporting that one gives it a manifest).
+
+    Raises:
+        KronosError: it is not a snapshot, or is damaged.
+    """
+    snapshot = read_tables(directory)
+    return TableSource(
+        name=f"snapshot:{snapshot.name}",
+        symbol_rows=snapshot.symbols,
+        bar_rows=snapshot.bars,
+        event_rows=snapshot.calendar,
+    )

@@ -1,0 +1,139 @@
+"""What a command loads: nothing heavy for `--help` or a mistake, no extra where none is needed."""
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from kronos_service.finetune.commands import COMMANDS as FINETUNE
+from kronos_service.inference.commands import COMMANDS as INFERENCE
+from kronos_service.inference.settings import PREFIX, Settings
+
+ROOT = Path(__file__).parents[1]
+KEY = "a-key-of-the-start-up-test"
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+COMMANDS = [("finetune", name) for name in FINETUNE] + [("inference", name) for name in INFERENCE]
+HEAVY = (
+    *("torch", "peft", "accelerate", "matplotlib", "pandas", "numpy", "pyarrow", "exchange_calendars"),
+    *("fastapi", "uvicorn", "supabase", "adbc_driver_manager", "huggingface_hub", "transformers"),
+)
+RUN = """
+import importlib, sys
+for name in {blocked}:
+    sys.modules[name] = None
+main = importlib.import_module("kronos_service.{program}.__main__").main
+try:
+    code = main({argv})
+except SystemExit as ended:
+    code = ended.code
+loaded = sorted(name for name in {heavy} if sys.modules.get(name))
+print("loaded:", *loaded)
+sys.exit(code)
+"""
+
+
+def run(
+    program: str, *argv: str, blocked: tuple[str, ...] = (), **environment: str
+) -> subprocess.CompletedProcess[str]:
+    code = RUN.format(program=program, argv=list(argv), blocked=blocked, heavy=HEAVY)
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.mark.parametrize(("program", "command"), COMMANDS)
+def test_help_loads_nothing_heavy_and_shows_an_example(program: str, command: str) -> None:
+    done = run(program, command, "--help")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("loaded:\n"), done.stdout[-200:]
+    for words in ("examples:", f"kronos_service.{program} {command}", "exit code: 0 ", "environment: "):
+        assert words in done.stdout
+
+
+@pytest.mark.parametrize(("program", "command"), COMMANDS)
+def test_a_misspelt_flag_loads_nothing_heavy_and_is_one_line(program: str, command: str) -> None:
+    done = run(program, command, "--confgi", "x")
+    assert done.returncode == 2
+    assert done.stdout == "loaded:\n"
+    assert done.stderr.startswith("error: unknown flag --confgi")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("program", ["finetune", "inference"])
+def test_the_list_of_commands_loads_nothing_heavy(program: str) -> None:
+    assert run(program, "--help").stdout.endswith("loaded:\n")
+
+
+@pytest.mark.parametrize(
+    ("program", "argv", "blocked", "line"),
+    [
+        ("inference", ("serve",), "fastapi", "fastapi is not installed: pip install 'kronos-events[serve]'"),
+        ("inference", ("serve",), "uvicorn", "uvicorn is not installed: pip install 'kronos-events[serve]'"),
+        (
+            "inference",
+            ("serve",),
+            "adbc_driver_manager",
+            "adbc_driver_manager is not installed: pip install 'kronos-events[postgres]'",
+        ),
+        (
+            "finetune",
+            ("export", "--source", "postgres", "--out", "x"),
+            "adbc_driver_manager",
+            "adbc_driver_manager is not installed: pip install 'kronos-events[postgres]'",
+        ),
+    ],
+)
+def test_a_missing_extra_is_named_in_one_line(
+    program: str, argv: tuple[str, ...], blocked: str, line: str
+) -> None:
+    done = run(program, *argv, blocked=(blocked,), KRONOS_API_KEYS=KEY, KRONOS_SOURCE="postgres")
+    assert done.returncode == 2
+    assert done.stderr == f"error: {line}\n"
+
+
+BLOCKED = (
+    *("fastapi", "starlette", "uvicorn", "prometheus_client", "structlog"),
+    *("adbc_driver_manager", "adbc_driver_postgresql"),
+)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "finetune.event_conditioned.event_lora",
+        "finetune.event_conditioned.evaluate",
+        "finetune.event_conditioned.ablate",
+        "finetune.event_conditioned.audit.audit",
+        "finetune.event_conditioned.report.document",
+        "finetune.export_training_data",
+        "finetune.import_tables",
+        "finetune.pretrain.pretrain",
+        "data.sources.supabase",
+        "data.sample",
+        "inference.forecast.command",
+        "inference.forecast.chart",
+    ],
+)
+def test_what_the_core_installs_is_enough_for_a_core_command(module: str) -> None:
+    code = f"import sys; sys.modules.update(dict.fromkeys({BLOCKED})); import kronos_service.{module}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-500:]
+
+
+def test_the_development_extra_holds_the_others() -> None:
+    others = set(EXTRAS) - {"dev"}
+    assert f"kronos-events[{','.join(sorted(others, reverse=True))}]" in EXTRAS["dev"]
+
+
+def test_no_setting_of_the_service_looks_like_one_of_a_command() -> None:
+    """KRONOS_FORECAST_PATHS is the command's, KRONOS_MAX_PATHS the service's: both may be set."""
+    for _, command in COMMANDS:
+        prefix = f"{PREFIX}{command.replace('-', '_').upper()}_"
+        assert not [name for name in Settings.model_fields if f"{PREFIX}{name.upper()}".startswith(prefix)]
