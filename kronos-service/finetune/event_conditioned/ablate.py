@@ -60,7 +60,7 @@ from kronos_service.finetune.event_conditioned.training.setup import TrainingSet
 from kronos_service.finetune.event_conditioned.training.signals import stop_on_signals
 from kronos_service.finetune.event_conditioned.training.validation import score
 from kronos_service.finetune.event_conditioned.training.variants import train_variant
-from kronos_service.finetune.progress import console, working
+from kronos_service.finetune.progress import console, follow, working
 from kronos_shared.atomic import replace_file
 
 BASE = "base"
@@ -104,7 +104,7 @@ def ablate(config: AblateConfig) -> dict[str, Any]:
     """
     require_current(config.out)
     ablation = _prepare(config)
-    variants = _distinct(ablation, chosen(config.arms, config.vary))
+    variants = _distinct(ablation, chosen(config.variants, config.vary))
     finished = {variant.name: ablation.finished(variant) for variant in variants}
     missing = [
         (variant, seed) for seed in config.seeds for variant in variants if seed not in finished[variant.name]
@@ -132,8 +132,15 @@ def _prepare(config: AblateConfig) -> Ablation:
     setup = prepare_training(common, spans, config.out.parent)
     bundle, accelerator, validation = setup.bundle, setup.accelerator, setup.splits.dataset("val")
     micro_batch = fit(common, setup.splits.dataset("train"), bundle.model, accelerator).windows
-    with working("scoring the base"):
-        records = score(bundle.model, validation, accelerator, micro_batch=micro_batch, events=False)
+    with follow("scoring the base", unit="windows", total=len(validation)) as progress:
+        records = score(
+            bundle.model,
+            validation,
+            accelerator,
+            micro_batch=micro_batch,
+            events=False,
+            advance=progress.advance,
+        )
     return Ablation(
         config=config,
         setup=setup,

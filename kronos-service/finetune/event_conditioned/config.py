@@ -22,7 +22,7 @@ FEWEST_PATHS = 20
 
 Precision = Literal["auto", "no", "bf16"]
 Tracker = Literal["tensorboard", "mlflow", "wandb", "trackio", "none"]
-ArmName = Literal[
+VariantName = Literal[
     "adapter",
     "control",
     "placebo",
@@ -234,14 +234,16 @@ class EvaluateConfig(_Source):
 class AblateConfig(_Training):
     """Train the adapter with one thing changed at a time, and compare target by target."""
 
+    aliases: ClassVar = {**_Training.aliases, "arms": "variants"}
+
     out: Path = Path("runs/ablation")
-    """where tables, picture and records go; finished arms stay"""
-    arms: tuple[ArmName, ...] = ()
-    """arms beside adapter and control; all, if neither --arms nor --vary is given"""
+    """where table, picture and a run per training go; what has finished there is not trained again"""
+    variants: tuple[VariantName, ...] = ()
+    """variants beside adapter and control; all, if neither --variants nor --vary is given"""
     vary: tuple[str, ...] = ()
-    """NAME=VALUE: an arm that is the adapter with this one setting changed"""
+    """NAME=VALUE: a variant that is the adapter with this one setting changed"""
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0, 1, 2), min_length=1)
-    """seeds of weights and order; each trains every arm"""
+    """seeds of weights and order; each trains every variant"""
 
     @model_validator(mode="after")
     def _variations_are_settings(self) -> Self:
@@ -250,7 +252,7 @@ class AblateConfig(_Training):
         return self
 
     def training(self, seed: int) -> EventLoraConfig:
-        """The settings that all arms share, for one seed."""
+        """The settings that all variants share, for one seed."""
         return EventLoraConfig(**{name: getattr(self, name) for name in _Training.model_fields}, seed=seed)
 
 
@@ -268,7 +270,7 @@ VARIABLE = (
     "batch_size",
     "epochs",
 )
-"""Settings that an arm may vary: all leave the targets as they are, so that differences stay paired."""
+"""Settings that a variant may change: all leave the targets as they are, so that differences stay paired."""
 
 
 def variation(assignment: str) -> tuple[str, Any]:

@@ -46,7 +46,7 @@ def dependencies(
     """Everything that the losses of a training depend on: all settings but those that are named above, so
     that a new setting counts without being listed.
     """
-    settings = variant.config(config).model_dump(mode="json")
+    settings = variant.config(config).model_dump()
     return {
         **{name: value for name, value in settings.items() if name not in HASHED | RESOLVED | UNUSED},
         **asdict(fingerprint),

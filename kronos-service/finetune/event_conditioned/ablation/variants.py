@@ -22,7 +22,7 @@ class AblationVariant:
 
     @property
     def name(self) -> str:
-        """As shown in tables and given to `--arms`."""
+        """As shown in tables and given to `--variants`."""
         return self.variant.name
 
     def config(self, common: EventLoraConfig) -> EventLoraConfig:

@@ -1,4 +1,4 @@
-"""What a run directory holds, read back for its report; whatever is not there is None or empty.
+"""What a run directory holds, read for its report; what is missing is None or empty.
 
 event-lora:             config.json, results.json, criteria.json, metrics.jsonl, versions.json, finished.json,
                         adapter/manifest.json
@@ -39,7 +39,7 @@ class RunRecord:
     manifest: Mapping[str, Any] | None
     ablation: Mapping[str, Any] | None
     epochs: Mapping[str, Sequence[Mapping[str, float]]]
-    """Trained arm -> the figures of each epoch, from epoch 0 (untrained) on."""
+    """Trained variant -> the figures of each epoch, from epoch 0 (untrained) on."""
     evaluations: Mapping[str, Mapping[str, Any]]
     """Split -> what evaluation-<split>.json holds."""
     openings: Sequence[TestSplitUse]
@@ -60,7 +60,7 @@ def read_run(directory: Path, *, ablation: Path | None = None) -> RunRecord:
             f"{directory} holds neither a run of event-lora ({CONFIG}) nor an evaluation "
             "(evaluation-<split>.json): name the directory of one"
         )
-    epochs = {arm: _epochs(directory, arm) for arm in VARIANTS}
+    epochs = {name: _epochs(directory, name) for name in VARIANTS}
     return RunRecord(
         directory=directory,
         config=config,
@@ -70,7 +70,7 @@ def read_run(directory: Path, *, ablation: Path | None = None) -> RunRecord:
         versions=_json(directory / "versions.json"),
         manifest=_json(directory / "adapter" / MANIFEST),
         ablation=_json(ablation or directory / "ablation.json"),
-        epochs={arm: found for arm, found in epochs.items() if found},
+        epochs={name: found for name, found in epochs.items() if found},
         evaluations=evaluations,
         openings=read_openings(directory / "adapter"),
     )
@@ -85,9 +85,9 @@ def _json(path: Path) -> Any:
         raise ReportError(f"{path} cannot be read ({error}): restore it, or remove it") from None
 
 
-def _epochs(directory: Path, arm: str) -> list[Mapping[str, float]]:
-    """The lines of an arm's metrics.jsonl that end an epoch; a line cut off by a kill is skipped."""
-    path = (directory if arm == "adapter" else directory / arm) / METRICS_FILE
+def _epochs(directory: Path, variant: str) -> list[Mapping[str, float]]:
+    """The lines of a variant's metrics.jsonl that end an epoch; a line cut off by a kill is skipped."""
+    path = (directory if variant == "adapter" else directory / variant) / METRICS_FILE
     if not path.exists():
         return []
     by_epoch: dict[int, Mapping[str, float]] = {}

@@ -40,7 +40,7 @@ def config(market_path: Path, base_path: Path, tmp_path_factory: pytest.TempPath
         warmup_steps=2,
         batch_size=16,
         seeds=(0, 1),
-        arms=("rank-4", "taps-both"),
+        variants=("rank-4", "taps-both"),
     )
 
 
@@ -131,7 +131,7 @@ def test_a_changed_setting_trains_anew_and_leaves_the_old_runs(
     config: AblateConfig, whole: dict[str, Any]
 ) -> None:
     before = runs(config.out)
-    found = ablate(config.replace(seeds=(0,), arms=("adapter",), weight_decay=0.5))
+    found = ablate(config.replace(seeds=(0,), variants=("adapter",), weight_decay=0.5))
     assert len(runs(config.out) - before) == 2  # adapter and control; the base is not trained
     assert before < runs(config.out)
     assert [arm["name"] for arm in found["arms"]] == ["base", "adapter", "control"]

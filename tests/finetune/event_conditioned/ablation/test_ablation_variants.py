@@ -5,7 +5,12 @@ from typing import get_args
 import pytest
 
 from kronos_service.finetune.event_conditioned.ablation.variants import VARIANTS, chosen, varied
-from kronos_service.finetune.event_conditioned.config import VARIABLE, AblateConfig, ArmName, EventLoraConfig
+from kronos_service.finetune.event_conditioned.config import (
+    VARIABLE,
+    AblateConfig,
+    EventLoraConfig,
+    VariantName,
+)
 from kronos_shared.cli import ConfigError
 
 COMMON = EventLoraConfig(rank=6, taps="input", epochs=3, seed=5)
@@ -42,7 +47,7 @@ def test_a_variant_changes_one_thing(name: str, expected: dict[str, object]) -> 
 
 def test_those_are_all_the_variants() -> None:
     assert len(VARIANTS) == 12
-    assert tuple(VARIANTS) == get_args(ArmName)
+    assert tuple(VARIANTS) == get_args(VariantName)
 
 
 @pytest.mark.parametrize(
@@ -78,8 +83,8 @@ def test_what_cannot_be_varied_is_refused(assignment: str) -> None:
 def test_adapter_and_control_are_always_there_and_all_variants_are_the_default() -> None:
     assert [one.name for one in chosen((), ())] == list(VARIANTS)
     assert [one.name for one in chosen(("rank-4", "adapter"), ())] == ["adapter", "control", "rank-4"]
-    expected = ["adapter", "control", "max_grad_norm=2.0"]
-    assert [one.name for one in chosen((), ("max-grad-norm=2",))] == expected
+    named = [one.name for one in chosen((), ("max-grad-norm=2",))]
+    assert named == ["adapter", "control", "max_grad_norm=2.0"]
 
 
 def test_the_common_settings_reach_every_training_and_their_ranges_are_checked_at_once() -> None:
