@@ -3,7 +3,7 @@
 Design choices:
 - Nothing is dropped silently: bad bars stop the export, or are dropped and listed; the unfinished bar of a
   session still open is left out and counted.
-- Bars go to disk as they are read and are bar_filterd symbol by symbol, so memory does not grow with the table.
+- Bars go to disk as they are read and are filtered symbol by symbol, so memory does not grow with the table.
 - An incremental export reads the bars of the last days only, and must find the past as it was: the same
   number of bars before, the same bars in the overlap. Otherwise everything is read again.
 - The calendar is always read whole, because what a surprise is worth depends on the earlier surprises of its
