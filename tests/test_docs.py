@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from kronos_service.finetune.commands import COMMANDS as FINETUNE
+from kronos_service.finetune.event_conditioned.config import EventLoraFlags
 from kronos_service.inference.commands import COMMANDS as INFERENCE
+from kronos_shared.cli import parse_given
 
 ROOT = Path(__file__).parents[1]
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
@@ -69,6 +71,15 @@ def test_every_flag_that_a_command_is_shown_with_exists(
         shown = capsys.readouterr().out
         for word in words:
             assert not word.startswith("--") or re.search(rf"{word}\b", shown), (name, word)
+
+
+def test_the_config_file_that_is_shown_is_one_that_is_read(tmp_path: Path) -> None:
+    (block,) = re.findall(r"^```toml\n(.*?)^```$", PAGES["training.md"], re.M | re.S)
+    (tmp_path / "run.toml").write_text(block, encoding="utf-8")
+    argv = ["--config", str(tmp_path / "run.toml"), "--control"]
+    given = parse_given(EventLoraFlags, argv, prog="event-lora", description="")
+    assert given["event_weight"] == 3.0
+    assert given["snapshot"] == Path("data/snapshots/2026-11")
 
 
 @pytest.mark.parametrize("page", [*ROOT_PAGES, *PAGES])

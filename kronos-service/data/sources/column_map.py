@@ -132,7 +132,7 @@ def read_column_maps(path: Path) -> ColumnMaps:
         raise ColumnMapError(f"cannot read the map {path} ({error.strerror})") from None
     except ValidationError as error:
         wrong = [f"{'.'.join(map(str, one['loc']))}: {_words(one)}" for one in error.errors()]
-        raise ColumnMapError(f"{path}: {'; '.join(wrong)}; docs/data.md shows a map") from None
+        raise ColumnMapError(f"{path}: {'; '.join(wrong)}; docs/files.md shows a map") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ColumnMapError(f"{path} is not valid TOML: {error}") from None
 

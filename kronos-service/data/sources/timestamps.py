@@ -53,7 +53,7 @@ def read_timestamps(
             got = (
                 f"a time in an hour that a clock change of {zone} skips or repeats ({got.partition(',')[0]})"
             )
-        raise TimestampError(f"{where}: expected {what}, got {got}; see docs/data.md") from None
+        raise TimestampError(f"{where}: expected {what}, got {got}; see docs/files.md") from None
     return moments
 
 
