@@ -6,7 +6,7 @@
 - Everything random follows from the seed and the step, so an interrupted run resumes from the checkpoints in
   `out/state`, on a CPU to the same bits.
 
-    kronos-finetune pretrain --snapshot data/snapshots/2026-11 --out runs/base
+    python -m kronos_service.finetune pretrain --snapshot data/snapshots/2026-11 --out runs/base
 """
 
 import hashlib
@@ -82,7 +82,9 @@ def pretrain(config: PretrainConfig, console: Console | None = None) -> dict[str
     shutil.rmtree(config.out / "state", ignore_errors=True)
     for name, figure in record["validation"].items():
         console.print(f"{name.replace('_', ' '):32} {figure}")
-    console.print(f"base {config.out}; next: kronos-finetune event-lora --base-model {config.out}")
+    console.print(
+        f"base {config.out}; next: python -m kronos_service.finetune event-lora --base-model {config.out}"
+    )
     return record
 
 

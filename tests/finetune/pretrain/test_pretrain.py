@@ -299,5 +299,9 @@ def test_the_shipped_base_resolves_a_day_and_its_making_is_on_record() -> None:
     assert report["range_error_in_daily_moves"] < 0.4
     assert report["loss"] < 4.8
     record = json.loads((NANO_DIRECTORY / "base.json").read_text(encoding="utf-8"))
-    assert record["command"] in re.sub(r"\\\n *", "", DOCUMENT.read_text(encoding="utf-8"))
+    program, command = record["command"].split(" ", 1)
+    assert program == "kronos-finetune"
+    assert f"python -m kronos_service.finetune {command}\n" in re.sub(
+        r"\\\n *", "", DOCUMENT.read_text(encoding="utf-8")
+    )
     assert sum(file.stat().st_size for file in NANO_DIRECTORY.rglob("*.safetensors")) <= 3_000_000
