@@ -11,7 +11,12 @@ import pandas as pd
 import pytest
 
 from kronos_service.finetune.__main__ import main
-from kronos_service.finetune.event_conditioned.config import EvaluateConfig, ReportConfig
+from kronos_service.finetune.event_conditioned.config import (
+    AblateConfig,
+    EvaluateConfig,
+    EventLoraConfig,
+    ReportConfig,
+)
 from kronos_service.finetune.event_conditioned.evaluation.test_split_log import OPENINGS
 from kronos_service.finetune.event_conditioned.report import tables
 from kronos_service.finetune.event_conditioned.report.document import render
@@ -246,11 +251,16 @@ def test_mistakes_are_one_line(
 def test_the_commands_of_the_guide_are_understood() -> None:
     guide = (Path(__file__).parents[4] / "docs" / "evaluation.md").read_text(encoding="utf-8")
     commands = re.findall(r"^python -m kronos_service\.finetune (.+)$", guide, re.MULTILINE)
-    assert len(commands) == 3
+    assert len(commands) == 6
+    configs: dict[str, type[Settings]] = {
+        "event-lora": EventLoraConfig,
+        "evaluate": EvaluateConfig,
+        "ablate": AblateConfig,
+        "report": ReportConfig,
+    }
     for command in commands:
         name, *argv = command.split()
-        configs: dict[str, type[Settings]] = {"evaluate": EvaluateConfig, "report": ReportConfig}
-        argv = argv if name == "evaluate" else ["--run", *argv]
+        argv = ["--run", *argv] if name == "report" else argv
         parse(configs[name], argv, prog=name, description="")
 
 
