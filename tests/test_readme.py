@@ -37,7 +37,7 @@ TINY = (
 )
 SMALL = {
     "event-lora": f"{TINY} --test-end 2023-03-31 --forecast-origins 4",
-    "ablate": f"{TINY} --seeds 0 --arms adapter control",
+    "ablate": f"{TINY} --seeds 0 --variants adapter control",
     "evaluate": "--targets-per-window 8 --origins 6 --horizon 2 --paths 20",
 }
 
