@@ -197,14 +197,12 @@ def _read_flags(
 
 def _add_flag(parser: ArgumentParser, *names: str, **keywords: Any) -> None:
     """argparse's own, but a flag of several values takes one or more at once and may also be repeated."""
-    if keywords.get("action") == "append":
-        keywords |= {"action": "extend", "nargs": "+"}
-    if "metavar" in keywords:
-        metavar = keywords["metavar"].removeprefix("tuple[").removesuffix(",...]")
-        if not metavar.startswith("{"):
-            keywords["metavar"] = metavar.upper()
-        elif "nargs" in keywords:
-            keywords["metavar"] = (metavar, "{..}")  # the choices are listed once
+    metavar = keywords.get("metavar", "")
+    if metavar.startswith("tuple["):
+        metavar = metavar.removeprefix("tuple[").removesuffix(",...]")
+        keywords |= {"action": "extend", "nargs": "+", "metavar": (metavar, "{..}")}
+    if metavar and not metavar.startswith("{"):
+        keywords["metavar"] = metavar.upper()
     keywords["help"] = re.sub(r"\(default: (null|\(\))\)$", "(default: none)", keywords["help"])
     parser.add_argument(*names, **keywords)
 
