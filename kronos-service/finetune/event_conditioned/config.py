@@ -60,7 +60,7 @@ class _Source(Settings):
     """directory of a snapshot, or of tables (ohlcv_1d, symbols, economic_calendar); the embedded sample
     if left out"""
     base_model: str = "kronos-nano"
-    """kronos-nano (embedded), small, base, a hub id, or a directory; to evaluate, the one trained on"""
+    """kronos-nano (embedded), small, base, a hub id, or a directory"""
     revision: str | None = None
     """hub revision of the base; pinned for the released models"""
     tokenizer: str | None = None
@@ -194,6 +194,8 @@ def current(stored: Mapping[str, Any]) -> dict[str, Any]:
 class EvaluateConfig(_Source):
     """Score an adapter against its base on one split of a snapshot."""
 
+    base_model: str = "kronos-nano"
+    """the base that the adapter was trained on"""
     adapter: Path = Path("adapters")
     """an adapter directory, or a directory of published adapters (its LATEST)"""
     split: Literal["train", "val", "test"] = "val"
