@@ -31,20 +31,10 @@ from kronos_service.data.snapshot.manifest import (
     content_hash,
     read_manifest,
 )
-from kronos_service.data.snapshot.write import TYPED, write_snapshot
+from kronos_service.data.snapshot.write import TYPED
 from kronos_service.data.tables import TABLES, read_csv
 from kronos_service.data.validation import check_tables
 from kronos_service.events.taxonomy import LEADERS
-
-__all__ = [
-    "Snapshot",
-    "SnapshotError",
-    "leader_data",
-    "load_snapshot",
-    "read_tables",
-    "series",
-    "write_snapshot",
-]
 
 
 @dataclass(frozen=True, kw_only=True)

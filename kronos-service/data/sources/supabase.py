@@ -19,8 +19,6 @@ from supabase import Client, ClientOptions, SupabaseException, create_client
 from kronos_service.data.sources.parallel import ordered_map
 from kronos_service.data.sources.postgrest import RestReader, Span, SupabaseError, refuse_busy
 
-__all__ = ["SupabaseError", "SupabaseSettings", "SupabaseSource", "supabase_source"]
-
 KEYS: Final = {
     "ohlcv_1d": ("symbol", "ts"),
     "symbols": ("symbol",),

@@ -14,12 +14,8 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from kronos_service.data.sources import Source
-from kronos_service.data.sources.supabase import (
-    SupabaseError,
-    SupabaseSettings,
-    SupabaseSource,
-    supabase_source,
-)
+from kronos_service.data.sources.postgrest import SupabaseError
+from kronos_service.data.sources.supabase import SupabaseSettings, SupabaseSource, supabase_source
 
 URL = "https://abc.supabase.co"
 AWKWARD = ["BRK.B", 'quo"te', "com,ma", "par(en)", "back\\slash", "plus+", "a b", "ÄÖ", "%25", "&x=1"]
