@@ -7,10 +7,6 @@ OPEN, HIGH, LOW, CLOSE, VOLUME, AMOUNT = range(len(FEATURES))
 PRICES = slice(OPEN, CLOSE + 1)
 """Positions of the inputs in a bar's last dimension; the first four are prices."""
 
-OPEN, HIGH, LOW, CLOSE, VOLUME, AMOUNT = range(len(FEATURES))
-PRICES = slice(OPEN, CLOSE + 1)
-"""Positions of the inputs in a bar's last dimension; the first four are prices."""
-
 BAR_COLUMNS = ("symbol", "ts", *FEATURES)
 SYMBOL_COLUMNS = ("symbol", "asset_class", "tradable")
 CALENDAR_COLUMNS = (

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos_service.data.snapshot.read import write_snapshot
+from kronos_service.data.snapshot.write import write_snapshot
 from kronos_service.events.sessions import Sessions, sessions
 from kronos_service.events.taxonomy import LEADER_ASSET_CLASS
 from kronos_shared.columns import BAR_COLUMNS, CALENDAR_COLUMNS, SYMBOL_COLUMNS

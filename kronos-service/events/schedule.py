@@ -3,17 +3,14 @@
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from kronos_service.events.calendar import CalendarRows
+from kronos_service.events.scaling import Floats
 from kronos_service.events.sessions import Indices, Sessions, Times, target_index
 from kronos_service.events.taxonomy import FAMILIES
 
 HORIZON_DAYS: Final = 10
 """Calendar days from which on the next event does not show in `days_until`."""
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 
 def schedule_channels(

@@ -26,9 +26,10 @@ from kronos_service.data.incremental import (
     extend_bars,
     first_day,
 )
+from kronos_service.data.snapshot.manifest import Origin
 from kronos_service.data.snapshot.revisions import Revised, revise
 from kronos_service.data.snapshot.staging import open_staging
-from kronos_service.data.snapshot.write import STAGING, Origin, commit, exclusive
+from kronos_service.data.snapshot.write import STAGING, commit, exclusive
 from kronos_service.data.sources import Source
 from kronos_service.data.tables import TableError, calendar_table, symbol_table
 from kronos_service.data.validation import check_calendar

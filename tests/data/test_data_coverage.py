@@ -21,7 +21,8 @@ from kronos_service.data.coverage import (
     read_coverage,
 )
 from kronos_service.data.sample import sample_snapshot_path
-from kronos_service.data.snapshot.read import read_tables, write_snapshot
+from kronos_service.data.snapshot.read import read_tables
+from kronos_service.data.snapshot.write import write_snapshot
 from kronos_service.data.tables import bar_table, calendar_table, symbol_table
 from kronos_service.events.encoder import EventEncoder
 from kronos_service.events.sessions import sessions

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from kronos_service.data.snapshot.read import SnapshotError, load_snapshot
+from kronos_service.data.snapshot.manifest import SnapshotError
+from kronos_service.data.snapshot.read import load_snapshot
 from kronos_service.events.sessions import sessions
 from kronos_service.finetune.__main__ import main
 from kronos_service.finetune.export_training_data import ExportSummary, export

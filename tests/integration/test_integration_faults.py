@@ -28,12 +28,8 @@ from rich.console import Console
 
 from kronos_service.data.snapshot.read import load_snapshot
 from kronos_service.data.sources.postgres import PostgresSettings, postgres_source
-from kronos_service.data.sources.supabase import (
-    SupabaseError,
-    SupabaseSettings,
-    SupabaseSource,
-    supabase_source,
-)
+from kronos_service.data.sources.postgrest import SupabaseError
+from kronos_service.data.sources.supabase import SupabaseSettings, SupabaseSource, supabase_source
 from kronos_service.finetune.export_training_data import export
 
 pytestmark = pytest.mark.integration

@@ -14,12 +14,8 @@ from market_rows import MarketRows
 from pydantic import SecretStr
 
 from kronos_service.data.snapshot.read import load_snapshot
-from kronos_service.data.sources.supabase import (
-    SupabaseError,
-    SupabaseSettings,
-    SupabaseSource,
-    supabase_source,
-)
+from kronos_service.data.sources.postgrest import SupabaseError
+from kronos_service.data.sources.supabase import SupabaseSettings, SupabaseSource, supabase_source
 from kronos_service.data.tables import TableError, bar_table
 from kronos_service.finetune.__main__ import main
 from kronos_service.finetune.export_training_data import export

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from small_tables import NOW, WINDOW, small_tables
 
-from kronos_service.data.snapshot.read import write_snapshot
+from kronos_service.data.snapshot.write import write_snapshot
 from kronos_shared.atomic import append, new_directory, replace_file
 
 Step = tuple[str, ...]

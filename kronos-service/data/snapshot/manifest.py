@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -23,21 +24,28 @@ def content_hash(hashes: Mapping[str, str]) -> str:
     return hashlib.sha256("".join(f"{name} {hashes[name]}\n" for name in TABLES).encode()).hexdigest()
 
 
-def make_manifest(
-    rows: Mapping[str, int],
-    hashes: Mapping[str, str],
-    window: tuple[date, date],
-    source: str,
-    read_at: datetime | None = None,
-    calendar_read_at: datetime | None = None,
-) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where and when the rows of a snapshot were read."""
+
+    source: str
+    """Never a secret."""
+    window: tuple[date, date]
+    """First and last date that the source was asked for."""
+    read_at: datetime | None = None
+    """When the reading of the bars began: bars of sessions still open then are not in the snapshot."""
+    calendar_read_at: datetime | None = None
+    """Just before the calendar was read; later than `read_at` if the export was resumed."""
+
+
+def make_manifest(rows: Mapping[str, int], hashes: Mapping[str, str], origin: Origin) -> dict[str, Any]:
     """The manifest of three tables: their row counts and hashes, what was read, from where and when."""
     return {
         "schema_version": SCHEMA_VERSION,
-        "source": source,
-        "window": {"first": window[0].isoformat(), "last": window[1].isoformat()},
-        "read_at": read_at and read_at.isoformat(),
-        "calendar_read_at": calendar_read_at and calendar_read_at.isoformat(),
+        "source": origin.source,
+        "window": {"first": origin.window[0].isoformat(), "last": origin.window[1].isoformat()},
+        "read_at": origin.read_at and origin.read_at.isoformat(),
+        "calendar_read_at": origin.calendar_read_at and origin.calendar_read_at.isoformat(),
         "sha256": content_hash(hashes),
         "tables": {
             name: {
@@ -71,24 +79,3 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     if outside:
         raise SnapshotError(f"{path} names {outside[0]!r}, which is not a plain file name; export again")
     return manifest
-
-
-def check_hashes(directory: Path, manifest: Mapping[str, Any], hashes: Mapping[str, str]) -> None:
-    """Raise `SnapshotError` for the first file whose hash is not the manifest's."""
-    for name in TABLES:
-        entry = manifest["tables"][name]
-        if hashes[name] != entry["sha256"]:
-            raise SnapshotError(
-                f"{directory / entry['file']} fails its hash: the manifest says {str(entry['sha256'])[:12]}, "
-                f"the file has {hashes[name][:12]}; export the snapshot again"
-            )
-
-
-def check_rows(directory: Path, manifest: Mapping[str, Any], rows: Mapping[str, int]) -> None:
-    """Raise `SnapshotError` for the first table whose row count is not the manifest's."""
-    for name in TABLES:
-        said = manifest["tables"][name]["rows"]
-        if rows[name] != said:
-            raise SnapshotError(
-                f"{directory}: {name} has {rows[name]} rows, the manifest says {said}; export again"
-            )

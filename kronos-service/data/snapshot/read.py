@@ -26,25 +26,13 @@ import pandas as pd
 from kronos_service.data.snapshot.manifest import (
     MANIFEST,
     SnapshotError,
-    check_hashes,
-    check_rows,
     content_hash,
     read_manifest,
 )
-from kronos_service.data.snapshot.write import TYPED, write_snapshot
+from kronos_service.data.snapshot.write import TYPED
 from kronos_service.data.tables import TABLES, read_csv
 from kronos_service.data.validation import check_tables
 from kronos_service.events.taxonomy import LEADERS
-
-__all__ = [
-    "Snapshot",
-    "SnapshotError",
-    "leader_data",
-    "load_snapshot",
-    "read_tables",
-    "series",
-    "write_snapshot",
-]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,17 +99,24 @@ def read_tables(path: str | Path) -> Snapshot:
     if not directory.is_dir():
         raise SnapshotError(f"no such snapshot: {path} is not a directory; make one with export or sample")
     manifest = read_manifest(directory) if (directory / MANIFEST).exists() else None
-    if manifest is None:
-        files = _plain_files(directory)
-    else:
-        files = {name: directory / manifest["tables"][name]["file"] for name in TABLES}
-    content = {name: _read_bytes(file) for name, file in files.items()}
-    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
-    if manifest is not None:
-        check_hashes(directory, manifest, hashes)
-    tables = {name: TYPED[name](_parse(files[name], data)) for name, data in content.items()}
-    if manifest is not None:
-        check_rows(directory, manifest, {name: len(table) for name, table in tables.items()})
+    entries = {} if manifest is None else manifest["tables"]
+    tables, hashes = {}, {}
+    for name in TABLES:
+        entry = entries.get(name)
+        file = directory / entry["file"] if entry else _plain_file(directory, name)
+        content = _read_bytes(file)
+        hashes[name] = hashlib.sha256(content).hexdigest()
+        if entry and hashes[name] != entry["sha256"]:
+            raise SnapshotError(
+                f"{file} fails its hash: the manifest says {str(entry['sha256'])[:12]}, the file has "
+                f"{hashes[name][:12]}; export the snapshot again"
+            )
+        tables[name] = TYPED[name](_parse(file, content))
+        if entry and len(tables[name]) != entry["rows"]:
+            raise SnapshotError(
+                f"{directory}: {name} has {len(tables[name])} rows, the manifest says {entry['rows']}; "
+                "export again"
+            )
     return Snapshot(
         name=directory.resolve().name,
         symbols=tables["symbols"],
@@ -132,18 +127,15 @@ def read_tables(path: str | Path) -> Snapshot:
     )
 
 
-def _plain_files(directory: Path) -> dict[str, Path]:
-    files = {}
-    for name in TABLES:
-        found = [file for suffix in (".parquet", ".csv") if (file := directory / f"{name}{suffix}").is_file()]
-        if not found:
-            raise SnapshotError(
-                f"{directory} has no {MANIFEST} and no table {name}: expected {name}.parquet or {name}.csv"
-            )
-        if len(found) > 1:
-            raise SnapshotError(f"{directory} has both {found[0].name} and {found[1].name}; keep one")
-        files[name] = found[0]
-    return files
+def _plain_file(directory: Path, name: str) -> Path:
+    found = [file for suffix in (".parquet", ".csv") if (file := directory / f"{name}{suffix}").is_file()]
+    if not found:
+        raise SnapshotError(
+            f"{directory} has no {MANIFEST} and no table {name}: expected {name}.parquet or {name}.csv"
+        )
+    if len(found) > 1:
+        raise SnapshotError(f"{directory} has both {found[0].name} and {found[1].name}; keep one")
+    return found[0]
 
 
 def _read_bytes(file: Path) -> bytes:

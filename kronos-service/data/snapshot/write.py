@@ -11,7 +11,6 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from kronos_service.data.snapshot.manifest import MANIFEST, SnapshotError, make_manifest
+from kronos_service.data.snapshot.manifest import MANIFEST, Origin, SnapshotError, make_manifest
 from kronos_service.data.tables import TABLES, bar_table, calendar_table, symbol_table
 from kronos_service.data.validation import check_tables
 from kronos_shared.atomic import fsync, replace_file
@@ -40,20 +39,6 @@ _OURS: Final = re.compile(
     rf"\{LOCK}|\{STAGING}|\.?{MANIFEST}(\.tmp)?|\.{MANIFEST}-\w+|{_TABLE}-[0-9a-f]{{12}}\.parquet|"
     rf"\.{_TABLE}[-.0-9a-z]*\.tmp"
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Origin:
-    """Where and when the rows of a snapshot were read."""
-
-    source: str
-    """Never a secret."""
-    window: tuple[date, date]
-    """First and last date that the source was asked for."""
-    read_at: datetime | None = None
-    """When the reading of the bars began: bars of sessions still open then are not in the snapshot."""
-    calendar_read_at: datetime | None = None
-    """Just before the calendar was read; later than `read_at` if the export was resumed."""
 
 
 def write_snapshot(
@@ -149,9 +134,7 @@ def commit(
         try:
             rows = {name: _write_table(scratch[name], contents[name]) for name in TABLES}
             hashes = {name: _sha256(path) for name, path in scratch.items()}
-            manifest = make_manifest(
-                rows, hashes, origin.window, origin.source, origin.read_at, origin.calendar_read_at
-            )
+            manifest = make_manifest(rows, hashes, origin)
             files = {name: str(manifest["tables"][name]["file"]) for name in TABLES}
             for name, path in scratch.items():
                 os.replace(path, directory / files[name])

@@ -10,7 +10,7 @@
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -33,6 +33,8 @@ LONGEST_PAUSE: Final = 60.0
 _MISSING_TABLE: Final = ("PGRST205", "42P01")
 
 Row = Mapping[str, Any]
+Span = Sequence[tuple[str, str, str]]
+"""Which rows of a table: (column, PostgREST's operator, limit), all of which must hold."""
 
 
 class SupabaseError(KronosError):
@@ -63,15 +65,6 @@ _RETRIED: Final = (
     BusyServer,
     BrokenAnswer,
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Span:
-    """Which rows of a table: column -> limit, by PostgREST's operators for >, >= and <."""
-
-    gt: Mapping[str, str] = field(default_factory=dict)
-    gte: Mapping[str, str] = field(default_factory=dict)
-    lt: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,12 +104,8 @@ class RestReader:
 
     def _query(self, table: str, key: Sequence[str], span: Span, last: Row | None) -> Any:
         query: Any = self.client.table(table).select("*", count=CountMethod.exact)
-        for column, value in span.gt.items():
-            query = query.gt(column, value)
-        for column, value in span.gte.items():
-            query = query.gte(column, value)
-        for column, value in span.lt.items():
-            query = query.lt(column, value)
+        for column, operator, limit in span:
+            query = query.filter(column, operator, limit)
         if last is not None:
             # The gte is implied, but with it the database starts its index scan there: 3 ms a page, not 105.
             query = query.gte(key[0], last[key[0]]).or_(_after(key, last))

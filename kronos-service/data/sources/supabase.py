@@ -5,21 +5,25 @@ minutes. The ranges follow the server's order of symbols and cover all of it, so
 meanwhile falls into one of them.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
 from datetime import date
-from typing import Final
+from itertools import islice, pairwise
+from typing import Final, TypeVar
 
 import httpx
 import pandas as pd
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from supabase import Client, ClientOptions, SupabaseException, create_client
+from supabase import ClientOptions, SupabaseException, create_client
 
-from kronos_service.data.sources.parallel import ordered_map
 from kronos_service.data.sources.postgrest import RestReader, Span, SupabaseError, refuse_busy
 
-__all__ = ["SupabaseError", "SupabaseSettings", "SupabaseSource", "supabase_source"]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 KEYS: Final = {
     "ohlcv_1d": ("symbol", "ts"),
@@ -54,7 +58,7 @@ class SupabaseSettings(BaseSettings):
 class SupabaseSource:
     """The tables of one Supabase project; see `Source`."""
 
-    client: Client
+    reader: RestReader
     settings: SupabaseSettings
 
     @property
@@ -68,9 +72,9 @@ class SupabaseSource:
         names = [str(name) for name in self.symbols()["symbol"]]
         spans = _ranges(names[names.index(after) + 1 :] if after in names else names)
         if after is not None:
-            spans[0] = replace(spans[0], gt={"symbol": after})
+            spans[0].append(("symbol", "gt", after))
         if since is not None:
-            spans = [replace(span, gte={**span.gte, "ts": _midnight(since)}) for span in spans]
+            spans = [[*span, ("ts", "gte", _midnight(since))] for span in spans]
         is_empty = True
         for frames in ordered_map(self._bars_within, spans, at_once=self.settings.connections):
             is_empty = is_empty and not frames
@@ -79,24 +83,17 @@ class SupabaseSource:
             raise SupabaseError(self._hidden("ohlcv_1d"))
 
     def count_bars(self, first: date | None, before: date) -> int:
-        at_least = {} if first is None else {"ts": _midnight(first)}
-        return self._reader.count("ohlcv_1d", Span(gte=at_least, lt={"ts": _midnight(before)}))
+        at_least = [] if first is None else [("ts", "gte", _midnight(first))]
+        return self.reader.count("ohlcv_1d", [*at_least, ("ts", "lt", _midnight(before))])
 
     def calendar(self) -> pd.DataFrame:
         return self._whole("economic_calendar")
 
-    @property
-    def _reader(self) -> RestReader:
-        settings = self.settings
-        return RestReader(
-            client=self.client, url=settings.url, attempts=settings.attempts, backoff_s=settings.backoff_s
-        )
-
     def _bars_within(self, span: Span) -> list[pd.DataFrame]:
-        return list(self._reader.pages("ohlcv_1d", KEYS["ohlcv_1d"], span))
+        return list(self.reader.pages("ohlcv_1d", KEYS["ohlcv_1d"], span))
 
     def _whole(self, table: str) -> pd.DataFrame:
-        frames = list(self._reader.pages(table, KEYS[table], Span()))
+        frames = list(self.reader.pages(table, KEYS[table], ()))
         if not frames:
             raise SupabaseError(self._hidden(table))
         return pd.concat(frames, ignore_index=True)
@@ -134,7 +131,10 @@ def supabase_source(
     except (SupabaseException, ValueError) as error:
         raise SupabaseError(f"SUPABASE_URL {settings.url!r} or SUPABASE_KEY is not valid: {error}") from None
     _ = client.postgrest  # created on first use, which is not thread-safe
-    return SupabaseSource(client=client, settings=settings)
+    reader = RestReader(
+        client=client, url=settings.url, attempts=settings.attempts, backoff_s=settings.backoff_s
+    )
+    return SupabaseSource(reader=reader, settings=settings)
 
 
 def _midnight(day: date) -> str:
@@ -142,9 +142,45 @@ def _midnight(day: date) -> str:
     return f"{day.isoformat()}T00:00:00Z"
 
 
-def _ranges(names: list[str]) -> list[Span]:
+def _ranges(names: list[str]) -> list[list[tuple[str, str, str]]]:
     """Consecutive ranges that together hold every symbol there may be, listed or not."""
-    starts = names[RANGE::RANGE]
-    lower = [{}, *({"symbol": name} for name in starts)]
-    upper = [*({"symbol": name} for name in starts), {}]
-    return [Span(gte=low, lt=high) for low, high in zip(lower, upper, strict=True)]
+    edges = pairwise([None, *names[RANGE::RANGE], None])
+    return [
+        [("symbol", how, at) for how, at in (("gte", low), ("lt", high)) if at is not None]
+        for low, high in edges
+    ]
+
+
+def ordered_map(work: Callable[[Item], Result], items: Iterable[Item], *, at_once: int) -> Iterator[Result]:
+    """The results of `work` in the order of the items, at most `at_once` running at a time.
+
+    At most 2 x `at_once` items are ahead of the reader, so a slow reader bounds memory. The threads are
+    daemons, which a thread pool's are not: after Ctrl-C none of them keeps the process alive. The first error
+    is raised in its turn, and no work starts after it.
+    """
+    slots, is_over = threading.Semaphore(at_once), threading.Event()
+
+    def run(item: Item, future: Future[Result]) -> None:
+        with slots:
+            if is_over.is_set():
+                return
+            try:
+                future.set_result(work(item))
+            except BaseException as error:
+                is_over.set()
+                future.set_exception(error)
+
+    def begin(item: Item) -> Future[Result]:
+        future: Future[Result] = Future()
+        threading.Thread(target=run, args=(item, future), daemon=True).start()
+        return future
+
+    rest = iter(items)
+    begun = deque(begin(item) for item in islice(rest, 2 * at_once))
+    try:
+        while begun:
+            result = begun.popleft().result()
+            begun.extend(begin(item) for item in islice(rest, 1))
+            yield result
+    finally:
+        is_over.set()

@@ -15,7 +15,8 @@ from rich.console import Console
 
 from kronos_service.data.sample import sample_snapshot_path
 from kronos_service.data.snapshot import read as snapshots
-from kronos_service.data.snapshot.read import Snapshot, SnapshotError
+from kronos_service.data.snapshot.manifest import SnapshotError
+from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.events.encoder import EventTables, prepare
 from kronos_service.events.sessions import session_dates
 from kronos_service.events.taxonomy import FAMILIES, IMPACT_WEIGHTS

@@ -16,7 +16,9 @@ from pathlib import Path
 import pytest
 from small_tables import NOW, WINDOW, small_tables
 
-from kronos_service.data.snapshot.read import SnapshotError, read_tables, write_snapshot
+from kronos_service.data.snapshot.manifest import SnapshotError
+from kronos_service.data.snapshot.read import read_tables
+from kronos_service.data.snapshot.write import write_snapshot
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and fork are POSIX")
 

@@ -10,15 +10,15 @@ import pytest
 from filelock import FileLock
 from small_tables import NOW, WINDOW, Tables, small_tables
 
+from kronos_service.data.snapshot.manifest import SnapshotError
 from kronos_service.data.snapshot.read import (
     Snapshot,
-    SnapshotError,
     leader_data,
     load_snapshot,
     read_tables,
     series,
-    write_snapshot,
 )
+from kronos_service.data.snapshot.write import write_snapshot
 from kronos_service.data.tables import TableError
 from kronos_service.data.validation import BadBarsError
 from kronos_service.events.taxonomy import LEADERS

@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 from small_tables import NOW, WINDOW, small_tables
 
-from kronos_service.data.snapshot.read import write_snapshot
+from kronos_service.data.snapshot.write import write_snapshot
 from kronos_service.data.sources import SOURCES, SourceName, open_source
 from kronos_shared.errors import KronosError
 

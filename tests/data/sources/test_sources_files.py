@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from small_tables import NOW, WINDOW, small_tables
 
-from kronos_service.data.snapshot.read import load_snapshot, write_snapshot
+from kronos_service.data.snapshot.read import load_snapshot
+from kronos_service.data.snapshot.write import write_snapshot
 from kronos_service.data.sources.column_map import ColumnMapError, ColumnMaps
 from kronos_service.data.sources.files import FileError, read_files
 from kronos_service.data.sources.snapshot import TableSource

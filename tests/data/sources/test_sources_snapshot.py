@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from small_tables import NOW, WINDOW, small_tables
 
-from kronos_service.data.snapshot.read import load_snapshot, write_snapshot
+from kronos_service.data.snapshot.read import load_snapshot
+from kronos_service.data.snapshot.write import write_snapshot
 from kronos_service.data.sources import Source
 from kronos_service.data.sources.snapshot import snapshot_source
 

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kronos_service.data.snapshot.read import Snapshot, write_snapshot
+from kronos_service.data.snapshot.read import Snapshot
+from kronos_service.data.snapshot.write import write_snapshot
 from kronos_service.data.sources.snapshot import snapshot_source
 from kronos_service.finetune.event_conditioned.samples.series import build_series
 from kronos_service.finetune.event_conditioned.samples.tokens import normalized_window
