@@ -74,7 +74,7 @@ def test_the_command_teaches_itself(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main(["audit", "--help"])
     assert exit_.value.code == 0
-    assert "exit code: 0 nothing was found" in capsys.readouterr().out
+    assert "exit code: 0 when nothing was found" in capsys.readouterr().out
 
 
 def test_event_lora_stores_the_verdict_in_the_manifest_and_in_its_criteria(
