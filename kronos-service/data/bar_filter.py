@@ -9,6 +9,7 @@ import pandas as pd
 
 from kronos_service.data.tables import batches
 from kronos_service.data.validation import (
+    KEY,
     UNFINISHED,
     check_symbols,
     find_bad_bars,
@@ -18,7 +19,6 @@ from kronos_service.data.validation import (
 )
 
 OnBadRow = Literal["fail", "drop"]
-KEY = ["symbol", "ts"]
 AT_ONCE = 50_000
 """Bars checked together: pandas takes as long for one symbol as for thirty."""
 
@@ -66,9 +66,7 @@ class BarFilter:
                 self._bad.append(bad)
                 is_bad = pd.MultiIndex.from_frame(bars[KEY]).isin(pd.MultiIndex.from_frame(bad[KEY]))
                 bars = bars[~is_bad]
-            splits = find_split_ratios(bars, self.symbols)
-            if not splits.empty:
-                self._splits.append(splits)
+            self._splits.append(find_split_ratios(bars, self.symbols))
             for _, kept in bars.groupby("symbol", sort=True):
                 yield kept
         check_symbols(self.symbols, pd.DataFrame({"symbol": sorted(seen)}))

@@ -16,7 +16,7 @@ from kronos_service.data.snapshot.manifest import read_manifest
 from kronos_service.data.tables import TABLES, some
 from kronos_service.events.calendar import read_calendar
 from kronos_service.events.encoder import REACH_DAYS
-from kronos_service.events.sessions import Times, sessions
+from kronos_service.events.sessions import Times, session_dates, sessions
 from kronos_service.events.surprises import MIN_EARLIER, find_surprises
 from kronos_service.events.taxonomy import CURRENCY, EVENT_TYPES, LEADERS
 
@@ -141,7 +141,7 @@ def findings(found: Coverage) -> list[str]:
 
 
 def _symbols(symbol_rows: pd.DataFrame, bars: pd.DataFrame) -> pd.DataFrame:
-    dates = {str(name): _days(rows) for name, rows in bars.groupby("symbol")["ts"]}
+    dates = {str(name): session_dates(rows) for name, rows in bars.groupby("symbol")["ts"]}
     asset_class = dict(zip(symbol_rows["symbol"], symbol_rows["asset_class"], strict=True))
     first, last = bars["ts"].min().date(), bars["ts"].max().date()
     tables = {name: sessions(name, first, last) for name in set(asset_class.values())}
@@ -155,11 +155,6 @@ def _symbols(symbol_rows: pd.DataFrame, bars: pd.DataFrame) -> pd.DataFrame:
         closed = tables[kind].dates[tables[kind].closes <= present]
         rows.append({"symbol": name, "asset_class": kind} | _span(dates.get(name), closed))
     return pd.DataFrame(rows)
-
-
-def _days(ts: pd.Series) -> Times:
-    days: Times = ts.dt.tz_localize(None).to_numpy().astype("datetime64[D]")
-    return days
 
 
 def _span(days: Times | None, closed: Times) -> dict[str, object]:

@@ -19,13 +19,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from kronos_service.data.snapshot.write import write_snapshot
-from kronos_service.events.sessions import Sessions, sessions
+from kronos_service.events.scaling import Floats
+from kronos_service.events.sessions import Sessions, Times, sessions, utc
 from kronos_service.events.taxonomy import LEADER_ASSET_CLASS
 from kronos_shared.columns import BAR_COLUMNS, CALENDAR_COLUMNS, SYMBOL_COLUMNS
 from kronos_shared.errors import KronosError
-
-Floats = npt.NDArray[np.float64]
-Times = npt.NDArray[np.datetime64]
 
 START: Final = date(2020, 1, 1)
 END: Final = date(2026, 3, 31)
@@ -148,15 +146,16 @@ def make_market(
     calendar, scale = _calendar(seed, start, end + CALENDAR_MARGIN)
     days = {name: sessions(asset_class, start, end) for name, asset_class in LEADER_ASSET_CLASS.items()}
     surprise = planted.surprise * planted_surprise(calendar, scale, days["SPY"])
-    tables = {
-        name: _leader(name, seed, days[name], _after(surprise) if name == "SPY" else None, calendar, planted)
-        for name in days
-    }
+    widen = {name: np.where(event_bars(calendar, days[name]), planted.volatility, 1.0) for name in days}
+    tables = {}
+    for name in days:
+        rng, shape = _rng(seed, name), _LEADER_SHAPES.get(name, _OTHER_LEADER)
+        drift = _after(surprise) if name == "SPY" else np.zeros(len(days[name].dates))
+        tables[name] = _bars(shape, days[name], _noise(rng, days[name]), widen[name], drift, rng)
     z = {name: leader_z(tables[name].close.to_numpy(), days[name].closes, days["SPY"].as_of) for name in days}
     known = surprise + planted.spy_lead * z["SPY"] + planted.btc_lead * z["BTCUSDT"]
     tables |= {
-        f"SYN{n:02d}": _equity(n, seed, days["SPY"], _after(known), calendar, planted)
-        for n in range(1, symbols)
+        f"SYN{n:02d}": _equity(n, seed, days["SPY"], widen["SPY"], _after(known)) for n in range(1, symbols)
     }
     classes = [(name, LEADER_ASSET_CLASS.get(name, "us_equity")) for name in tables]
     rows = [(name, asset_class, asset_class == "us_equity") for name, asset_class in classes]
@@ -172,7 +171,7 @@ def planted_surprise(calendar: pd.DataFrame, scale: dict[str, float], days: Sess
     """(S,) largest surprise, over its type's true sigma and clipped to +-3, that became known on each bar."""
     known = calendar.dropna(subset=["actual", "forecast"])
     z = ((known.actual - known.forecast) / known.event_type.map(scale)).to_numpy(dtype=np.float64)
-    row = np.searchsorted(days.as_of, _naive(known.release_at), side="right")
+    row = np.searchsorted(days.as_of, utc(known.release_at), side="right")
     out = np.zeros(len(days.dates))
     # Ascending magnitude: of several surprises on one bar, the last write is the largest.
     for k in np.argsort(np.abs(z), kind="stable"):
@@ -183,7 +182,7 @@ def planted_surprise(calendar: pd.DataFrame, scale: dict[str, float], days: Sess
 
 def event_bars(calendar: pd.DataFrame, days: Sessions) -> npt.NDArray[np.bool_]:
     """(S,) whether a high-impact release falls on the bar: at or after the previous close, before its own."""
-    row = np.searchsorted(days.closes, _naive(calendar.release_at[calendar.impact == "high"]), side="right")
+    row = np.searchsorted(days.closes, utc(calendar.release_at[calendar.impact == "high"]), side="right")
     return np.isin(np.arange(len(days.dates)), row)
 
 
@@ -203,11 +202,6 @@ def leader_z(closes: Floats, closed_at: Times, as_of: Times) -> Floats:
         window = returns[before[i] - LEADER_ROWS + 1 : before[i] + 1]
         z[i] = (log_close[last[i]] - log_close[before[i]]) / window.std(ddof=1)
     return np.clip(z, -LEADER_CLIP, LEADER_CLIP)
-
-
-def _naive(times: pd.Series) -> Times:
-    naive: Times = times.dt.tz_localize(None).to_numpy(dtype="datetime64[ns]")
-    return naive
 
 
 def _rng(seed: int, stream: str, index: int = 0) -> np.random.Generator:
@@ -263,30 +257,11 @@ def _after(known: Floats) -> Floats:
     return np.concatenate([[0.0], known[:-1]])
 
 
-def _leader(
-    name: str, seed: int, days: Sessions, drift: Floats | None, calendar: pd.DataFrame, planted: Effects
-) -> pd.DataFrame:
-    rng = _rng(seed, name)
-    noise = _noise(rng, days)
-    widen = np.where(event_bars(calendar, days), planted.volatility, 1.0)
-    return _bars(
-        _LEADER_SHAPES.get(name, _OTHER_LEADER),
-        days,
-        noise,
-        widen,
-        np.zeros(len(noise)) if drift is None else drift,
-        rng,
-    )
-
-
-def _equity(
-    number: int, seed: int, days: Sessions, drift: Floats, calendar: pd.DataFrame, planted: Effects
-) -> pd.DataFrame:
+def _equity(number: int, seed: int, days: Sessions, widen: Floats, drift: Floats) -> pd.DataFrame:
     rng = _rng(seed, "equity", number)
     sigma, level, volume = np.array([0.012, 100.0, 5e6]) * np.exp(rng.normal(0.0, [0.15, 0.5, 1.0]))
     market = _noise(_rng(seed, "SPY"), days)  # the same draws as in SPY
     noise = np.sqrt(MARKET_SHARE) * market + np.sqrt(1 - MARKET_SHARE) * _noise(rng, days)
-    widen = np.where(event_bars(calendar, days), planted.volatility, 1.0)
     return _bars(_Shape(sigma, level, volume), days, noise, widen, drift, rng)
 
 

@@ -1,5 +1,6 @@
 """Checks of values at the boundary: functions that only raise or collect. Later code trusts the tables."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -16,6 +17,7 @@ UNFINISHED: Final = "its session has not closed"
 NO_SESSION: Final = "no session on this date"
 TOO_EARLY: Final = "older than the session calendars"
 
+KEY: Final = ["symbol", "ts"]
 SPLIT_RATIOS: Final = (2, 3, 4, 5, 6, 7, 8, 10, 15, 20, 25, 30, 40, 50, 100)
 SPLIT_TOLERANCE: Final = 0.03
 """How near to a ratio, as a share of it, an overnight move must be to be reported."""
@@ -105,7 +107,7 @@ def find_bad_bars(bars: pd.DataFrame, symbols: pd.DataFrame, *, now: datetime) -
     body = bars[["open", "close"]]
     faults = session_faults(bars, symbols, now=now)
     reasons = {
-        "duplicate key": bars.duplicated(["symbol", "ts"]),
+        "duplicate key": bars.duplicated(KEY, keep=False),
         "ts not at 00:00 UTC": bars["ts"] != bars["ts"].dt.normalize(),
         "not finite": ~np.isfinite(prices).all(axis=1)
         | ~np.isfinite(bars["volume"])
@@ -118,11 +120,8 @@ def find_bad_bars(bars: pd.DataFrame, symbols: pd.DataFrame, *, now: datetime) -
         NO_SESSION: faults == NO_SESSION,
         UNFINISHED: faults == UNFINISHED,
     }
-    found = [bars.loc[m, ["symbol", "ts"]].assign(reason=why) for why, m in reasons.items() if m.any()]
-    if not found:
-        return pd.DataFrame(columns=["symbol", "ts", "reason"])
-    bad: pd.DataFrame = pd.concat(found).drop_duplicates(["symbol", "ts"])
-    return bad.sort_values(["symbol", "ts"], ignore_index=True)
+    bad = _labelled(bars, reasons, "reason").drop_duplicates(KEY)
+    return bad.sort_values(KEY, ignore_index=True)
 
 
 def session_faults(bars: pd.DataFrame, symbols: pd.DataFrame, *, now: datetime) -> pd.Series:
@@ -139,17 +138,17 @@ def find_split_ratios(bars: pd.DataFrame, symbols: pd.DataFrame) -> pd.DataFrame
     """Overnight moves of equities near a split ratio, as (symbol, ts, ratio): prices may be unadjusted."""
     equities = symbols.loc[symbols["asset_class"] == "us_equity", "symbol"]
     rows = bars[bars["symbol"].isin(equities)]
-    previous = rows.groupby("symbol")["close"].shift()
-    move = previous / rows["open"]
-    found = []
-    for ratio in SPLIT_RATIOS:
-        for label, value in ((f"{ratio}:1", float(ratio)), (f"1:{ratio}", 1 / ratio)):
-            near = (move / value - 1).abs() <= SPLIT_TOLERANCE
-            if near.any():
-                found.append(rows.loc[near, ["symbol", "ts"]].assign(ratio=label))
-    if not found:
-        return pd.DataFrame(columns=["symbol", "ts", "ratio"])
-    return pd.concat(found).sort_values(["symbol", "ts"], ignore_index=True)
+    move = rows.groupby("symbol")["close"].shift() / rows["open"]
+    ratios = {f"{n}:1": float(n) for n in SPLIT_RATIOS} | {f"1:{n}": 1 / n for n in SPLIT_RATIOS}
+    near = {label: (move / value - 1).abs() <= SPLIT_TOLERANCE for label, value in ratios.items()}
+    return _labelled(rows, near, "ratio").sort_values(KEY, ignore_index=True)
+
+
+def _labelled(rows: pd.DataFrame, masks: Mapping[str, pd.Series], column: str) -> pd.DataFrame:
+    """The keys of the rows that a mask holds, with the name of the first such mask."""
+    number = np.select(list(masks.values()), range(len(masks)), default=-1)
+    names = np.array(list(masks), dtype=object)
+    return rows.loc[number >= 0, KEY].assign(**{column: names[number[number >= 0]]})
 
 
 def _faults(asset_class: str, days: npt.NDArray[np.datetime64], now: datetime) -> npt.NDArray[np.object_]:
