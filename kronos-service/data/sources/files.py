@@ -186,13 +186,7 @@ def _bars(file: Path, rows: pd.DataFrame, asset_class: pd.Series, maps: ColumnMa
     where = f"{file.name}, ts"
     dated = []
     for name, stamps in rows["ts"].groupby(rows["symbol"].map(asset_class).fillna("")):
-        moments = read_timestamps(
-            stamps,
-            where,
-            maps.ohlcv.zone_of(str(name)),
-            time_format=maps.ohlcv.time_format,
-            epoch=maps.ohlcv.epoch,
-        )
+        moments = read_timestamps(stamps, where, maps.ohlcv.zone_of(str(name)), maps.ohlcv)
         dated.append(session_days(moments, str(name), where))
     return rows.assign(ts=pd.concat(dated))
 
@@ -204,13 +198,7 @@ def _events(file: Path, rows: pd.DataFrame, maps: ColumnMaps) -> pd.DataFrame:
     for column, at_midnight in (("release_at", ours), ("first_seen_at", ours & False)):
         if column in rows.columns:
             raw, where = rows[column], f"{file.name}, {column}"
-            moments = read_timestamps(
-                raw,
-                where,
-                maps.calendar.time_zone,
-                time_format=maps.calendar.time_format,
-                epoch=maps.calendar.epoch,
-            )
+            moments = read_timestamps(raw, where, maps.calendar.time_zone, maps.calendar)
             refuse_bare_dates(raw, moments, at_midnight, where)
             rows = rows.assign(**{column: moments.dt.tz_convert("UTC")})
     return rows
