@@ -128,7 +128,7 @@ def export(
                 notes.append(f"resumed after {last}: read since {staging.read_at:%Y-%m-%d %H:%M} UTC")
             with closing(_shown(bars or source.bars(since, last), symbols, console)) as chunks:
                 staging.fill(chunks)
-            if staging.is_empty:
+            if not staging.names():
                 raise TableError(
                     f"table ohlcv_1d of {source.name} has no bars" + (f" since {since}" if since else "")
                 )

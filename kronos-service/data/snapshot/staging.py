@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from io import BytesIO
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +58,6 @@ class Staging:
             path, group = groups[symbol]
             with pq.ParquetFile(path) as file:
                 yield bar_table(file.read_row_group(group).to_pandas())
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether no bar has been read yet."""
-        return not any(self.directory.glob("*.parquet"))
 
     def names(self) -> list[str]:
         """Every symbol that has been read."""
@@ -114,23 +111,20 @@ def symbol_frames(chunks: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
     Raises:
         TableError: the bars of a symbol are not consecutive, or a chunk lacks a column or does not parse.
     """
-    held: list[pd.DataFrame] = []
-    seen: list[str] = []
+    seen = set[str]()
+    for symbol, pieces in groupby(_pieces(chunks), key=itemgetter(0)):
+        if symbol in seen:
+            raise TableError(f"table ohlcv_1d: bars of {symbol} come in two places; order by symbol")
+        seen.add(symbol)
+        yield bar_table(pd.concat([rows for _, rows in pieces], ignore_index=True))
+
+
+def _pieces(chunks: Iterable[pd.DataFrame]) -> Iterator[tuple[str, pd.DataFrame]]:
     for chunk in chunks:
         if "symbol" not in chunk.columns:
             bar_table(chunk)  # raises, naming what is missing
         for name, rows in chunk.groupby("symbol", sort=False, dropna=False):
-            symbol = str(name)
-            if not seen or symbol != seen[-1]:
-                if held:
-                    yield bar_table(pd.concat(held, ignore_index=True))
-                held = []
-                if symbol in seen:
-                    raise TableError(f"table ohlcv_1d: bars of {symbol} come in two places; order by symbol")
-                seen.append(symbol)
-            held.append(rows)
-    if held:
-        yield bar_table(pd.concat(held, ignore_index=True))
+            yield str(name), rows
 
 
 def _to_parquet(frames: list[pd.DataFrame]) -> bytes:

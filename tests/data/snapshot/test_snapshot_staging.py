@@ -41,7 +41,7 @@ def test_what_went_in_comes_out_in_the_order_of_the_symbols(
     monkeypatch.setattr(staging, "PART_ROWS", 40)
     backwards = [BARS[BARS["symbol"] == name] for name in sorted(set(BARS["symbol"]), reverse=True)]
     with open_staging(tmp_path / "p", REQUEST, resume=False, now=NOW) as staged:
-        assert staged.is_empty
+        assert not staged.names()
         staged.fill(backwards)
         assert len(list((tmp_path / "p").glob("*.parquet"))) > 1
         pd.testing.assert_frame_equal(pd.concat(staged.bars(), ignore_index=True), BARS)
