@@ -13,9 +13,10 @@ import pandas as pd
 from kronos_service.data.sources.column_map import ColumnMap, ColumnMapError, ColumnMaps
 from kronos_service.data.sources.snapshot import TableSource
 from kronos_service.data.sources.timestamps import read_timestamps, refuse_bare_dates, session_days
-from kronos_service.data.tables import OPTIONAL, TableError, first_line, read_csv, some
+from kronos_service.data.tables import OPTIONAL, TableError, read_csv, some
 from kronos_service.events.taxonomy import CURRENCY, EVENT_TYPES
 from kronos_shared.columns import BAR_COLUMNS, CALENDAR_COLUMNS, FEATURES, SYMBOL_COLUMNS
+from kronos_shared.errors import first_line
 
 _FIGURE: Final = re.compile(r"([+-]?\d*\.?\d+(?:[eE][+-]?\d+)?)\s*([%KMBT]?)")
 _UNITS: Final = {"": 1.0, "%": 1.0, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}

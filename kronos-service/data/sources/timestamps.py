@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from kronos_service.data.sources.column_map import TimedColumnMap
-from kronos_service.data.tables import ReleaseTimeError, TableError, first_line, some
+from kronos_service.data.tables import ReleaseTimeError, TableError, some
 from kronos_service.events.sessions import LONGEST_CLOSURE, sessions, utc
 from kronos_shared.columns import ASSET_CLASSES
+from kronos_shared.errors import first_line
 
 PLAIN: Final = TimedColumnMap()
 _ZONE: Final = r"(?:[Zz]|[+-]\d\d:?(?:\d\d)?)$"
