@@ -90,8 +90,7 @@ def find_backfilled(calendar: pd.DataFrame) -> pd.DataFrame:
     """
     rows = calendar.sort_values(["event_id", "first_seen_at"], na_position="first", kind="stable")
     is_first = ~rows["event_id"].duplicated()
-    with_actual = rows[rows["actual"].notna()]
-    is_first_actual = rows.index.isin(with_actual.index[~with_actual["event_id"].duplicated()])
+    is_first_actual = rows["actual"].notna() & ~rows["event_id"].where(rows["actual"].notna()).duplicated()
     late = rows["first_seen_at"] - rows["release_at"] > LONG_AFTER
     return rows[late & (is_first | is_first_actual)].sort_index()
 

@@ -38,8 +38,6 @@ class Staging:
     directory: Path
     read_at: datetime
     """When the reading began, in this export or in the one it resumes."""
-    symbols: tuple[str, ...]
-    """Symbols that an interrupted export had read whole, in the order of its source."""
 
     def fill(self, chunks: Iterable[pd.DataFrame]) -> None:
         """Write the remaining bars; chunks come symbol by symbol and may have any size."""
@@ -60,7 +58,7 @@ class Staging:
                 yield bar_table(file.read_row_group(group).to_pandas())
 
     def names(self) -> list[str]:
-        """Every symbol that has been read."""
+        """Every symbol that has been read whole, in the order of the source."""
         return [symbol for path in sorted(self.directory.glob("*.parquet")) for symbol in _symbols(path)]
 
     def first_day(self) -> date:
@@ -84,7 +82,7 @@ def open_staging(
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir()
         replace_file(directory / STATE, json.dumps({"request": request, "read_at": now.isoformat()}).encode())
-        staging = Staging(directory=directory, read_at=now, symbols=())
+        staging = Staging(directory=directory, read_at=now)
     try:
         yield staging
     except TableError:  # resuming would meet the same bad rows again, so they must be read anew
@@ -100,9 +98,7 @@ def _resumable(directory: Path, request: dict[str, Any]) -> Staging | None:
     left = json.loads(state.read_bytes())
     if left["request"] != request:
         return None
-    read_at = datetime.fromisoformat(left["read_at"])
-    names = Staging(directory=directory, read_at=read_at, symbols=()).names()
-    return Staging(directory=directory, read_at=read_at, symbols=tuple(names))
+    return Staging(directory=directory, read_at=datetime.fromisoformat(left["read_at"]))
 
 
 def symbol_frames(chunks: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:

@@ -160,16 +160,14 @@ def _symbol_rows(
     if file is not None:
         if maps.symbols.rows:
             raise ColumnMapError(f"{file} and symbols.rows of the map both list symbols: keep one")
-        return _require_symbols(_mapped(_named(file, maps.symbols), maps.symbols), file.name)
-    names = sorted({str(name) for _, rows in bars for name in rows["symbol"].unique()})
-    unknown = sorted(set(maps.symbols.rows) - set(names))
-    if unknown:
-        raise ColumnMapError(f"symbols.rows of the map lists {some(unknown)}, of which no file has bars")
-    settings = [{"symbol": n, **maps.symbols.constants, **maps.symbols.rows.get(n, {})} for n in names]
-    return _require_symbols(pd.DataFrame(settings), "the map")
-
-
-def _require_symbols(rows: pd.DataFrame, where: str) -> pd.DataFrame:
+        rows, where = _mapped(_named(file, maps.symbols), maps.symbols), file.name
+    else:
+        names = sorted({str(name) for _, table in bars for name in table["symbol"].unique()})
+        unknown = sorted(set(maps.symbols.rows) - set(names))
+        if unknown:
+            raise ColumnMapError(f"symbols.rows of the map lists {some(unknown)}, of which no file has bars")
+        settings = [{"symbol": n, **maps.symbols.constants, **maps.symbols.rows.get(n, {})} for n in names]
+        rows, where = pd.DataFrame(settings), "the map"
     for column in SYMBOL_COLUMNS:
         lacking = rows if column not in rows.columns else rows[rows[column].isna()]
         if not lacking.empty:
