@@ -45,4 +45,4 @@ def label_targets(rows: CalendarRows, asset_class: str, dates: TimesLike) -> Tar
     inside = target < len(table.dates)
     falls = np.zeros((len(table.dates), len(FAMILIES)), dtype=np.bool_)
     falls[target[inside], rows.family[final][inside]] = True
-    return TargetLabels(is_event=falls[index].any(axis=1), families=falls[index])
+    return TargetLabels(is_event=np.any(falls[index], axis=1, keepdims=False), families=falls[index])

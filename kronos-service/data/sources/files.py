@@ -171,9 +171,9 @@ def _symbol_rows(
     for column in SYMBOL_COLUMNS:
         lacking = rows if column not in rows.columns else rows[rows[column].isna()]
         if not lacking.empty:
-            names = some([str(name) for name in lacking.get("symbol", pd.Series(lacking.index))])
+            listed = some([str(name) for name in lacking.get("symbol", pd.Series(lacking.index))])
             raise FileError(
-                f"{where} gives no {column} for {names}: set it under [symbols.constants] or [symbols.rows] "
+                f"{where} gives no {column} for {listed}: set it under [symbols.constants] or [symbols.rows] "
                 "of the map, or in the file of symbols"
             )
     return rows
