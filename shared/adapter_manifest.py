@@ -199,7 +199,7 @@ def version_name(number: int, manifest: bytes) -> str:
 
 def is_version(name: str) -> bool:
     """Whether a directory's name is that of a version."""
-    return re.fullmatch(VERSION_PATTERN, name, re.ASCII) is not None and not name.endswith("\n")
+    return re.fullmatch(VERSION_PATTERN, name) is not None
 
 
 def version_number(name: str) -> int:

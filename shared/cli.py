@@ -189,7 +189,8 @@ def _read_flags(
     given, unknown = parser.parse_known_args([_current(settings, word) for word in argv])
     if unknown:
         word = unknown[0].partition("=")[0]  # what follows may be a secret
-        raise ConfigError(f"unknown flag {word}{_advice(settings, word)} (see {prog} --help)")
+        advice = _advice(settings, word, map(flag, settings.model_fields))
+        raise ConfigError(f"unknown flag {word}{advice} (see {prog} --help)")
     flags = vars(given)
     file = {"config": Path(flags.pop("config"))} if "config" in flags else {}
     return file | {name: check(settings, name, value, flag(name)) for name, value in flags.items()}
@@ -216,9 +217,9 @@ def _current(settings: type[Settings], word: str) -> str:
     return word
 
 
-def _advice(settings: type[Settings], word: str) -> str:
+def _advice(settings: type[Settings], word: str, known: Iterable[str]) -> str:
     renamed = settings.renamed.get(word.lstrip("-").replace("-", "_"))
-    return f", which is now {renamed}" if renamed else did_you_mean(word, map(flag, settings.model_fields))
+    return f", which is now {renamed}" if renamed else did_you_mean(word, known)
 
 
 def _read_environment(settings: type[Settings], prefix: str) -> dict[str, Any]:
@@ -248,9 +249,7 @@ def _read_file(settings: type[Settings], path: Path) -> dict[str, Any]:
         name = key.replace("-", "_")
         name = settings.aliases.get(name, name)
         if name not in settings.model_fields:
-            renamed = settings.renamed.get(name)
-            advice = f", which is now {renamed}" if renamed else did_you_mean(name, settings.model_fields)
-            raise ConfigError(f"{path}: unknown key {key}{advice}")
+            raise ConfigError(f"{path}: unknown key {key}{_advice(settings, name, settings.model_fields)}")
         values[name] = check(settings, name, value, f"{path}: {key}", strict=True)
     return values
 

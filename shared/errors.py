@@ -1,4 +1,4 @@
-"""The base of every error that a user can fix."""
+"""The base of every error that a user can fix, and what such errors quote of others."""
 
 
 class KronosError(ValueError):
@@ -6,3 +6,8 @@ class KronosError(ValueError):
 
     Modules raise named subclasses. A message says what was expected, what came, and what to do.
     """
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text: libraries add hints that do not concern the user."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

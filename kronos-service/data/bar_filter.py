@@ -34,18 +34,10 @@ class BarFilter:
     """The time up to which sessions have closed."""
     unfinished: int = 0
     """Bars left out because their session is still open."""
-    _bad: list[pd.DataFrame] = field(default_factory=list)
-    _splits: list[pd.DataFrame] = field(default_factory=list)
-
-    @property
-    def bad(self) -> pd.DataFrame:
-        """Bars that cannot be true: symbol, ts, reason."""
-        return _table(self._bad, [*KEY, "reason"])
-
-    @property
-    def splits(self) -> pd.DataFrame:
-        """Overnight moves near a split ratio: symbol, ts, ratio."""
-        return _table(self._splits, [*KEY, "ratio"])
+    bad: pd.DataFrame = field(init=False)
+    """After the last bar: those that cannot be true, as symbol, ts, reason."""
+    splits: pd.DataFrame = field(init=False)
+    """After the last bar: overnight moves near a split ratio, as symbol, ts, ratio."""
 
     def filter(self, frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         """The good bars of typed frames, symbol by symbol.
@@ -54,7 +46,7 @@ class BarFilter:
             TableError: table symbols is invalid, or lacks a symbol.
             BadBarsError: there were bad bars, and `on_bad_row` is "fail".
         """
-        seen = set[str]()
+        seen, all_bad, splits = set[str](), list[pd.DataFrame](), list[pd.DataFrame]()
         check_symbols(self.symbols, pd.DataFrame({"symbol": []}))
         for held in batches(frames, AT_ONCE):
             frame = pd.concat(held, ignore_index=True)
@@ -63,13 +55,14 @@ class BarFilter:
             self.unfinished += len(frame) - len(bars)
             bad = find_bad_bars(bars, self.symbols, now=self.now)
             if not bad.empty:
-                self._bad.append(bad)
+                all_bad.append(bad)
                 is_bad = pd.MultiIndex.from_frame(bars[KEY]).isin(pd.MultiIndex.from_frame(bad[KEY]))
                 bars = bars[~is_bad]
-            self._splits.append(find_split_ratios(bars, self.symbols))
+            splits.append(find_split_ratios(bars, self.symbols))
             for _, kept in bars.groupby("symbol", sort=True):
                 yield kept
         check_symbols(self.symbols, pd.DataFrame({"symbol": sorted(seen)}))
+        self.bad, self.splits = _table(all_bad, "reason"), _table(splits, "ratio")
         if self.on_bad_row == "fail":
             refuse_bad_bars(self.bad)
 
@@ -80,7 +73,6 @@ def still_open(bars: pd.DataFrame, symbols: pd.DataFrame, now: datetime) -> pd.S
     return (faults == UNFINISHED) & (bars["ts"] <= pd.Timestamp(now + timedelta(days=1)))
 
 
-def _table(frames: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
-    if not frames:
-        return pd.DataFrame(columns=columns)
-    return pd.concat(frames).sort_values(KEY, ignore_index=True)
+def _table(frames: list[pd.DataFrame], column: str) -> pd.DataFrame:
+    empty = pd.DataFrame(columns=[*KEY, column])
+    return pd.concat(frames or [empty]).sort_values(KEY, ignore_index=True)

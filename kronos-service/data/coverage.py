@@ -90,8 +90,7 @@ def find_backfilled(calendar: pd.DataFrame) -> pd.DataFrame:
     """
     rows = calendar.sort_values(["event_id", "first_seen_at"], na_position="first", kind="stable")
     is_first = ~rows["event_id"].duplicated()
-    with_actual = rows[rows["actual"].notna()]
-    is_first_actual = rows.index.isin(with_actual.index[~with_actual["event_id"].duplicated()])
+    is_first_actual = rows["actual"].notna() & ~rows["event_id"].where(rows["actual"].notna()).duplicated()
     late = rows["first_seen_at"] - rows["release_at"] > LONG_AFTER
     return rows[late & (is_first | is_first_actual)].sort_index()
 
@@ -177,7 +176,7 @@ def _span(days: Times | None, closed: Times) -> dict[str, object]:
 
 def _event_type(name: str, calendar: pd.DataFrame) -> dict[str, object]:
     rows = calendar[calendar["event_type"] == name]
-    surprises = find_surprises(read_calendar(rows)).usable_at if len(rows) else np.zeros(0, dtype=np.int64)
+    surprises = find_surprises(read_calendar(rows)).usable_at
     earlier = np.searchsorted(surprises, surprises, side="left")
     return {
         "event_type": name,
@@ -192,13 +191,12 @@ def _event_type(name: str, calendar: pd.DataFrame) -> dict[str, object]:
 
 def _class_table(found: Coverage) -> Table:
     table = _table("Bars", "asset class", "symbols", "bars", "first", "last", "missing")
-    for name, rows in found.symbols.groupby("asset_class"):
+    for name, rows in [*found.symbols.groupby("asset_class"), ("all", found.symbols)]:
+        if name == "all":
+            table.add_section()
         span = (_day(rows["first"].min()), _day(rows["last"].max()))
         counts = (f"{len(rows)}", f"{rows['bars'].sum():,}")
         table.add_row(str(name), *counts, *span, f"{rows['missing'].sum():,}")
-    table.add_section()
-    total = (f"{len(found.symbols)}", f"{found.bars:,}", f"{found.first}", f"{found.last}")
-    table.add_row("all", *total, f"{found.symbols['missing'].sum():,}")
     return table
 
 
@@ -217,10 +215,9 @@ def _event_table(found: Coverage) -> Table:
     table = _table(f"Calendar ({CURRENCY})", *names)
     is_seen = found.event_types["events"] > 0
     for row in found.event_types[is_seen].itertuples():
+        span = (f"{row.first:%Y-%m}", f"{row.last:%Y-%m}")
         counts = (f"{row.surprises}", f"{row.scored}", f"{row.backfilled}")
-        table.add_row(
-            str(row.event_type), f"{row.events}", f"{row.first:%Y-%m}", f"{row.last:%Y-%m}", *counts
-        )
+        table.add_row(str(row.event_type), f"{row.events}", *span, *counts)
     absent = found.event_types.loc[~is_seen, "event_type"]
     never = f"; never seen: {', '.join(absent)}" if len(absent) else ""
     table.caption = f"{found.calendar_rows:,} rows, {is_seen.sum()} event types{never}"

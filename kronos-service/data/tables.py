@@ -14,7 +14,7 @@ import pandas as pd
 
 from kronos_service.events.taxonomy import CURRENCY
 from kronos_shared.columns import BAR_COLUMNS, CALENDAR_COLUMNS, FEATURES, SYMBOL_COLUMNS
-from kronos_shared.errors import KronosError
+from kronos_shared.errors import KronosError, first_line
 
 TABLES: Final = ("ohlcv_1d", "symbols", "economic_calendar")
 """Table names, as in the database and as file names."""
@@ -101,11 +101,6 @@ def some(items: list[str], most: int = 5, total: int | None = None) -> str:
     """The first few items, for a one-line error; `total` counts them all if `items` is a selection."""
     more = (len(items) if total is None else total) - most
     return ", ".join(items[:most]) + (f" and {more} more" if more > 0 else "")
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's text: pandas adds hints that do not concern the user."""
-    return str(error).partition("\n")[0]
 
 
 def batches(frames: Iterable[pd.DataFrame], rows: int) -> Iterator[list[pd.DataFrame]]:

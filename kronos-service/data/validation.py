@@ -48,7 +48,11 @@ def check_tables(symbols: pd.DataFrame, bars: pd.DataFrame, calendar: pd.DataFra
 def refuse_bad_bars(bad: pd.DataFrame) -> None:
     """Raise `BadBarsError` unless the list of `find_bad_bars` is empty."""
     if not bad.empty:
-        listed = [f"{row.symbol} {row.ts} ({row.reason})" for row in _dated(bad.head(6)).itertuples()]
+        ts = bad["ts"].head(6)
+        # The time only where it is not midnight.
+        when = ts.dt.strftime("%Y-%m-%d").where(ts == ts.dt.normalize(), ts.astype("str"))
+        head = bad.head(6).assign(ts=when)
+        listed = [f"{row.symbol} {row.ts} ({row.reason})" for row in head.itertuples()]
         count = f"{len(bad)} bad bar{'s' if len(bad) > 1 else ''}"
         raise BadBarsError(f"table ohlcv_1d: {count}: {some(listed, total=len(bad))}; fix or drop them", bad)
 
@@ -162,10 +166,3 @@ def _faults(asset_class: str, days: npt.NDArray[np.datetime64], now: datetime) -
     faults[inside] = np.where(is_session, np.where(is_closed, "", UNFINISHED), NO_SESSION)
     faults[days < np.datetime64(FIRST_DAY)] = TOO_EARLY
     return faults
-
-
-def _dated(bad: pd.DataFrame) -> pd.DataFrame:
-    """Bar keys as text: the date, and the time only where it is not midnight."""
-    midnight = bad["ts"] == bad["ts"].dt.normalize()
-    text = bad["ts"].dt.strftime("%Y-%m-%d").where(midnight, bad["ts"].astype("str"))
-    return bad.assign(ts=text)

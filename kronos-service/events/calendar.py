@@ -64,7 +64,12 @@ def read_calendar(calendar: pd.DataFrame) -> CalendarRows:
     order = np.lexsort((first_seen_at, event_id))
     event_id, first_seen_at, rows = event_id[order], first_seen_at[order], rows.iloc[order]
     same_event = event_id[1:] == event_id[:-1]
-    _check_versions(event_id, first_seen_at, same_event)
+    twins = same_event & (first_seen_at[1:] == first_seen_at[:-1])
+    if twins.any():
+        raise CalendarError(
+            f"expected one row per event_id and first_seen_at, got {twins.sum()} more, the first of "
+            f"{event_id[1:][twins][0]}: give each version its own first_seen_at, each event its own event_id"
+        )
     # A version knows nothing of its successor: it is current until the moment the next one is first seen.
     superseded_at = np.full(len(rows), NEVER)
     superseded_at[:-1][same_event] = first_seen_at[1:][same_event]
@@ -116,12 +121,3 @@ def _check_values(rows: pd.DataFrame) -> None:
     unknown = sorted({str(impact) for impact in rows["impact"]} - set(IMPACT_WEIGHTS))
     if unknown:
         raise CalendarError(f"expected impact {', '.join(IMPACT_WEIGHTS)}, got {', '.join(unknown)}: fix it")
-
-
-def _check_versions(event_id: npt.NDArray[np.str_], seen: Times, same_event: npt.NDArray[np.bool_]) -> None:
-    twins = same_event & (seen[1:] == seen[:-1])
-    if twins.any():
-        raise CalendarError(
-            f"expected one row per event_id and first_seen_at, got {twins.sum()} more, the first of "
-            f"{event_id[1:][twins][0]}: give each version its own first_seen_at, each event its own event_id"
-        )

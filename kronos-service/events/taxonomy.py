@@ -15,11 +15,9 @@ class UnknownEventType(KronosError):
     """The calendar has event types that `event_types.toml` does not list."""
 
 
-def _read() -> dict[str, Any]:
-    return tomllib.loads(files("kronos_shared").joinpath("event_types.toml").read_text(encoding="utf-8"))
-
-
-_TAXONOMY: Final = _read()
+_TAXONOMY: Final[dict[str, Any]] = tomllib.loads(
+    files("kronos_shared").joinpath("event_types.toml").read_text(encoding="utf-8")
+)
 
 CHANNEL_VERSION: Final[int] = _TAXONOMY["version"]
 CURRENCY: Final[str] = _TAXONOMY["currency"]

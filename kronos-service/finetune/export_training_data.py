@@ -123,12 +123,12 @@ def export(
         check_calendar(calendar)
         request = {"source": source.name, "since": since and since.isoformat()}
         with open_staging(directory / STAGING, request, resume=resume, now=now) as staging:
-            last = staging.symbols[-1] if staging.symbols else None
+            last = next(reversed(staging.names()), None)
             if last:
                 notes.append(f"resumed after {last}: read since {staging.read_at:%Y-%m-%d %H:%M} UTC")
             with closing(_shown(bars or source.bars(since, last), symbols, console)) as chunks:
                 staging.fill(chunks)
-            if staging.is_empty:
+            if not staging.names():
                 raise TableError(
                     f"table ohlcv_1d of {source.name} has no bars" + (f" since {since}" if since else "")
                 )

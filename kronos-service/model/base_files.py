@@ -22,7 +22,7 @@ from huggingface_hub.errors import (
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from kronos_shared.errors import KronosError
+from kronos_shared.errors import KronosError, first_line
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -101,7 +101,7 @@ def _download(repo: str, name: str, revision: str) -> Path:
         raise BaseModelError(f"the hub has no {name} for {where}; check the name and the revision") from error
     except Exception as error:  # the HTTP library, and with it the error, differs between hub versions
         raise BaseModelError(
-            f"{name} of {where} is not in the local cache and cannot be fetched ({_first_line(error)}); "
+            f"{name} of {where} is not in the local cache and cannot be fetched ({first_line(error)}); "
             "connect once, or give a directory"
         ) from error
 
@@ -111,7 +111,7 @@ def read_json(path: Path, *, hint: str) -> dict[str, Any]:
     try:
         content = json.loads(_read(path, hint))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise BaseModelError(f"{path.name} is not valid JSON ({_first_line(error)}): {hint}") from error
+        raise BaseModelError(f"{path.name} is not valid JSON ({first_line(error)}): {hint}") from error
     if not isinstance(content, dict):
         raise BaseModelError(f"{path.name} must be a JSON object, got {type(content).__name__}: {hint}")
     return content
@@ -161,7 +161,7 @@ def _construct(kind: type[M], files: Files) -> M:
         with torch.device("meta"):
             return kind(**files.config)
     except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
-        raise BaseModelError(f"config.json of {files.repo} is not usable: {_first_line(error)}") from error
+        raise BaseModelError(f"config.json of {files.repo} is not usable: {first_line(error)}") from error
 
 
 def _parse(files: Files) -> dict[str, Tensor]:
@@ -169,7 +169,7 @@ def _parse(files: Files) -> dict[str, Tensor]:
         return safetensors.torch.load(files.weights)
     except SafetensorError as error:
         raise BaseModelError(
-            f"weights of {files.repo} are not a safetensors file: {_first_line(error)}"
+            f"weights of {files.repo} are not a safetensors file: {first_line(error)}"
         ) from error
 
 
@@ -185,7 +185,3 @@ def _mismatches(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -
         elif not torch.isfinite(got).all():
             problems.append(f"{name} has values that are not finite")
     return sorted(problems)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -33,6 +33,7 @@ from kronos_service.data.snapshot.write import TYPED
 from kronos_service.data.tables import TABLES, read_csv
 from kronos_service.data.validation import check_tables
 from kronos_service.events.taxonomy import LEADERS
+from kronos_shared.errors import first_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +150,4 @@ def _parse(file: Path, data: bytes) -> pd.DataFrame:
     try:
         return read_csv(BytesIO(data)) if file.suffix == ".csv" else pd.read_parquet(BytesIO(data))
     except (ValueError, OSError) as error:
-        raise SnapshotError(
-            f"{file} does not parse as {file.suffix[1:]}: {str(error).splitlines()[0]}"
-        ) from None
+        raise SnapshotError(f"{file} does not parse as {file.suffix[1:]}: {first_line(error)}") from None

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from io import BytesIO
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +38,6 @@ class Staging:
     directory: Path
     read_at: datetime
     """When the reading began, in this export or in the one it resumes."""
-    symbols: tuple[str, ...]
-    """Symbols that an interrupted export had read whole, in the order of its source."""
 
     def fill(self, chunks: Iterable[pd.DataFrame]) -> None:
         """Write the remaining bars; chunks come symbol by symbol and may have any size."""
@@ -57,13 +57,8 @@ class Staging:
             with pq.ParquetFile(path) as file:
                 yield bar_table(file.read_row_group(group).to_pandas())
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether no bar has been read yet."""
-        return not any(self.directory.glob("*.parquet"))
-
     def names(self) -> list[str]:
-        """Every symbol that has been read."""
+        """Every symbol that has been read whole, in the order of the source."""
         return [symbol for path in sorted(self.directory.glob("*.parquet")) for symbol in _symbols(path)]
 
     def first_day(self) -> date:
@@ -87,7 +82,7 @@ def open_staging(
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir()
         replace_file(directory / STATE, json.dumps({"request": request, "read_at": now.isoformat()}).encode())
-        staging = Staging(directory=directory, read_at=now, symbols=())
+        staging = Staging(directory=directory, read_at=now)
     try:
         yield staging
     except TableError:  # resuming would meet the same bad rows again, so they must be read anew
@@ -103,9 +98,7 @@ def _resumable(directory: Path, request: dict[str, Any]) -> Staging | None:
     left = json.loads(state.read_bytes())
     if left["request"] != request:
         return None
-    read_at = datetime.fromisoformat(left["read_at"])
-    names = Staging(directory=directory, read_at=read_at, symbols=()).names()
-    return Staging(directory=directory, read_at=read_at, symbols=tuple(names))
+    return Staging(directory=directory, read_at=datetime.fromisoformat(left["read_at"]))
 
 
 def symbol_frames(chunks: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
@@ -114,23 +107,20 @@ def symbol_frames(chunks: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
     Raises:
         TableError: the bars of a symbol are not consecutive, or a chunk lacks a column or does not parse.
     """
-    held: list[pd.DataFrame] = []
-    seen: list[str] = []
+    seen = set[str]()
+    for symbol, pieces in groupby(_pieces(chunks), key=itemgetter(0)):
+        if symbol in seen:
+            raise TableError(f"table ohlcv_1d: bars of {symbol} come in two places; order by symbol")
+        seen.add(symbol)
+        yield bar_table(pd.concat([rows for _, rows in pieces], ignore_index=True))
+
+
+def _pieces(chunks: Iterable[pd.DataFrame]) -> Iterator[tuple[str, pd.DataFrame]]:
     for chunk in chunks:
         if "symbol" not in chunk.columns:
             bar_table(chunk)  # raises, naming what is missing
         for name, rows in chunk.groupby("symbol", sort=False, dropna=False):
-            symbol = str(name)
-            if not seen or symbol != seen[-1]:
-                if held:
-                    yield bar_table(pd.concat(held, ignore_index=True))
-                held = []
-                if symbol in seen:
-                    raise TableError(f"table ohlcv_1d: bars of {symbol} come in two places; order by symbol")
-                seen.append(symbol)
-            held.append(rows)
-    if held:
-        yield bar_table(pd.concat(held, ignore_index=True))
+            yield str(name), rows
 
 
 def _to_parquet(frames: list[pd.DataFrame]) -> bytes:

@@ -13,9 +13,10 @@ import pandas as pd
 from kronos_service.data.sources.column_map import ColumnMap, ColumnMapError, ColumnMaps
 from kronos_service.data.sources.snapshot import TableSource
 from kronos_service.data.sources.timestamps import read_timestamps, refuse_bare_dates, session_days
-from kronos_service.data.tables import OPTIONAL, TableError, first_line, read_csv, some
+from kronos_service.data.tables import OPTIONAL, TableError, read_csv, some
 from kronos_service.events.taxonomy import CURRENCY, EVENT_TYPES
 from kronos_shared.columns import BAR_COLUMNS, CALENDAR_COLUMNS, FEATURES, SYMBOL_COLUMNS
+from kronos_shared.errors import first_line
 
 _FIGURE: Final = re.compile(r"([+-]?\d*\.?\d+(?:[eE][+-]?\d+)?)\s*([%KMBT]?)")
 _UNITS: Final = {"": 1.0, "%": 1.0, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
@@ -159,22 +160,20 @@ def _symbol_rows(
     if file is not None:
         if maps.symbols.rows:
             raise ColumnMapError(f"{file} and symbols.rows of the map both list symbols: keep one")
-        return _require_symbols(_mapped(_named(file, maps.symbols), maps.symbols), file.name)
-    names = sorted({str(name) for _, rows in bars for name in rows["symbol"].unique()})
-    unknown = sorted(set(maps.symbols.rows) - set(names))
-    if unknown:
-        raise ColumnMapError(f"symbols.rows of the map lists {some(unknown)}, of which no file has bars")
-    settings = [{"symbol": n, **maps.symbols.constants, **maps.symbols.rows.get(n, {})} for n in names]
-    return _require_symbols(pd.DataFrame(settings), "the map")
-
-
-def _require_symbols(rows: pd.DataFrame, where: str) -> pd.DataFrame:
+        rows, where = _mapped(_named(file, maps.symbols), maps.symbols), file.name
+    else:
+        names = sorted({str(name) for _, table in bars for name in table["symbol"].unique()})
+        unknown = sorted(set(maps.symbols.rows) - set(names))
+        if unknown:
+            raise ColumnMapError(f"symbols.rows of the map lists {some(unknown)}, of which no file has bars")
+        settings = [{"symbol": n, **maps.symbols.constants, **maps.symbols.rows.get(n, {})} for n in names]
+        rows, where = pd.DataFrame(settings), "the map"
     for column in SYMBOL_COLUMNS:
         lacking = rows if column not in rows.columns else rows[rows[column].isna()]
         if not lacking.empty:
-            names = some([str(name) for name in lacking.get("symbol", pd.Series(lacking.index))])
+            listed = some([str(name) for name in lacking.get("symbol", pd.Series(lacking.index))])
             raise FileError(
-                f"{where} gives no {column} for {names}: set it under [symbols.constants] or [symbols.rows] "
+                f"{where} gives no {column} for {listed}: set it under [symbols.constants] or [symbols.rows] "
                 "of the map, or in the file of symbols"
             )
     return rows
@@ -186,13 +185,7 @@ def _bars(file: Path, rows: pd.DataFrame, asset_class: pd.Series, maps: ColumnMa
     where = f"{file.name}, ts"
     dated = []
     for name, stamps in rows["ts"].groupby(rows["symbol"].map(asset_class).fillna("")):
-        moments = read_timestamps(
-            stamps,
-            where,
-            maps.ohlcv.zone_of(str(name)),
-            time_format=maps.ohlcv.time_format,
-            epoch=maps.ohlcv.epoch,
-        )
+        moments = read_timestamps(stamps, where, maps.ohlcv.zone_of(str(name)), maps.ohlcv)
         dated.append(session_days(moments, str(name), where))
     return rows.assign(ts=pd.concat(dated))
 
@@ -204,13 +197,7 @@ def _events(file: Path, rows: pd.DataFrame, maps: ColumnMaps) -> pd.DataFrame:
     for column, at_midnight in (("release_at", ours), ("first_seen_at", ours & False)):
         if column in rows.columns:
             raw, where = rows[column], f"{file.name}, {column}"
-            moments = read_timestamps(
-                raw,
-                where,
-                maps.calendar.time_zone,
-                time_format=maps.calendar.time_format,
-                epoch=maps.calendar.epoch,
-            )
+            moments = read_timestamps(raw, where, maps.calendar.time_zone, maps.calendar)
             refuse_bare_dates(raw, moments, at_midnight, where)
             rows = rows.assign(**{column: moments.dt.tz_convert("UTC")})
     return rows

@@ -10,11 +10,13 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from kronos_service.data.sources.column_map import Epoch
-from kronos_service.data.tables import ReleaseTimeError, TableError, first_line, some
+from kronos_service.data.sources.column_map import TimedColumnMap
+from kronos_service.data.tables import ReleaseTimeError, TableError, some
 from kronos_service.events.sessions import LONGEST_CLOSURE, sessions, utc
 from kronos_shared.columns import ASSET_CLASSES
+from kronos_shared.errors import first_line
 
+PLAIN: Final = TimedColumnMap()
 _ZONE: Final = r"(?:[Zz]|[+-]\d\d:?(?:\d\d)?)$"
 _TIME_OF_DAY: Final = r"\d[T ]\d"
 
@@ -23,31 +25,29 @@ class TimestampError(TableError):
     """Times that do not parse, that a clock change makes ambiguous, or that fit no session."""
 
 
-def read_timestamps(
-    raw: pd.Series, where: str, zone: str, *, time_format: str | None = None, epoch: Epoch | None = None
-) -> pd.Series:
+def read_timestamps(raw: pd.Series, where: str, zone: str, written: TimedColumnMap = PLAIN) -> pd.Series:
     """Moments in the clock of `zone`; a null stays null.
 
     Args:
-        raw: text, dates, datetimes, or numbers in the unit `epoch` since 1970-01-01 UTC.
+        raw: text, dates, datetimes, or numbers.
         where: file and column, for messages.
         zone: of timestamps without their own.
-        time_format: strptime format of text (default: ISO 8601).
+        written: the strptime format of text (default: ISO 8601), or the unit of numbers.
 
     Raises:
         TimestampError: a value does not parse, or is in an hour that a clock change skips or repeats.
     """
     try:
-        if epoch is not None:
-            moments = pd.to_datetime(pd.to_numeric(raw), unit=epoch, utc=True).dt.tz_convert(zone)
+        if written.epoch is not None:
+            moments = pd.to_datetime(pd.to_numeric(raw), unit=written.epoch, utc=True).dt.tz_convert(zone)
         elif isinstance(raw.dtype, pd.DatetimeTZDtype):
             moments = raw.dt.tz_convert(zone)
         elif raw.dtype.kind == "M":
             moments = raw.dt.tz_localize(zone)
         else:
-            moments = _parsed(_text(raw), zone, time_format)
+            moments = _parsed(_text(raw), zone, written.time_format)
     except (ValueError, TypeError, OverflowError) as error:
-        what = "numbers (epoch)" if epoch else time_format or "ISO 8601 times"
+        what = "numbers (epoch)" if written.epoch else written.time_format or "ISO 8601 times"
         got = first_line(error)
         if "dst" in got or "daylight" in got:
             got = (

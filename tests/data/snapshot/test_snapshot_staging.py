@@ -41,7 +41,7 @@ def test_what_went_in_comes_out_in_the_order_of_the_symbols(
     monkeypatch.setattr(staging, "PART_ROWS", 40)
     backwards = [BARS[BARS["symbol"] == name] for name in sorted(set(BARS["symbol"]), reverse=True)]
     with open_staging(tmp_path / "p", REQUEST, resume=False, now=NOW) as staged:
-        assert staged.is_empty
+        assert not staged.names()
         staged.fill(backwards)
         assert len(list((tmp_path / "p").glob("*.parquet"))) > 1
         pd.testing.assert_frame_equal(pd.concat(staged.bars(), ignore_index=True), BARS)
@@ -63,14 +63,14 @@ def test_a_reading_that_was_cut_off_goes_on_if_asked_to(
     first, *others = [rows for _, rows in BARS.groupby("symbol", sort=True)]
     later = datetime(2024, 3, 2, tzinfo=UTC)
     for request, resume, left in (
-        (REQUEST, True, (first["symbol"].iloc[0],)),
-        (REQUEST | {"since": "2024-01-05"}, True, ()),
-        (REQUEST, False, ()),
+        (REQUEST, True, [first["symbol"].iloc[0]]),
+        (REQUEST | {"since": "2024-01-05"}, True, []),
+        (REQUEST, False, []),
     ):
         with pytest.raises(ConnectionError):
             cut_off(tmp_path / "p", first)
         with open_staging(tmp_path / "p", request, resume=resume, now=later) as staged:
-            assert staged.symbols == left
+            assert staged.names() == left
             assert staged.read_at == (NOW if left else later)
             staged.fill(others if left else [first, *others])
             pd.testing.assert_frame_equal(pd.concat(staged.bars(), ignore_index=True), BARS)

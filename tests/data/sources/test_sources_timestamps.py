@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kronos_service.data.sources.column_map import TimedColumnMap
 from kronos_service.data.sources.timestamps import (
     TimestampError,
     read_timestamps,
@@ -154,16 +155,23 @@ def test_text_with_and_without_its_own_zone_may_be_mixed_and_nulls_stay() -> Non
 def test_a_format_and_an_epoch_say_how_to_read_what_is_not_iso() -> None:
     moment = pd.Timestamp("2024-06-12T12:30Z")
     american = pd.Series(["06/12/2024 08:30AM"])
-    assert read_timestamps(american, "f", NEW_YORK, time_format="%m/%d/%Y %I:%M%p")[0] == moment
+    assert (
+        read_timestamps(american, "f", NEW_YORK, TimedColumnMap(time_format="%m/%d/%Y %I:%M%p"))[0] == moment
+    )
     with_offset = pd.Series(["12.06.24 14:30 +0200"])
-    assert read_timestamps(with_offset, "f", NEW_YORK, time_format="%d.%m.%y %H:%M %z")[0] == moment
+    assert (
+        read_timestamps(with_offset, "f", NEW_YORK, TimedColumnMap(time_format="%d.%m.%y %H:%M %z"))[0]
+        == moment
+    )
     # A date at the end is no offset.
     assert (
-        read_timestamps(pd.Series(["08:30 12-06-24"]), "f", NEW_YORK, time_format="%H:%M %d-%m-%y")[0]
+        read_timestamps(
+            pd.Series(["08:30 12-06-24"]), "f", NEW_YORK, TimedColumnMap(time_format="%H:%M %d-%m-%y")
+        )[0]
         == moment
     )
     for value in (1718195400000, "1718195400000", 1718195400000.0):
-        assert read_timestamps(pd.Series([value]), "f", NEW_YORK, epoch="ms")[0] == moment
+        assert read_timestamps(pd.Series([value]), "f", NEW_YORK, TimedColumnMap(epoch="ms"))[0] == moment
 
 
 @pytest.mark.parametrize("value", ["yesterday", "1718195400", "06/12/2024", 1718195400, 17.5])
