@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from kronos_service.data.sources import SourceName
-from kronos_service.finetune.event_conditioned.config import Precision, Tracker
+from kronos_service.finetune.event_conditioned.config import Precision
 from kronos_shared.cli import ConfigError, Settings
 
 
@@ -105,5 +105,3 @@ class PretrainConfig(Settings):
     """steps between two checkpoints to resume from"""
     seed: int = Field(default=0, ge=0)
     """seed of weights, windows and dropout"""
-    tracker: Tracker = "tensorboard"
-    """where losses and rates are shown while it trains"""

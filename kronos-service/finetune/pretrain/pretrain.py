@@ -187,15 +187,9 @@ def _perplexity(ids: Tensor, bits: int) -> float:
 
 
 def _plain(config: PretrainConfig) -> dict[str, Any]:
-    """The settings as JSON values, but for where losses are shown, which changes nothing; a directory is its
-    name only, for the rest belongs to one machine.
-    """
+    """The settings as JSON values; a directory is its name only, for the rest belongs to one machine."""
     values = {name: value.name if isinstance(value, Path) else value for name, value in config}
-    return {
-        name: value.isoformat() if isinstance(value, date) else value
-        for name, value in values.items()
-        if name != "tracker"
-    }
+    return {name: value.isoformat() if isinstance(value, date) else value for name, value in values.items()}
 
 
 def _state_directory(config: PretrainConfig, data_hash: str) -> Path:
