@@ -17,6 +17,7 @@ from kronos_service.finetune.event_conditioned.config import (
     EventLoraConfig,
     EventLoraFlags,
     ReportConfig,
+    WalkForwardConfig,
 )
 from kronos_shared.cli import Command, Settings, parse, parse_given
 
@@ -63,6 +64,15 @@ def ablate(argv: Sequence[str]) -> int:
     config = _settings(AblateConfig, argv, ablate)
 
     from kronos_service.finetune.event_conditioned.ablate import ablate as run
+
+    return _unless_stopped(lambda: run(config))
+
+
+def walk_forward(argv: Sequence[str]) -> int:
+    """Train and score one period after another, each by what came before it, and pool the targets."""
+    config = _settings(WalkForwardConfig, argv, walk_forward)
+
+    from kronos_service.finetune.event_conditioned.walk_forward import walk_forward as run
 
     return _unless_stopped(lambda: run(config))
 
@@ -138,6 +148,7 @@ COMMANDS: Mapping[str, Command] = {
     "event-lora": event_lora,
     "evaluate": evaluate,
     "ablate": ablate,
+    "walk-forward": walk_forward,
     "report": report,
     "audit": audit,
     "export": export,
@@ -172,6 +183,14 @@ exit code: 0 done, 2 a mistake, 130 or 143 stopped by Ctrl-C or SIGTERM with a c
       every arm on the embedded sample, three seeds; the same command resumes after a stop
   {PROGRAM} ablate --vary blank_probability=0.5 weight_decay=0.1 --epochs 5
       the adapter, its control, and the adapter with one setting changed, twice
+
+exit code: 0 done, 2 a mistake, 130 or 143 stopped by Ctrl-C or SIGTERM with a checkpoint written
+""",
+    "walk-forward": f"""
+  {PROGRAM} walk-forward
+      the embedded sample, a fold per year from 2022 on, two seeds; the same command resumes after a stop
+  {PROGRAM} walk-forward --snapshot data/snapshots/2026-11 --base-model runs/base --train-window 36m --publish
+      your own snapshot; then an adapter trained to its end, published with what the folds showed
 
 exit code: 0 done, 2 a mistake, 130 or 143 stopped by Ctrl-C or SIGTERM with a checkpoint written
 """,

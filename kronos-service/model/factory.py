@@ -9,6 +9,7 @@ A base is a preset's name, a hub repository at a revision, or a directory as `sa
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,6 +38,8 @@ class Bundle:
     event_encoder: EventEncoder
     base: Fingerprint
     tokenizer_print: Fingerprint
+    pretrained_until: date | None = None
+    """The base has seen no bar from this date on; None where its base.json does not say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +68,7 @@ class BaseChoice:
             event_encoder=EventEncoder(),
             base=parts.predictor.fingerprint(),
             tokenizer_print=parts.tokenizer.fingerprint(),
+            pretrained_until=parts.pretrained_until,
         )
 
 
@@ -73,6 +77,7 @@ class _Parts:
     tokenizer: Files
     predictor: Files
     context: int | None
+    pretrained_until: date | None = None
 
 
 def load_bundle(
@@ -177,7 +182,24 @@ def _in_directory(root: Path, name: str, choice: BaseChoice) -> _Parts:
         own = _override(choice.tokenizer, choice.tokenizer_revision)
     else:
         own = Files.in_directory(root / "tokenizer", repo=name)
-    return _Parts(tokenizer=own, predictor=Files.in_directory(root / "predictor", repo=name), context=context)
+    return _Parts(
+        tokenizer=own,
+        predictor=Files.in_directory(root / "predictor", repo=name),
+        context=context,
+        pretrained_until=_until(about, name),
+    )
+
+
+def _until(about: Mapping[str, Any], name: str) -> date | None:
+    """The `--until` of the pretraining, as base.json records it."""
+    settings = about.get("settings")
+    until = settings.get("until") if isinstance(settings, Mapping) else None
+    try:
+        return None if until is None else date.fromisoformat(until)
+    except (TypeError, ValueError):
+        raise BaseModelError(
+            f"base.json of {name} must give settings.until as a date YYYY-MM-DD, got {until!r}"
+        ) from None
 
 
 def _override(tokenizer: str, revision: str | None) -> Files:

@@ -69,19 +69,11 @@ class _Source(Settings):
     """hub revision of the tokenizer"""
 
 
-class _Training(_Source):
-    """What all trainings of an ablation share with the event-lora job."""
+class _Recipe(_Source):
+    """How one model is trained, whatever its dates."""
 
     aliases: ClassVar = {"event_oversample": "event_weight"}
 
-    train_start: date = date(2021, 1, 1)
-    """first target date of the train split"""
-    val_start: date = date(2025, 1, 1)
-    """first target date of the validation split; train ends the day before"""
-    test_start: date = date(2025, 7, 1)
-    """first target date of the test split; validation ends the day before"""
-    test_end: date = date(2026, 3, 31)
-    """last target date of the test split"""
     context: int | None = None
     """bars in a window; the base's own context (at most 512) if left out"""
     targets_per_window: int = Field(default=32, ge=1)
@@ -119,16 +111,40 @@ class _Training(_Source):
     """share of windows whose surprises and leaders are blanked from a random bar on"""
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _bars_come_first(self) -> Self:
         if self.context is not None and self.context <= self.targets_per_window:
             raise ConfigError(
                 f"--context must exceed --targets-per-window ({self.targets_per_window}) so that some bars "
                 f"come before the first target, got {self.context}"
             )
+        return self
+
+
+class _Training(_Recipe):
+    """What all trainings of an ablation share with the event-lora job."""
+
+    train_start: date = date(2021, 1, 1)
+    """first target date of the train split"""
+    train_end: date | None = None
+    """last target date of the train split; the day before --val-start if left out"""
+    val_start: date = date(2025, 1, 1)
+    """first target date of the validation split"""
+    test_start: date = date(2025, 7, 1)
+    """first target date of the test split; validation ends the day before"""
+    test_end: date = date(2026, 3, 31)
+    """last target date of the test split"""
+
+    @model_validator(mode="after")
+    def _dates_ascend(self) -> Self:
         if not self.train_start < self.val_start < self.test_start <= self.test_end:
             raise ConfigError(
                 "split dates must ascend: --train-start < --val-start < --test-start <= --test-end, got "
                 f"{self.train_start}, {self.val_start}, {self.test_start}, {self.test_end}"
+            )
+        if self.train_end is not None and not self.train_start <= self.train_end < self.val_start:
+            raise ConfigError(
+                f"--train-end must lie from --train-start ({self.train_start}) to the day before --val-start "
+                f"({self.val_start}), got {self.train_end}"
             )
         return self
 
@@ -150,11 +166,15 @@ class EventLoraConfig(_Training):
     """seed of initial weights, window order, dropout and blanking"""
     forecast_origins: int = Field(default=24, ge=0)
     """validation bars to forecast from for the report at the end; evaluate takes more"""
+    forecast_horizon: int = Field(default=5, ge=1)
+    """bars ahead of these forecasts"""
+    forecast_paths: int = Field(default=32, ge=FEWEST_PATHS)
+    """sample paths from each of them"""
     control: bool = False
     """train the control alongside (all channels zeroed); without it the gain is not measured"""
     placebo: bool = False
     """train the placebo alongside (calendar and leaders permuted by date)"""
-    promote: Literal["if-better", "if-gain", "always"] = "if-better"
+    promote: Literal["if-better", "if-gain", "always", "never"] = "if-better"
     """make the adapter LATEST where it is better than its base; if-gain: and where the conditioning gain's
     interval lies above 0, which needs --control"""
 
@@ -172,7 +192,8 @@ class EventLoraConfig(_Training):
         train, val, test, end = map(
             np.datetime64, (self.train_start, self.val_start, self.test_start, self.test_end)
         )
-        return {"train": (train, val - one_day), "val": (val, test - one_day), "test": (test, end)}
+        train_end = np.datetime64(self.train_end) if self.train_end else val - one_day
+        return {"train": (train, train_end), "val": (val, test - one_day), "test": (test, end)}
 
 
 class EventLoraFlags(EventLoraConfig):
@@ -256,6 +277,70 @@ class AblateConfig(_Training):
     def training(self, seed: int) -> EventLoraConfig:
         """The settings that all variants share, for one seed."""
         return EventLoraConfig(**{name: getattr(self, name) for name in _Training.model_fields}, seed=seed)
+
+
+class WalkForwardConfig(_Recipe):
+    """Train and score one period after another, each by what came before it, and pool the targets."""
+
+    out: Path = Path("runs/walk-forward")
+    """where table, picture, page and a run per fold and seed go; what has finished there stays"""
+    train_start: date = date(2021, 1, 1)
+    """first target date of any train split"""
+    train_window: str = Field(default="expanding", pattern=r"^(expanding|[1-9][0-9]*m)$")
+    """how far before a fold its training reaches: expanding, or months such as 36m"""
+    first_val: date = date(2022, 1, 1)
+    """first target date of the first fold"""
+    last_val: date | None = None
+    """last target date of the last fold; the last one that the snapshot can score if left out"""
+    fold: str = Field(default="12m", pattern=r"^[1-9][0-9]*m$")
+    """length of a fold in months"""
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0, 1), min_length=1)
+    """seeds of weights and order; each trains every fold"""
+    choose_epochs: bool = False
+    """choose each fold's epochs, up to --epochs, on the last fifth of its own training dates"""
+    placebo: bool = False
+    """train the placebo too (calendar and leaders permuted by date)"""
+    horizon: int = Field(default=1, ge=1)
+    """bars ahead that are forecast; as many sessions before each fold are not trained on"""
+    origins: int = Field(default=600, ge=0)
+    """bars of each fold to forecast from, drawn by the seed; 0 scores token losses only"""
+    paths: int = Field(default=64, ge=FEWEST_PATHS)
+    """sample paths from each origin"""
+    checkpoint_every: int = Field(default=50, ge=1)
+    """optimizer steps between checkpoints"""
+    publish: bool = False
+    """then train one adapter on the newest window, to the snapshot's end, and publish it with the evidence"""
+    adapter_store: Path = Path("adapters")
+    """where the adapter is published"""
+    keep_versions: int = Field(default=10, ge=1)
+    """published versions to keep; the one LATEST names is always kept"""
+    promote: Literal["if-gain", "always"] = "if-gain"
+    """with --publish: make the adapter LATEST where the pooled gain's interval lies above 0"""
+
+    @model_validator(mode="after")
+    def _folds_follow(self) -> Self:
+        if not self.train_start < self.first_val:
+            raise ConfigError(
+                f"--first-val must lie after --train-start {self.train_start}, got {self.first_val}"
+            )
+        if self.last_val is not None and self.last_val < self.first_val:
+            raise ConfigError(f"--last-val must not lie before --first-val {self.first_val}")
+        return self
+
+    @property
+    def fold_months(self) -> int:
+        """Length of a fold."""
+        return int(self.fold[:-1])
+
+    @property
+    def train_months(self) -> int | None:
+        """Longest training window, or None if it expands."""
+        return None if self.train_window == "expanding" else int(self.train_window[:-1])
+
+    def training(self, seed: int, **settings: Any) -> EventLoraConfig:
+        """The settings of one of its trainings."""
+        shared = {name: getattr(self, name) for name in _Recipe.model_fields}
+        return EventLoraConfig(**(shared | {"checkpoint_every": self.checkpoint_every} | settings), seed=seed)
 
 
 VARIABLE = (

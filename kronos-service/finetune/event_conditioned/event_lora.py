@@ -27,10 +27,13 @@ from kronos_service.finetune.event_conditioned.report import terminal
 from kronos_service.finetune.event_conditioned.report.document import write_report
 from kronos_service.finetune.event_conditioned.report.model_card import model_card
 from kronos_service.finetune.event_conditioned.run_directory import (
+    CONFIG,
+    FINISHED,
     RunFingerprint,
     finish,
     new_run,
     read_fingerprint,
+    read_settings,
     record_fingerprint,
     unfinished_run,
     write_json,
@@ -101,6 +104,22 @@ def resume_event_lora(given: Mapping[str, Any]) -> Result:
     with unfinished_run(given) as (directory, config):
         require_tracker(config.tracker)
         return _run(config, directory)
+
+
+def event_lora_at(config: EventLoraConfig, directory: Path) -> None:
+    """Begin the run in this directory, resume it, or leave it as it is if it has finished.
+
+    Raises:
+        RunError: a run with other settings is there.
+        Stopped, KronosError: as `event_lora` does.
+    """
+    config = config.replace(run_dir=directory)
+    if not (directory / CONFIG).exists():
+        event_lora(config)
+        return
+    read_settings(directory, dict(config))
+    if not (directory / FINISHED).exists():
+        resume_event_lora(dict(config))
 
 
 def _run(config: EventLoraConfig, directory: Path) -> Result:
@@ -188,7 +207,8 @@ def _conclude(run: Run, base: pd.DataFrame, trained: dict[str, TrainedVariant], 
         _save(run, adapter, figures, gains)
     criteria = judge(_run_figures(run, adapter, figures, gains))
     promoted = None
-    if config.promote == "always" or may_promote(criteria, require_gain=config.promote == "if-gain"):
+    allowed = config.promote == "always" or may_promote(criteria, require_gain=config.promote == "if-gain")
+    if allowed and config.promote != "never":
         promoted = _promote(run.directory / "adapter", config)
     _write_results(run.directory, criteria, figures, records)
     result = Result(run_dir=run.directory, criteria=criteria, gains=gains, promoted=promoted)
@@ -284,6 +304,8 @@ def _report(run: Run, figures: dict[str, Any]) -> None:
             run.setup.bundle,
             figures,
             origins=run.config.forecast_origins,
+            horizon=run.config.forecast_horizon,
+            paths=run.config.forecast_paths,
             seed=run.config.seed,
             advance=advance,
         )

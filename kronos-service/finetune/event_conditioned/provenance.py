@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+from kronos_service.model.factory import Bundle
 from kronos_service.model.presets import PRESETS
 
 LIBRARIES = ("torch", "numpy", "pandas", "peft", "accelerate", "exchange_calendars")
@@ -36,6 +37,21 @@ def out_of_sample(base: str, first: date) -> str:
             f"{first}, before {FIRST_UNSEEN}."
         )
     return f"{base} was pretrained on data to February 2024: targets from {first} on are new to it."
+
+
+def seen_by(bundle: Bundle, first: date, last: date) -> str | None:
+    """A warning that the base's own pretraining reaches into targets dated `first` to `last`, or that nobody
+    knows whether it does; None if it ends before them.
+    """
+    released = {preset.hub_id for preset in PRESETS.values() if preset.hub_id}
+    repo = bundle.base.repo
+    unseen = FIRST_UNSEEN if repo in released else bundle.pretrained_until
+    if unseen is None:
+        return f"base {repo} does not say until when it was pretrained: it may have seen these targets"
+    if unseen <= first:
+        return None
+    reach = "all" if unseen > last else f"those before {unseen}"
+    return f"NOT out of sample: base {repo} was pretrained on data of these dates ({reach} of them)"
 
 
 def _git_revision(directory: Path) -> str | None:

@@ -77,7 +77,7 @@ def unfinished_run(given: Mapping[str, Any]) -> Iterator[tuple[Path, EventLoraCo
     """
     directory = on_main(lambda: _require_unfinished(given.get("run_dir") or _newest_unfinished()))
     with _locked(directory):
-        yield directory, on_main(lambda: _settings(directory, given))
+        yield directory, on_main(lambda: read_settings(directory, given))
 
 
 @contextmanager
@@ -235,7 +235,12 @@ def _is_idle(directory: Path) -> bool:
         return False
 
 
-def _settings(directory: Path, given: Mapping[str, Any]) -> EventLoraConfig:
+def read_settings(directory: Path, given: Mapping[str, Any]) -> EventLoraConfig:
+    """The settings that a run began with, under those in `given` that may differ.
+
+    Raises:
+        RunError: config.json is damaged, or a setting in `given` contradicts it.
+    """
     try:
         config = EventLoraConfig(**current(json.loads((directory / CONFIG).read_bytes())))
     except ValueError as error:

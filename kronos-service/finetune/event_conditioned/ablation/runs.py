@@ -44,11 +44,15 @@ def dependencies(
     variant: AblationVariant, config: EventLoraConfig, fingerprint: RunFingerprint, *, context: int
 ) -> dict[str, Any]:
     """Everything that the losses of a training depend on: all settings but those that are named above, so
-    that a new setting counts without being listed.
+    that a new setting counts without being listed (one that is left out counts for nothing).
     """
     settings = variant.config(config).model_dump()
     return {
-        **{name: value for name, value in settings.items() if name not in HASHED | RESOLVED | UNUSED},
+        **{
+            name: value
+            for name, value in settings.items()
+            if name not in HASHED | RESOLVED | UNUSED and value is not None
+        },
         **asdict(fingerprint),
         "context": context,
         "conditioning": variant.variant.conditioning,

@@ -51,6 +51,19 @@ def mean_over_dates(values: pd.Series, dates: pd.Series, *, seed: int, shortest_
     return DatedMean(mean=float(sums.sum() / counts.sum()), low=low, high=high, dates=len(sums))
 
 
+def gain_of(reference: pd.Series, better: pd.Series, dates: pd.Series, *, seed: int = 0) -> Gain:
+    """Mean of reference - better over targets (n,) of these dates, with the interval of `mean_over_dates`."""
+    gain = mean_over_dates(reference - better, dates, seed=seed)
+    return Gain(
+        nats=gain.mean,
+        low=gain.low,
+        high=gain.high,
+        percent=100 * gain.mean / float(reference.mean()),
+        targets=len(reference),
+        dates=gain.dates,
+    )
+
+
 def paired_gain(reference: pd.DataFrame, better: pd.DataFrame, *, on_event: bool, seed: int = 0) -> Gain:
     """Mean of reference - better total loss over event (or quiet) targets, both as `validate.score` returns
     them, with the interval of `mean_over_dates`.
@@ -85,19 +98,11 @@ def _pairs(reference: pd.DataFrame, better: pd.DataFrame) -> pd.DataFrame:
         raise ValueError(
             f"the two models were scored on different targets: {len(reference)} and {len(better)}"
         )
-    return pairs.assign(difference=pairs["total_reference"] - pairs["total_better"])
+    return pairs
 
 
 def _gain(pairs: pd.DataFrame, seed: int) -> Gain:
-    gain = mean_over_dates(pairs["difference"], pairs["date"], seed=seed)
-    return Gain(
-        nats=gain.mean,
-        low=gain.low,
-        high=gain.high,
-        percent=100 * gain.mean / float(pairs["total_reference"].mean()),
-        targets=len(pairs),
-        dates=gain.dates,
-    )
+    return gain_of(pairs["total_reference"], pairs["total_better"], pairs["date"], seed=seed)
 
 
 def _interval(sums: np.ndarray, counts: np.ndarray, block: int, seed: int) -> tuple[float, float]:

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.finetune.event_conditioned.evaluation.forecasts import Forecasts, forecast_split
@@ -19,10 +19,6 @@ from kronos_service.model.adapter.read import kronos_of, load_adapter, read_adap
 from kronos_service.model.factory import Bundle
 from kronos_service.model.generation.sampling import Sampling
 from kronos_shared.adapter_manifest import MANIFEST, AdapterManifest
-
-RUN_HORIZON: Final = 5
-RUN_PATHS: Final = 32
-"""Bars ahead and paths of the few forecasts at the end of a run; evaluate makes more."""
 
 
 def describe_evaluation(
@@ -65,6 +61,8 @@ def evaluate_run(
     results: Mapping[str, Any],
     *,
     origins: int,
+    horizon: int,
+    paths: int,
     seed: int,
     advance: Callable[[int, int], object],
 ) -> None:
@@ -73,8 +71,8 @@ def evaluate_run(
     """
     adapter = read_adapter(directory / "adapter")
     settings = PathSettings(
-        horizon=RUN_HORIZON,
-        paths=RUN_PATHS,
+        horizon=horizon,
+        paths=paths,
         context=adapter.manifest.normalization.context,
         sampling=Sampling(top_p=1.0),
         seed=seed,

@@ -42,31 +42,40 @@ def write_report(directory: Path, *, ablation: Path | None = None) -> Path:
 
 def render(run: RunRecord) -> str:
     """The whole page."""
-    environment = Environment(
+    evaluated = [one["versions"] for one in run.evaluations.values()]
+    return (
+        environment()
+        .get_template("page.html")
+        .render(
+            run=run,
+            title=f"Event-conditioned Kronos: {run.directory.resolve().name}",
+            subtitle=" · ".join(_subtitle(run)),
+            tiles=list(_tiles(run)),
+            forecasts=_forecasts(run),
+            evaluate=_evaluate_command(run),
+            questions={one["name"]: one["question"] for one in (run.ablation or {"arms": []})["arms"]},
+            audit=(run.manifest or {}).get("data", {}).get("audit"),
+            adapter=_adapter(run.manifest) if run.manifest else None,
+            versions=run.versions or (evaluated[0] if evaluated else None),
+            groups=GROUPS,
+            fewest_dates=FEWEST_DATES,
+            figures=figures,
+        )
+    )
+
+
+def environment() -> Environment:
+    """Where the templates are and how they are filled."""
+    templates = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["labelled"] = _labelled
-    evaluated = [one["versions"] for one in run.evaluations.values()]
-    return environment.get_template("page.html").render(
-        run=run,
-        title=f"Event-conditioned Kronos: {run.directory.resolve().name}",
-        subtitle=" · ".join(_subtitle(run)),
-        tiles=list(_tiles(run)),
-        forecasts=_forecasts(run),
-        evaluate=_evaluate_command(run),
-        questions={one["name"]: one["question"] for one in (run.ablation or {"arms": []})["arms"]},
-        audit=(run.manifest or {}).get("data", {}).get("audit"),
-        adapter=_adapter(run.manifest) if run.manifest else None,
-        versions=run.versions or (evaluated[0] if evaluated else None),
-        groups=GROUPS,
-        fewest_dates=FEWEST_DATES,
-        tables=tables,
-        figures=figures,
-    )
+    templates.filters["labelled"] = _labelled
+    templates.globals["tables"] = tables
+    return templates
 
 
 def _labelled(svg: str, caption: str) -> Markup:

@@ -107,9 +107,7 @@ def ablation_png(found: Mapping[str, Any]) -> bytes:
     """`ablation_figure` as a PNG file, in colours of its own."""
     figure = ablation_figure(found, event="tab:red", other="tab:blue")
     figure.axes[0].legend(loc="best", frameon=False)
-    out = BytesIO()
-    figure.savefig(out, format="png", dpi=150)
-    return out.getvalue()
+    return _png(figure)
 
 
 def ablation_figure(found: Mapping[str, Any], *, event: str, other: str) -> Figure:
@@ -128,6 +126,29 @@ def ablation_figure(found: Mapping[str, Any], *, event: str, other: str) -> Figu
         panel.set(title=f"gain over the {reference}", xlabel="nats per target, 95 % interval over dates")
         panel.xaxis.set_major_locator(MaxNLocator(5))
         _names(panel, names)
+    return figure
+
+
+def forest(gains: Sequence[Mapping[str, Any]]) -> str:
+    """`forest_figure` in the colours of the page."""
+    with matplotlib.rc_context(STYLE):
+        return _svg(forest_figure(gains, color=COLORS["adapter"]))
+
+
+def forest_png(gains: Sequence[Mapping[str, Any]]) -> bytes:
+    """`forest_figure` as a PNG file."""
+    return _png(forest_figure(gains, color="tab:blue"))
+
+
+def forest_figure(gains: Sequence[Mapping[str, Any]], *, color: str) -> Figure:
+    """The adapter's pooled gains over the control: a line per group with its interval and number of dates."""
+    chosen = [one for one in gains if (one["model"], one["over"]) == ("adapter", "control")]
+    figure, (panel,) = _panels(1, 1, height=0.9 + 0.27 * len(chosen))
+    panel.axvline(0, color="0.5", linewidth=1)
+    for place, one in enumerate(chosen):
+        _gain(panel, place, one["gain"], color)
+    panel.set_xlabel("gain over the control, nats per target, 95 % interval over dates")
+    _names(panel, [f"{shown(one['group'])} ({one['gain']['dates']})" for one in chosen])
     return figure
 
 
@@ -228,6 +249,12 @@ def _panels(rows: int, columns: int, *, height: float, sharey: bool = False) -> 
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharey=sharey)
     return figure, list(axes.flat)
+
+
+def _png(figure: Figure) -> bytes:
+    out = BytesIO()
+    figure.savefig(out, format="png", dpi=150)
+    return out.getvalue()
 
 
 def _svg(figure: Figure, legend: Axes | None = None) -> str:

@@ -47,6 +47,34 @@ Loss on the bars of each event family:
 """
 
 
+def pooled_card(config: EventLoraConfig, base: str, data: DataRecord, evidence: Mapping[str, Any]) -> str:
+    """The card of an adapter that was trained to its snapshot's end; `evidence` is what the folds showed."""
+    first, last = data.splits["train"]
+    seen = "".join(f"- {warning}\n" for warning in evidence["seen"])
+    return f"""---
+library_name: peft
+base_model: {base}
+---
+# Event-conditioned adapter for {base}
+
+LoRA rank {config.rank} (alpha {2 * config.rank}) on q_proj and v_proj, plus an event embedding (taps:
+{config.taps}), trained for {config.epochs} epochs on targets from {first} to {last} of snapshot
+`{data.snapshot}` ({data.sha256[:12]}).
+
+## Walk-forward validation, {evidence["folds"][0]} to {evidence["folds"][-1]}
+
+No target was kept back from this adapter. The figures are those of adapters trained in the same way, each
+on the dates before its fold, over {len(evidence["seeds"])} seeds; gains are in nats per target:
+
+{tables.pooled_gains(evidence["gains"], "day").markdown()}
+
+## What it can be trusted with
+
+- {_audit(data)}
+{seen}- Not investment advice.
+"""
+
+
 def _gains(results: Mapping[str, Any]) -> str:
     if not results["gains"]:
         return "Conditioning gain over a control trained without events: unknown (no control was trained)."

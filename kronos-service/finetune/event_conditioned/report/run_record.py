@@ -14,7 +14,7 @@ from typing import Any
 
 from kronos_service.finetune.event_conditioned.evaluation.test_split_log import TestSplitUse, read_openings
 from kronos_service.finetune.event_conditioned.run_directory import CONFIG, FINISHED
-from kronos_service.finetune.event_conditioned.training.tracking import METRICS_FILE
+from kronos_service.finetune.event_conditioned.training.tracking import epoch_figures
 from kronos_shared.adapter_manifest import MANIFEST
 from kronos_shared.errors import KronosError
 
@@ -60,7 +60,7 @@ def read_run(directory: Path, *, ablation: Path | None = None) -> RunRecord:
             f"{directory} holds neither a run of event-lora ({CONFIG}) nor an evaluation "
             "(evaluation-<split>.json): name the directory of one"
         )
-    epochs = {name: _epochs(directory, name) for name in VARIANTS}
+    epochs = {name: epoch_figures(directory if name == "adapter" else directory / name) for name in VARIANTS}
     return RunRecord(
         directory=directory,
         config=config,
@@ -83,19 +83,3 @@ def _json(path: Path) -> Any:
         return None
     except (OSError, ValueError) as error:
         raise ReportError(f"{path} cannot be read ({error}): restore it, or remove it") from None
-
-
-def _epochs(directory: Path, variant: str) -> list[Mapping[str, float]]:
-    """The lines of a variant's metrics.jsonl that end an epoch; a line cut off by a kill is skipped."""
-    path = (directory if variant == "adapter" else directory / variant) / METRICS_FILE
-    if not path.exists():
-        return []
-    by_epoch: dict[int, Mapping[str, float]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            figures = json.loads(line)
-        except ValueError:
-            continue
-        if "train/fixed_loss" in figures:
-            by_epoch[int(figures["epoch"])] = figures
-    return [by_epoch[epoch] for epoch in sorted(by_epoch)]

@@ -16,7 +16,7 @@ Figures = Mapping[str, Any]
 SCORES: Final = ("CRPS", "pinball", "in 50 %", "in 80 %", "in 90 %", "direction", "spread")
 GAIN: Final = ("gain (nats)", "95 % interval", "gain (%)", "count", "dates")
 GROUPS: Final = ("event", "quiet", "all")
-WORDS: Final = {"quiet": "non-event", "unknown": "not measured"}
+WORDS: Final = {"quiet": "non-event", "tier1": "tier 1", "unknown": "not measured"}
 """Keys of the JSON files that terminal and report show in other words."""
 NOTHING: Final = "-"
 
@@ -167,6 +167,26 @@ def ablation(found: Figures, group: str) -> Table:
         title=f"Ablation, {shown(group)} targets ({size}nats per target, 95 % intervals over dates)",
         columns=("variant", "loss", "gain over control", "gain over adapter", "seeds", "trainable", "min"),
         rows=rows,
+    )
+
+
+def pooled_gains(gains: Sequence[Figures], by: str) -> Table:
+    """The pooled gains of a walk-forward, by day, family, asset class, year or fold."""
+    rows = [
+        (
+            one["group"],
+            f"{shown(one['model'])} over {shown(one['over'])}",
+            *_gain(one["gain"]),
+            f"{one['detectable']:.4f}",
+        )
+        for one in gains
+        if one["by"] == by
+    ]
+    return Table(
+        title=f"Pooled gains by {shown(by)} (nats per target, 95 % intervals over dates)",
+        columns=("targets", "gain of", *GAIN, "detectable"),
+        rows=rows,
+        labels=2,
     )
 
 

@@ -70,7 +70,8 @@ class Data:
     train: EventConditionedDataset
     fixed: EventConditionedDataset
     """Train windows whose loss in eval mode is followed from epoch to epoch."""
-    val: EventConditionedDataset
+    val: EventConditionedDataset | None
+    """None where no target is kept back."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +142,9 @@ def train(
 
 def epoch_line(epoch: int, epochs: int, figures: Mapping[str, float]) -> str:
     """The figures at an epoch's end in one line; epoch 0 is before the first step."""
-    shown = "  ".join(f"{label} {figures[name]:.4f}" for label, name in EPOCH_FIGURES.items())
+    shown = "  ".join(
+        f"{label} {figures[name]:.4f}" for label, name in EPOCH_FIGURES.items() if name in figures
+    )
     return f"epoch {epoch:>2}/{epochs}  {shown}"
 
 
@@ -192,11 +195,14 @@ class Loop:
 
     def validate(self) -> tuple[dict[str, float], pd.DataFrame]:
         """The figures of an epoch's end, and the validation loss of each target."""
-        records = score(self.model, self.data.val, self.accelerator, micro_batch=self.micro_batch)
-        val = summarize(records)
-        figures = {
-            f"val/{group}_{name}": val[group][name] for group in ("event", "quiet", "all") for name in LOSSES
-        }
+        records, figures = pd.DataFrame(), {}
+        if self.data.val is not None:
+            records = score(self.model, self.data.val, self.accelerator, micro_batch=self.micro_batch)
+            figures = {
+                f"val/{group}_{name}": means[name]
+                for group, means in summarize(records).items()
+                for name in LOSSES
+            }
         fixed = mean_weighted_loss(
             self.model, self.data.fixed, self.accelerator, micro_batch=self.micro_batch
         )

@@ -62,7 +62,7 @@ def prepare_training(config: EventLoraConfig, dates: Mapping[str, Span], runs: P
             scored=config.targets_per_window,
             cache=runs / "token-cache",
         )
-    for name in ("train", "val"):
+    for name in dates.keys() & {"train", "val"}:
         require_events(splits, name)
     return TrainingSetup(
         accelerator=accelerator, snapshot=snapshot, bundle=bundle, context=context, splits=splits

@@ -114,3 +114,21 @@ def _start(name: str, directory: Path, step: int) -> GeneralTracker | None:
             f"the tracker {name} does not start ({error}): set it up, or choose another"
         ) from None
     return tracker
+
+
+def epoch_figures(directory: Path) -> list[Mapping[str, float]]:
+    """The lines of a training's metrics.jsonl that end an epoch, from epoch 0 (untrained) on; empty where
+    there are none. A line cut off by a kill is skipped.
+    """
+    path = directory / METRICS_FILE
+    if not path.exists():
+        return []
+    by_epoch: dict[int, Mapping[str, float]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            figures = json.loads(line)
+        except ValueError:
+            continue
+        if "train/fixed_loss" in figures:
+            by_epoch[int(figures["epoch"])] = figures
+    return [by_epoch[epoch] for epoch in sorted(by_epoch)]

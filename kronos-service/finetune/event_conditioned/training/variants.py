@@ -122,7 +122,7 @@ def train_variant(
     tracker: str = "tensorboard",
     stop: Stop | None = None,
 ) -> TrainedVariant:
-    """Train one variant with the settings of `config`, and score it on the validation split.
+    """Train one variant with the settings of `config`, and score it on the validation split if there is one.
 
     `directory` holds all that a resume needs: a call with the same settings resumes from the newest
     checkpoint there, or reads the outcome of a training that has ended.
@@ -177,7 +177,7 @@ def _data(variant: Variant, config: EventLoraConfig, splits: Splits) -> Data:
     return Data(
         train=conditioned.dataset("train", oversample=oversample, blank=config.blank_probability, seed=seed),
         fixed=conditioned.dataset("train", oversample=oversample, seed=seed, at_most=FIXED_SUBSET),
-        val=conditioned.dataset("val"),
+        val=conditioned.dataset("val") if "val" in conditioned.splits else None,
     )
 
 

@@ -1,0 +1,108 @@
+"""The adapter that a walk-forward publishes: trained to the snapshot's end, its evidence the folds'."""
+
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kronos_service.finetune.event_conditioned.audit.audit import require_no_leak
+from kronos_service.finetune.event_conditioned.config import EventLoraConfig
+from kronos_service.finetune.event_conditioned.folds.pooling import find
+from kronos_service.finetune.event_conditioned.report.model_card import pooled_card
+from kronos_service.finetune.event_conditioned.run_directory import (
+    FINISHED,
+    RunFingerprint,
+    finish,
+    variant_run,
+    writing,
+)
+from kronos_service.finetune.event_conditioned.training.memory_budget import fit
+from kronos_service.finetune.event_conditioned.training.setup import TrainingSetup, prepare_training
+from kronos_service.finetune.event_conditioned.training.signals import stop_on_signals
+from kronos_service.finetune.event_conditioned.training.variants import ADAPTER, train_variant
+from kronos_service.model.adapter.write import save_adapter
+from kronos_shared.adapter_manifest import DataRecord
+
+NEWEST = "newest"
+
+
+def train_newest(
+    config: EventLoraConfig, window: tuple[date, date], evidence: Mapping[str, Any], out: Path
+) -> Path:
+    """Train on all targets of the window (inclusive), with no validation, and return the adapter's directory.
+
+    `evidence` becomes the manifest's `metrics["walk_forward"]`. An interrupted training resumes; a finished
+    one is returned as it is.
+
+    Raises:
+        RunError: the directory holds a training of other settings or data.
+        Stopped, KronosError: as a training does.
+    """
+    directory = out / NEWEST
+    first, last = window
+    config = config.replace(run_dir=directory, train_start=first, promote="never", **_after(last))
+    setup = prepare_training(config, {"train": (np.datetime64(first), np.datetime64(last))}, out)
+    audit = require_no_leak(setup.snapshot, setup.splits, setup.bundle, seed=config.seed)
+    fingerprint = _fingerprint(config, setup)
+    about = {"name": NEWEST, "question": "the adapter that walk-forward publishes"}
+    with (
+        variant_run(directory, config, about, fingerprint),
+        writing(directory, command="the same walk-forward command"),
+        stop_on_signals() as stop,
+    ):
+        if (directory / FINISHED).exists():
+            return directory / "adapter"
+        trained = train_variant(
+            ADAPTER,
+            config,
+            setup.splits,
+            setup.bundle,
+            setup.accelerator,
+            directory,
+            micro_batch=fingerprint.micro_batch,
+            tracker=config.tracker,
+            stop=stop,
+        )
+        data = DataRecord(
+            snapshot=setup.snapshot.name,
+            sha256=setup.snapshot.sha256,
+            has_manifest=not setup.snapshot.flagged,
+            splits={"train": (str(first), str(last))},
+            audit=audit,
+        )
+        gain = find(evidence["gains"], "adapter", "control", "event")
+        if not (directory / "adapter").exists():
+            save_adapter(
+                trained.model,
+                setup.bundle,
+                directory / "adapter",
+                context=setup.context,
+                data=data,
+                metrics={"walk_forward": evidence},
+                gain=gain["gain"] if gain else "unknown",
+                card=pooled_card(config, setup.bundle.base.repo, data, evidence),
+            )
+        finish(directory, {"seconds": trained.seconds})
+    return directory / "adapter"
+
+
+def _after(last: date) -> dict[str, date]:
+    """Split dates after the window, which the settings must name and nothing reads."""
+    after = last.fromordinal(last.toordinal() + 1)
+    test = last.fromordinal(last.toordinal() + 2)
+    return {"val_start": after, "test_start": test, "test_end": test}
+
+
+def _fingerprint(config: EventLoraConfig, setup: TrainingSetup) -> RunFingerprint:
+    micro_batch = fit(config, setup.splits.dataset("train"), setup.bundle.model, setup.accelerator).windows
+    return RunFingerprint(
+        snapshot=setup.snapshot.sha256,
+        base=setup.bundle.base.content_sha256,
+        tokenizer=setup.bundle.tokenizer_print.content_sha256,
+        processes=setup.accelerator.num_processes,
+        device=setup.accelerator.device.type,
+        precision=setup.accelerator.mixed_precision,
+        micro_batch=micro_batch,
+    )

@@ -1,0 +1,243 @@
+"""The walk-forward command: train and score one period after another, each by what came before it.
+
+    python -m kronos_service.finetune walk-forward --snapshot data/snapshots/2026-11 --base-model BASE
+
+One window of validation cannot show an effect of events: a date's gain scatters far more than it amounts to.
+Here the targets of several folds are pooled, and every figure comes with the smallest gain that so many dates
+could show. In the output directory:
+
+    walk_forward.json, .png, .html    figures, rewritten after every run (layout below)
+    <first date>-seed-<n>/            an ordinary run per fold and seed, with its control
+    <first date>-inner-seed-<n>/      with --choose-epochs: the run within the fold's training dates
+
+The same command resumes after a stop, and trains only what it does not find.
+
+walk_forward.json holds
+    snapshot, base         name and sha256 of the data, repo and sha256 of the base
+    seen                   per fold, a warning where the base's own pretraining reaches into it, else null
+    settings, seeds        the command's settings
+    unfinished             [fold, seed] pairs that are not trained yet
+    folds                  list of {name, train_first, train_last, first, last, epochs}
+    gains                  list of {model, over, by, group, gain, detectable}: pooling.GroupGain
+    published              the version made LATEST, or null
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from statistics import median_low
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kronos_service.data.sample import sample_snapshot_path
+from kronos_service.data.snapshot.read import Snapshot, load_snapshot
+from kronos_service.finetune.event_conditioned.config import EventLoraConfig, WalkForwardConfig
+from kronos_service.finetune.event_conditioned.event_lora import event_lora_at
+from kronos_service.finetune.event_conditioned.folds.dates import ONE_DAY, Fold, plan_folds, train_first
+from kronos_service.finetune.event_conditioned.folds.newest import train_newest
+from kronos_service.finetune.event_conditioned.folds.pooling import (
+    find,
+    mean_over_seeds,
+    pool,
+    pooled_gains,
+)
+from kronos_service.finetune.event_conditioned.provenance import seen_by
+from kronos_service.finetune.event_conditioned.report import figures, tables, terminal
+from kronos_service.finetune.event_conditioned.report.walk_forward import drawn, page
+from kronos_service.finetune.event_conditioned.run_directory import FINISHED, write_json
+from kronos_service.finetune.event_conditioned.samples.series import calendar_covers
+from kronos_service.finetune.event_conditioned.training.tracking import epoch_figures
+from kronos_service.finetune.progress import console
+from kronos_service.model.factory import Bundle, load_bundle
+from kronos_shared.adapter_store import publish, published_as
+from kronos_shared.atomic import replace_file
+
+FIGURES = "walk_forward.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WalkForward:
+    """What all runs share."""
+
+    config: WalkForwardConfig
+    snapshot: Snapshot
+    bundle: Bundle
+    end: date
+    """The last date that can be scored."""
+    folds: Sequence[Fold]
+
+    def directory(self, fold: Fold, seed: int) -> Path:
+        """The run directory of a fold and seed."""
+        return self.config.out / f"{fold.name}-seed-{seed}"
+
+    def finished(self, fold: Fold) -> list[int]:
+        """The seeds whose run of this fold has finished."""
+        return [seed for seed in self.config.seeds if (self.directory(fold, seed) / FINISHED).exists()]
+
+
+def walk_forward(config: WalkForwardConfig) -> dict[str, Any]:
+    """Train what is missing, write the figures after each run, and return what walk_forward.json holds.
+
+    Raises:
+        FoldError: the snapshot holds no such folds.
+        Stopped: SIGTERM or SIGINT came; the same call resumes.
+        KronosError: anything else that the user can fix, named by its subclass.
+    """
+    walk = _plan(config)
+    epochs: dict[str, int] = {}
+    runs = [(fold, seed) for fold in walk.folds for seed in config.seeds]
+    for number, (fold, seed) in enumerate(runs, start=1):
+        if fold.name not in epochs:
+            epochs[fold.name] = _epochs(walk, fold)
+        console.print(f"run {number} of {len(runs)}: targets {fold.first} to {fold.last}, seed {seed}")
+        event_lora_at(_run(walk, fold, seed, epochs[fold.name]), walk.directory(fold, seed))
+        found = _write(walk, epochs, published=None)
+    _show(found)
+    if config.publish:
+        version = _publish(walk, median_low(epochs.values()), found["gains"])
+        found = _write(walk, epochs, published=version)
+    console.print(f"{FIGURES}, walk_forward.html and a run directory per fold and seed are in {config.out}")
+    return found
+
+
+def _plan(config: WalkForwardConfig) -> WalkForward:
+    snapshot = load_snapshot(config.snapshot or sample_snapshot_path())
+    bundle = load_bundle(
+        config.base_model,
+        tokenizer=config.tokenizer,
+        revision=config.revision,
+        tokenizer_revision=config.tokenizer_revision,
+    )
+    last_bar: date = snapshot.bars["ts"].max().date()
+    covered: date = calendar_covers(snapshot.calendar).astype("datetime64[D]").item()
+    end = min(last_bar, covered, config.last_val or last_bar)
+    walk = WalkForward(
+        config=config, snapshot=snapshot, bundle=bundle, end=end, folds=plan_folds(config, end)
+    )
+    for fold in walk.folds:
+        console.print(
+            f"fold {fold.name}: train {fold.train_first} to {fold.train_last}, "
+            f"score {fold.first} to {fold.last}"
+        )
+        if warning := seen_by(bundle, fold.first, fold.last):
+            console.print(f"[yellow]{warning}[/]")
+    return walk
+
+
+def _run(walk: WalkForward, fold: Fold, seed: int, epochs: int, **settings: Any) -> EventLoraConfig:
+    """The settings of one run: nothing is promoted, and its test split is a day that nobody looks at."""
+    config = walk.config
+    after = fold.last + ONE_DAY
+    defaults = {
+        "control": True,
+        "placebo": config.placebo,
+        "promote": "never",
+        "forecast_origins": config.origins,
+        "forecast_horizon": config.horizon,
+        "forecast_paths": config.paths,
+    }
+    return config.training(
+        seed,
+        epochs=epochs,
+        train_start=fold.train_first,
+        train_end=fold.train_last,
+        val_start=fold.first,
+        test_start=after,
+        test_end=after,
+        **(defaults | settings),
+    )
+
+
+def _epochs(walk: WalkForward, fold: Fold) -> int:
+    """The fold's number of epochs: the setting, or the one with the lowest loss on the inner dates, which
+    lie before the fold; the mean over the seeds decides.
+    """
+    config = walk.config
+    if not config.choose_epochs:
+        return config.epochs
+    inner = fold.inner(config.horizon)
+    curves = []
+    for seed in config.seeds:
+        directory = config.out / f"{fold.name}-inner-seed-{seed}"
+        console.print(f"choosing epochs on {inner.first} to {inner.last}, seed {seed}")
+        settings = _run(walk, inner, seed, config.epochs, control=False, placebo=False, forecast_origins=0)
+        event_lora_at(settings, directory)
+        curves.append([epoch["val/all_total"] for epoch in epoch_figures(directory)[1:]])
+    chosen = int(np.argmin(np.mean(curves, axis=0))) + 1
+    console.print(f"fold {fold.name}: {chosen} of {config.epochs} epochs")
+    return chosen
+
+
+def _write(walk: WalkForward, epochs: Mapping[str, int], *, published: str | None) -> dict[str, Any]:
+    """Write the figures of the runs that are finished."""
+    config = walk.config
+    folds = {fold.name: walk.finished(fold) for fold in walk.folds}
+    records = {
+        fold.name: mean_over_seeds(
+            [pd.read_parquet(walk.directory(fold, seed) / "val_losses.parquet") for seed in folds[fold.name]]
+        )
+        for fold in walk.folds
+        if folds[fold.name]
+    }
+    asset_class = dict(
+        zip(walk.snapshot.symbols["symbol"], walk.snapshot.symbols["asset_class"], strict=True)
+    )
+    gains = pooled_gains(pool(records, asset_class))
+    found: dict[str, Any] = {
+        "snapshot": {"name": walk.snapshot.name, "sha256": walk.snapshot.sha256},
+        "base": {"repo": walk.bundle.base.repo, "sha256": walk.bundle.base.content_sha256},
+        "seen": {fold.name: seen_by(walk.bundle, fold.first, fold.last) for fold in walk.folds},
+        "settings": config.model_dump(mode="json"),
+        "seeds": list(config.seeds),
+        "unfinished": [
+            [fold.name, seed] for fold in walk.folds for seed in config.seeds if seed not in folds[fold.name]
+        ],
+        "folds": [
+            {
+                "name": fold.name,
+                **{key: str(day) for key, day in asdict(fold).items()},
+                "epochs": epochs.get(fold.name),
+            }
+            for fold in walk.folds
+        ],
+        "gains": [asdict(gain) for gain in gains],
+        "published": published,
+    }
+    write_json(config.out / FIGURES, found)
+    replace_file(config.out / "walk_forward.png", figures.forest_png(drawn(found)))
+    replace_file(config.out / "walk_forward.html", page(found).encode())
+    return found
+
+
+def _publish(walk: WalkForward, epochs: int, gains: Sequence[Mapping[str, Any]]) -> str | None:
+    """Train the adapter on the newest window, and make it LATEST where the pooled gain allows it."""
+    config = walk.config
+    window = train_first(config, walk.end + ONE_DAY), walk.end
+    console.print(f"training the adapter to publish: {epochs} epochs, targets {window[0]} to {window[1]}")
+    evidence = {
+        "folds": [str(fold.first) for fold in walk.folds] + [str(walk.end)],
+        "seeds": list(config.seeds),
+        "epochs": epochs,
+        "gains": [one for one in gains if one["by"] == "day"],
+        "seen": [warning for fold in walk.folds if (warning := seen_by(walk.bundle, fold.first, fold.last))],
+    }
+    adapter = train_newest(config.training(config.seeds[0], epochs=epochs), window, evidence, config.out)
+    gain = find(gains, "adapter", "control", "event")
+    if config.promote != "always" and (gain is None or gain["gain"]["low"] <= 0):
+        console.print(
+            f"[yellow]not promoted[/]: the pooled gain's interval on event days does not lie above 0 "
+            f"(--promote always ignores that); the adapter is in {adapter}"
+        )
+        return None
+    before = published_as(adapter, config.adapter_store)
+    version = before or publish(adapter, config.adapter_store, keep=config.keep_versions).version
+    console.print(f"[green]promoted[/]: {config.adapter_store / 'versions' / version} is now LATEST")
+    return version
+
+
+def _show(found: Mapping[str, Any]) -> None:
+    for by in ("day", "year"):
+        terminal.show(tables.pooled_gains(found["gains"], by))
