@@ -58,7 +58,7 @@ def plan_folds(config: WalkForwardConfig, end: date) -> list[Fold]:
     while first <= end:
         after = _months_later(first, config.fold_months)
         last = min(after - ONE_DAY, end)
-        if folds and last - first < SHORTEST:
+        if folds and last - first + ONE_DAY < SHORTEST:
             break
         folds.append(
             Fold(

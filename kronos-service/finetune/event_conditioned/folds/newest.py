@@ -15,6 +15,7 @@ from kronos_service.finetune.event_conditioned.run_directory import (
     FINISHED,
     RunFingerprint,
     finish,
+    read_settings,
     variant_run,
     writing,
 )
@@ -43,6 +44,9 @@ def train_newest(
     directory = out / NEWEST
     first, last = window
     config = config.replace(run_dir=directory, train_start=first, promote="never", **_after(last))
+    if (directory / FINISHED).exists():
+        read_settings(directory, dict(config))
+        return directory / "adapter"
     setup = prepare_training(config, {"train": (np.datetime64(first), np.datetime64(last))}, out)
     audit = require_no_leak(setup.snapshot, setup.splits, setup.bundle, seed=config.seed)
     fingerprint = _fingerprint(config, setup)
@@ -52,8 +56,6 @@ def train_newest(
         writing(directory, command="the same walk-forward command"),
         stop_on_signals() as stop,
     ):
-        if (directory / FINISHED).exists():
-            return directory / "adapter"
         trained = train_variant(
             ADAPTER,
             config,
