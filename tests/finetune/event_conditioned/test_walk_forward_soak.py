@@ -88,4 +88,3 @@ def test_a_walk_forward_that_is_killed_again_and_again_ends_with_the_same_bits(
         for name, tensors in weights.items():
             assert all(torch.equal(value, resumed[name][key]) for key, value in tensors.items())
         shutil.rmtree(killed / "folds")  # what kills are left fall on another walk
-    print(f"{kills} kills, {finished} walks of {seconds:.0f} s ended alike")
