@@ -1,9 +1,9 @@
-"""The HAR yardsticks: a regression of the next bar's range, with and without knowing the day of a tier-1 event.
+"""The HAR yardsticks: a regression of the next bar's range, shown the days of tier-1 events or not.
 
-`har` is the heterogeneous autoregression of Corsi (2009) on log true ranges, with market controls; `har_events`
-has one dummy more, pooled over the families of tier 1 and known from the schedule. Both are fitted by least
-squares over the bars of one training window, one panel per asset class, with a level per symbol. A forecast
-takes its scale from the regression and its shape from the standardised residuals of training.
+`har` is the heterogeneous autoregression of Corsi (2009) on log true ranges, with market controls;
+`har_events` has one dummy more, pooled over the families of tier 1 and known from the schedule. Both are
+fitted by least squares over the bars of one training window, one panel per asset class, with a level per
+symbol. A forecast takes its scale from the regression and its shape from the residuals of training.
 
 Row i of the regressors is about bar i + 1 and uses what was known at as_of(i), as the event rows do.
 Letters: n bars, R regressors.
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from kronos_service.data.snapshot import read as snapshots
 from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.events.leaders import Leader, read_leader, usable_bars
-from kronos_service.events.sessions import locate, sessions
+from kronos_service.events.sessions import LONGEST_CLOSURE, locate, sessions
 from kronos_service.events.taxonomy import FAMILIES, IMPACT_WEIGHTS, TIER1
 from kronos_service.finetune.event_conditioned.evaluation.densities import NextBar, Shape, fit_shape
 from kronos_service.finetune.event_conditioned.samples.series import Series
@@ -36,14 +36,18 @@ EVENT: Final = -1
 TIER1_CHANNELS: Final = [FAMILIES.index(name) for name in TIER1]
 
 
-def log_true_range(features: Floats) -> Floats:
-    """(n,) log of log(max(high, previous close) / min(low, previous close)) of bars (n, 6); the first bar has
-    no previous close.
+def log_range(high: Floats, low: Floats, before: Floats) -> Floats:
+    """Log true range log(log(max(high, before) / min(low, before))), elementwise; `before` is the previous
+    close, or NaN where there is none.
     """
-    high, low, close = features[:, HIGH], features[:, LOW], features[:, CLOSE]
-    before = np.concatenate([[np.nan], close[:-1]])
     spread: Floats = np.log(np.fmax(high, before) / np.fmin(low, before))
     return np.log(np.maximum(spread, SMALLEST_RANGE))
+
+
+def log_true_range(features: Floats) -> Floats:
+    """(n,) of a series' bars (n, 6)."""
+    before = np.concatenate([[np.nan], features[:-1, CLOSE]])
+    return log_range(features[:, HIGH], features[:, LOW], before)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +91,7 @@ def regressors(one: Series, market: Market) -> Floats:
 
 def _next_sessions(one: Series) -> npt.NDArray[np.datetime64]:
     """The date of the session after each bar: the calendar's, not that of the data's next row."""
-    last = one.dates[-1].item()
-    table = sessions(one.asset_class, one.dates[0].item(), last.replace(year=last.year + 1, day=1))
+    table = sessions(one.asset_class, one.dates[0].item(), one.dates[-1].item() + LONGEST_CLOSURE)
     following: npt.NDArray[np.datetime64] = table.dates[locate(table, one.dates) + 1]
     return following
 
@@ -102,7 +105,7 @@ def _trailing_mean(values: Floats, length: int) -> Floats:
 
 
 def _last_and_change(values: Floats, closed: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
-    """The last of the first `closed` values and its difference to the one before; NaN where there are not two."""
+    """The last of the first `closed` values, and its difference to the one before; NaN without two."""
     whole = np.concatenate([[np.nan, np.nan], values])
     return np.where(closed > 1, whole[closed + 1], np.nan), whole[closed + 1] - whole[closed]
 
