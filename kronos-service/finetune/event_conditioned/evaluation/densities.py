@@ -118,8 +118,9 @@ def score_next_bar(forecast: NextBar, log_return: Floats, log_range: Floats) -> 
 
 
 def _crps(center: Floats, scale: Floats, shape: Shape, outcome: Floats) -> Floats:
+    """Of a point forecast, the absolute error."""
     quantiles = center[:, None] + scale[:, None] * shape.quantiles
-    return crps_quantiles(quantiles, outcome, GRID)
+    return np.where(scale > 0, crps_quantiles(quantiles, outcome, GRID), np.abs(outcome - center))
 
 
 def fit_shape(residuals: Floats) -> Shape:

@@ -85,11 +85,13 @@ def score_normal(sigma: Floats, outcome: Floats, mean: float = 0.0) -> Columns:
 
 
 def crps_quantiles(quantiles: Floats, outcome: Floats, levels: Floats) -> Floats:
-    """CRPS (n,) of forecasts given as quantiles (n, K) at evenly spaced levels: twice their mean pinball loss
-    (Gneiting and Ranjan 2011, equation 11). These are no random draws, so nothing corrects for their number.
+    """CRPS (n,) of forecasts given as quantiles (n, K) at the levels 1 / (K + 1) .. K / (K + 1).
+
+    Twice the pinball loss, integrated over all levels by the trapezoid rule (Gneiting and Ranjan 2011,
+    equation 11). These are no random draws, so nothing corrects for their number.
     """
     error = outcome[:, None] - quantiles
-    loss: Floats = 2 * np.maximum(levels * error, (levels - 1) * error).mean(axis=1)
+    loss: Floats = 2 * np.maximum(levels * error, (levels - 1) * error).sum(axis=1) / (len(levels) + 1)
     return loss
 
 
