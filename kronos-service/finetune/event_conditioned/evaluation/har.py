@@ -40,8 +40,9 @@ def log_range(high: Floats, low: Floats, before: Floats) -> Floats:
     """Log true range log(log(max(high, before) / min(low, before))), elementwise; `before` is the previous
     close, or NaN where there is none.
     """
-    spread: Floats = np.log(np.fmax(high, before) / np.fmin(low, before))
-    return np.log(np.maximum(spread, SMALLEST_RANGE))
+    spread = np.log(np.fmax(high, before) / np.fmin(low, before))
+    found: Floats = np.log(np.maximum(spread, SMALLEST_RANGE))
+    return found
 
 
 def log_true_range(features: Floats) -> Floats:

@@ -19,6 +19,9 @@ GROUPS: Final = ("event", "quiet", "all")
 DAYS: Final = ("tier1", "other_event", "quiet")
 YARDSTICK: Final = "har_events"
 """What an adapter has to beat: it knows the days of tier-1 events, and prices."""
+HEADLINE_TARGETS: Final = 30
+HEADLINE_DATES: Final = 20
+"""Fewer forecasts, or dates they fall on, decide nothing that is worth a first line."""
 WORDS: Final = {
     "quiet": "non-event",
     "unknown": "not measured",
@@ -142,9 +145,13 @@ def yardstick_verdict(forecasts: Figures) -> str:
         found = [f"{what} on {shown(day)} days" for day, what, gain in cells if _judged(gain) == verdict]
         return ", ".join(found)
 
-    better, worse = those("better"), those("worse")
+    better, worse, few = (those(verdict) for verdict in ("better", "worse", "too few"))
     start = f"The adapter beats har_events: {better}." if better else "The adapter does not beat har_events."
-    return f"{start} It is worse: {worse}." if worse else start
+    return " ".join(
+        [start]
+        + ([f"It is worse: {worse}."] if worse else [])
+        + ([f"Too few forecasts to say: {few}; make more with --origins."] if few else [])
+    )
 
 
 def against_yardstick(next_bar: Figures) -> Table:
@@ -205,8 +212,8 @@ def _next_bar_groups(next_bar: Figures, day: str) -> list[Figures]:
 
 
 def _judged(gain: Figures) -> str:
-    if gain["low"] is None:
-        return "too few dates"
+    if gain["low"] is None or gain["targets"] < HEADLINE_TARGETS or gain["dates"] < HEADLINE_DATES:
+        return "too few"
     if gain["low"] > 0:
         return "better"
     return "worse" if gain["high"] < 0 else "undecided"
