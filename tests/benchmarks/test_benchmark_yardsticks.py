@@ -24,7 +24,7 @@ from kronos_service.finetune.event_conditioned.samples.series import Series, bui
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif("DATA" not in os.environ, reason="needs real bars: DATA=path/to/tables"),
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(1800),
 ]
 START = np.datetime64("2021-01-01")
 FOLDS = [
@@ -36,7 +36,7 @@ FOLDS = [
         ("2025-01-01", "2025-06-30"),
     )
 ]
-PLACEBOS = 10
+PLACEBOS = 5
 CHANNELS = [FAMILIES.index(name) for name in TIER1]
 
 

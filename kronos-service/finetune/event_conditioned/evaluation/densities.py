@@ -88,7 +88,8 @@ class NextBar:
     range_center: Floats
     range_scale: float
     """Deviation of the log true range; 0 for a point forecast."""
-    range_shape: Shape
+    range_quantiles: Floats
+    """(K,) of the standardised residuals of the log true range."""
     range_square: Floats
     """(n,) expected square of the true range itself."""
 
@@ -106,26 +107,32 @@ def score_next_bar(forecast: NextBar, log_return: Floats, log_range: Floats) -> 
         density = np.where(scale > 0, forecast.return_shape.density.log_density(z) - np.log(scale), np.nan)
     u = (log_range - forecast.range_center) / width if width else np.full_like(log_range, np.nan)
     return {
-        "return_crps": _crps(forecast.return_center, scale, forecast.return_shape, log_return),
+        "return_crps": _crps(forecast.return_center, scale, forecast.return_shape.quantiles, log_return),
         "return_log_score": density,
         "return_qlike": qlike(forecast.return_square, log_return**2),
         "range_crps": _crps(
-            forecast.range_center, np.full_like(log_range, width), forecast.range_shape, log_range
+            forecast.range_center, np.full_like(log_range, width), forecast.range_quantiles, log_range
         ),
         "range_log_score": Normal().log_density(u) - (log(width) if width else 0.0),
         "range_qlike": qlike(forecast.range_square, np.exp(2 * log_range)),
     }
 
 
-def _crps(center: Floats, scale: Floats, shape: Shape, outcome: Floats) -> Floats:
+def _crps(center: Floats, scale: Floats, quantiles: Floats, outcome: Floats) -> Floats:
     """Of a point forecast, the absolute error."""
-    quantiles = center[:, None] + scale[:, None] * shape.quantiles
-    return np.where(scale > 0, crps_quantiles(quantiles, outcome, GRID), np.abs(outcome - center))
+    placed = center[:, None] + scale[:, None] * quantiles
+    return np.where(scale > 0, crps_quantiles(placed, outcome, GRID), np.abs(outcome - center))
 
 
 def fit_shape(residuals: Floats) -> Shape:
-    """The quantiles of the residuals (Hyndman and Fan 1996, type 6) and the likeliest Student's t."""
-    return Shape(quantiles=np.quantile(residuals, GRID, method="weibull"), density=fit_student(residuals))
+    """The quantiles of the residuals and the likeliest Student's t."""
+    return Shape(quantiles=grid_quantiles(residuals), density=fit_student(residuals))
+
+
+def grid_quantiles(residuals: Floats) -> Floats:
+    """Their quantiles (K,) at the levels of `GRID` (Hyndman and Fan 1996, type 6)."""
+    quantiles: Floats = np.quantile(residuals, GRID, method="weibull")
+    return quantiles
 
 
 def fit_student(values: Floats) -> Student:

@@ -17,7 +17,7 @@ from kronos_service.finetune.event_conditioned.evaluation.densities import (
     NextBar,
     Shape,
     Student,
-    fit_shape,
+    grid_quantiles,
 )
 from kronos_shared.normalization import Floats
 
@@ -57,7 +57,8 @@ class Garch:
     range_center: float
     range_scale: float
     """Mean and deviation, over training, of the log true range less the log of the deviation foreseen."""
-    range_shape: Shape
+    range_quantiles: Floats
+    """(K,) of the same differences, standardised."""
     range_moment: float
     """Mean of exp(2 x) over the same differences x less their mean."""
 
@@ -73,7 +74,7 @@ class Garch:
             return_square=deviations**2 + mean**2,
             range_center=center,
             range_scale=self.range_scale,
-            range_shape=self.range_shape,
+            range_quantiles=self.range_quantiles,
             range_square=np.exp(2 * center) * self.range_moment,
         )
 
@@ -109,6 +110,6 @@ def fit_garch(log_returns: Floats, log_ranges: Floats, training: npt.NDArray[np.
         ),
         range_center=center,
         range_scale=scale,
-        range_shape=fit_shape((apart - center) / scale),
+        range_quantiles=grid_quantiles((apart - center) / scale),
         range_moment=float(np.exp(2 * (apart - center)).mean()),
     )

@@ -21,7 +21,12 @@ from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.events.leaders import Leader, read_leader, usable_bars
 from kronos_service.events.sessions import LONGEST_CLOSURE, locate, sessions
 from kronos_service.events.taxonomy import FAMILIES, IMPACT_WEIGHTS, TIER1
-from kronos_service.finetune.event_conditioned.evaluation.densities import NextBar, Shape, fit_shape
+from kronos_service.finetune.event_conditioned.evaluation.densities import (
+    NextBar,
+    Shape,
+    fit_shape,
+    grid_quantiles,
+)
 from kronos_service.finetune.event_conditioned.samples.series import Series
 from kronos_shared.columns import CLOSE, HIGH, LOW
 from kronos_shared.normalization import Floats, feature_matrix
@@ -102,7 +107,8 @@ def _trailing_mean(values: Floats, length: int) -> Floats:
     # One sum per row, not a difference of running sums: later values then change no bit of earlier means.
     padded = np.concatenate([np.zeros(length - 1), values])
     windows = np.ascontiguousarray(np.lib.stride_tricks.sliding_window_view(padded, length))
-    return windows.sum(axis=1) / np.minimum(np.arange(1, len(values) + 1), length)
+    means: Floats = windows.sum(axis=1) / np.minimum(np.arange(1, len(values) + 1), length)
+    return means
 
 
 def _last_and_change(values: Floats, closed: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
@@ -123,8 +129,8 @@ class Panel:
     """The level of a symbol that the training window does not have."""
     deviation: float
     """Of the training residuals, in log true range."""
-    range_shape: Shape
-    """Of the residuals over `deviation`."""
+    range_quantiles: Floats
+    """(K,) of the residuals over `deviation`."""
     range_moment: float
     """Mean of exp(2 residual)."""
     return_shape: Shape
@@ -148,7 +154,7 @@ class Panel:
             return_square=scale**2 * self.return_moment,
             range_center=center,
             range_scale=self.deviation,
-            range_shape=self.range_shape,
+            range_quantiles=self.range_quantiles,
             range_square=scale**2 * self.range_moment,
         )
 
@@ -187,7 +193,7 @@ def fit_panel(panel: PanelRows, *, events: bool) -> Panel:
         level={panel.symbols[number]: float(levels[number]) for number in present},
         other_level=float((panel.log_range - panel.rows @ coefficients).mean()),
         deviation=deviation,
-        range_shape=fit_shape(residuals / deviation),
+        range_quantiles=grid_quantiles(residuals / deviation),
         range_moment=float(np.exp(2 * residuals).mean()),
         return_shape=fit_shape(relative),
         return_moment=float((relative**2).mean()),

@@ -28,7 +28,7 @@ from kronos_service.finetune.event_conditioned.samples.series import Series
 from kronos_shared.columns import CLOSE
 from kronos_shared.normalization import Floats
 
-ORDER: Final = (*YARDSTICKS, "base", "zeroed", "adapter")
+ORDER: Final[tuple[str, ...]] = (*YARDSTICKS, "base", "zeroed", "adapter")
 PAIRS: Final = {
     "adapter": ("har_events", "har", "garch", "random_walk", "base"),
     "har_events": ("har",),
@@ -93,7 +93,7 @@ def summarize_next_bars(records: pd.DataFrame, *, seed: int) -> dict[str, Any]:
     frames = {
         str(name): frame.set_index(["symbol", "date"]) for name, frame in records.groupby("model", sort=False)
     }
-    models = [name for name in ORDER if name in frames]
+    models: list[str] = [name for name in ORDER if name in frames]
     about = frames[models[0]]
     groups = []
     for asset_class, group, members in _groups(about):

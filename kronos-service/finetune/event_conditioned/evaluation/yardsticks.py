@@ -183,7 +183,7 @@ def _persistence(log_range: Floats, bars: Bars) -> NextBar:
         return_square=nothing,
         range_center=before,
         range_scale=0.0,
-        range_shape=NORMAL,
+        range_quantiles=NORMAL.quantiles,
         range_square=np.exp(2 * before),
     )
 
@@ -199,7 +199,7 @@ def _random_walk(log_return: Floats, bars: Bars) -> NextBar:
         return_square=deviation**2,
         range_center=center,
         range_scale=scale,
-        range_shape=NORMAL,
+        range_quantiles=NORMAL.quantiles,
         range_square=np.exp(2 * center + 2 * scale**2),
     )
 

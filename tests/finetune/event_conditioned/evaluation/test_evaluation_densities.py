@@ -24,7 +24,8 @@ from kronos_service.finetune.event_conditioned.evaluation.metrics import (
 
 def test_the_student_density_is_torchs() -> None:
     values = np.linspace(-6, 6, 50)
-    other = torch.distributions.StudentT(5.0, 0.3, 1.7).log_prob(torch.from_numpy(values))
+    torchs = torch.distributions.StudentT(5.0, 0.3, 1.7)
+    other = torchs.log_prob(torch.from_numpy(values))  # type: ignore[no-untyped-call]
     mine = Student(location=0.3, scale=1.7, degrees=5.0).log_density(values)
     np.testing.assert_allclose(mine, other.numpy(), rtol=1e-6)
 
@@ -68,7 +69,7 @@ def next_bar(return_scale: float, range_scale: float) -> NextBar:
         return_square=np.array([return_scale**2]),
         range_center=np.array([-4.0]),
         range_scale=range_scale,
-        range_shape=NORMAL,
+        range_quantiles=NORMAL.quantiles,
         range_square=np.array([np.exp(-8.0)]),
     )
 

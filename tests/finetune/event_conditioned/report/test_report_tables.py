@@ -98,8 +98,8 @@ def test_few_forecasts_decide_nothing(fewer: dict[str, Any]) -> None:
     found = next_bar(tier1__range=(0.02, 0.01, 0.03))
     found["groups"][0]["gain"]["adapter"]["har_events"]["range_crps"] |= fewer
     assert tables.yardstick_verdict({"next_bar": found}) == (
-        "The adapter does not beat har_events. Too few forecasts to say: range on tier 1 days; make more with "
-        "--origins."
+        "The adapter does not beat har_events. Too few forecasts to say: range on tier 1 days; "
+        "make more with --origins."
     )
     assert tables.against_yardstick(found).rows[1][4] == "+2.000"
     assert tables.against_yardstick(found).rows[1][6] == "too few"
