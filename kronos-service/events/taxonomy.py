@@ -28,7 +28,7 @@ EVENT_TYPES: Final[Mapping[str, str]] = MappingProxyType(
 )
 """Event type -> family."""
 TIER1: Final[tuple[str, ...]] = tuple(_TAXONOMY["tier1"])
-"""The families whose releases move markets most; figures are pooled over their days."""
+"""The families whose days are reported as tier 1."""
 LEADER_ASSET_CLASS: Final[Mapping[str, str]] = MappingProxyType(_TAXONOMY["leaders"])
 """Leader -> asset class, in the order of the channels."""
 LEADERS: Final[tuple[str, ...]] = tuple(LEADER_ASSET_CLASS)
@@ -46,8 +46,8 @@ CHANNELS: Final[tuple[str, ...]] = (
 
 def channel_hash() -> str:
     """The sha256 of everything that defines the channels; an adapter fits one hash only."""
-    # Without the table of leaders, whose names are among the channels: published adapters carry this hash.
-    # Without the tiers: they group figures, and change no channel.
+    # Without the table of leaders, whose names are among the channels, and without tier 1, which groups
+    # figures: published adapters carry this hash.
     events = {key: value for key, value in _TAXONOMY.items() if key not in ("leaders", "tier1")}
     meaning = {"taxonomy": events, "channels": CHANNELS}
     return hashlib.sha256(json.dumps(meaning).encode()).hexdigest()

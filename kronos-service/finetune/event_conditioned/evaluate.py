@@ -1,4 +1,4 @@
-"""An adapter against its base and two baselines on a split: token losses, and scored forecasts.
+"""An adapter against its base, baselines and yardsticks on a split: token losses, and scored forecasts.
 
 kronos-finetune evaluate --adapter adapters
 kronos-finetune evaluate --adapter runs/mine/adapter --split test --open-test-split
@@ -25,7 +25,12 @@ from kronos_service.finetune.event_conditioned.evaluation.test_split_log import 
 from kronos_service.finetune.event_conditioned.report import terminal
 from kronos_service.finetune.event_conditioned.report.document import write_report
 from kronos_service.finetune.event_conditioned.run_directory import CONFIG, RUNS
-from kronos_service.finetune.event_conditioned.samples.splits import Splits, build_splits, require_events
+from kronos_service.finetune.event_conditioned.samples.splits import (
+    Span,
+    Splits,
+    build_splits,
+    require_events,
+)
 from kronos_service.finetune.event_conditioned.training.validation import score, summarize, summarize_families
 from kronos_service.finetune.progress import console, follow
 from kronos_service.model.adapter.read import (
@@ -42,7 +47,7 @@ from kronos_service.model.generation.sampling import Sampling
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Check the adapter and its canary, score it on the split, print the tables, and write
-    `evaluation-<split>.json`, `evaluation-<split>.parquet` (with forecasts) and `report.html`.
+    `evaluation-<split>.json`, the parquet files beside it (with forecasts) and `report.html`.
 
     Returns what the JSON holds.
 
@@ -74,7 +79,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
             advance=progress.advance,
         )
         base, adapted = scored(bundle.model, events=False), scored(loaded.attached)
-    forecasts = _forecasts(config, loaded, snapshot, splits, bundle) if config.origins else None
+    forecasts = _forecasts(config, adapter, loaded, snapshot, splits, bundle) if config.origins else None
     figures = about | {
         "losses": {"base": summarize(base), "adapter": summarize(adapted)},
         "family_losses": {"base": summarize_families(base), "adapter": summarize_families(adapted)},
@@ -90,17 +95,22 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 
 def _splits(config: EvaluateConfig, adapter: Adapter, snapshot: Snapshot, bundle: Bundle) -> Splits:
     """The one split asked for, by the dates that the adapter was trained with."""
-    first, last = adapter.manifest.data.splits[config.split]
     splits = build_splits(
         snapshot,
         bundle,
-        dates={config.split: (np.datetime64(first), np.datetime64(last))},
+        dates={config.split: _dates(adapter, config.split)},
         context=adapter.manifest.normalization.context,
         scored=config.targets_per_window,
         cache=RUNS / "token-cache",
     )
     require_events(splits, config.split)
     return splits
+
+
+def _dates(adapter: Adapter, split: str) -> Span:
+    """A split's target dates as the adapter was trained with."""
+    first, last = adapter.manifest.data.splits[split]
+    return np.datetime64(first), np.datetime64(last)
 
 
 def _opened(adapter: Adapter, snapshot: Snapshot, first: str, last: str) -> list[dict[str, Any]]:
@@ -117,7 +127,12 @@ def _opened(adapter: Adapter, snapshot: Snapshot, first: str, last: str) -> list
 
 
 def _forecasts(
-    config: EvaluateConfig, loaded: LoadedAdapter, snapshot: Snapshot, splits: Splits, bundle: Bundle
+    config: EvaluateConfig,
+    adapter: Adapter,
+    loaded: LoadedAdapter,
+    snapshot: Snapshot,
+    splits: Splits,
+    bundle: Bundle,
 ) -> Forecasts:
     settings = PathSettings(
         horizon=config.horizon,
@@ -131,6 +146,7 @@ def _forecasts(
             snapshot,
             splits,
             config.split,
+            _dates(adapter, "train"),
             bundle,
             kronos_of(loaded.attached),
             origins=config.origins,

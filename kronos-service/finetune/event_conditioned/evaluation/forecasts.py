@@ -8,19 +8,24 @@ import pandas as pd
 
 from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.finetune.event_conditioned.evaluation.event_study import event_study
+from kronos_service.finetune.event_conditioned.evaluation.next_bar import (
+    score_next_bars,
+    summarize_next_bars,
+)
 from kronos_service.finetune.event_conditioned.evaluation.origins import draw_origins, possible_origins
 from kronos_service.finetune.event_conditioned.evaluation.sample_paths import (
     PathSettings,
     prepare_origins,
-    sample_closes,
+    sample_bars,
 )
 from kronos_service.finetune.event_conditioned.evaluation.scored_forecasts import (
     find_targets,
     score_forecasts,
 )
 from kronos_service.finetune.event_conditioned.evaluation.summary import summarize_forecasts
+from kronos_service.finetune.event_conditioned.evaluation.yardsticks import fit_yardsticks
 from kronos_service.finetune.event_conditioned.samples.series import calendar_covers
-from kronos_service.finetune.event_conditioned.samples.splits import Splits
+from kronos_service.finetune.event_conditioned.samples.splits import Span, Splits
 from kronos_service.model.factory import Bundle
 from kronos_service.model.generation.inputs import Shown
 from kronos_service.model.kronos import Kronos
@@ -34,14 +39,19 @@ class Forecasts:
 
     records: pd.DataFrame
     """One row per model, origin and forecast bar, as `score_forecasts` gives them."""
+    next_bar: pd.DataFrame
+    """One row per model or yardstick and origin, as `score_next_bars` gives them."""
     figures: dict[str, Any]
-    """Their summary, ready for JSON: `summarize_forecasts`, `event_study`, and how they were made."""
+    """Their summary, ready for JSON: `summarize_forecasts`, `event_study`, `summarize_next_bars`, and how
+    they were made.
+    """
 
 
 def forecast_split(
     snapshot: Snapshot,
     splits: Splits,
     name: str,
+    training: Span,
     bundle: Bundle,
     adapted: Kronos,
     *,
@@ -50,7 +60,8 @@ def forecast_split(
     advance: Callable[[int, int], object] = lambda done, total: None,
 ) -> Forecasts:
     """Forecast from at most `origins` drawn bars of a split with the base, and with the adapted model shown
-    the events and shown none; score them with the baselines. `advance` is told of origins done, each three
+    the events and shown none; score them with the baselines, and the next bar with the yardsticks, which are
+    fitted on the target dates `training`. `advance` is told of origins done, each three
     times, of how many.
 
     Raises:
@@ -73,8 +84,8 @@ def forecast_split(
         done += finished
         advance(done, len(SHOWN) * len(drawn))
 
-    closes = {
-        model: sample_closes(
+    sampled = {
+        model: sample_bars(
             bundle.tokenizer,
             bundle.model if events == "none" else adapted,
             prepared,
@@ -85,7 +96,10 @@ def forecast_split(
         for model, events in SHOWN
     }
     targets = find_targets(splits.series, drawn, settings.horizon)
+    closes = {model: bars.closes for model, bars in sampled.items()}
     records = score_forecasts(splits.series, targets, closes, settings.seed)
+    yardsticks = fit_yardsticks(snapshot, splits.series, first=training[0], last=training[1])
+    next_bar = score_next_bars(yardsticks, splits.series, drawn, sampled)
     figures = {
         "split": name,
         "first": str(split.first),
@@ -95,5 +109,10 @@ def forecast_split(
         "settings": asdict(settings),
         **summarize_forecasts(records, seed=settings.seed),
         "event_study": event_study(records, splits.series),
+        "next_bar": {
+            **summarize_next_bars(next_bar, seed=settings.seed),
+            "fitted_on": [str(day) for day in training],
+            "not_measured": dict(yardsticks.not_measured),
+        },
     }
-    return Forecasts(records=records, figures=figures)
+    return Forecasts(records=records, next_bar=next_bar, figures=figures)

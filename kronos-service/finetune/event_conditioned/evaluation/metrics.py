@@ -84,6 +84,27 @@ def score_normal(sigma: Floats, outcome: Floats, mean: float = 0.0) -> Columns:
     } | _named(quantiles)
 
 
+def crps_quantiles(quantiles: Floats, outcome: Floats, levels: Floats) -> Floats:
+    """CRPS (n,) of forecasts given as quantiles (n, K) at the levels 1 / (K + 1) .. K / (K + 1).
+
+    Twice the pinball loss, integrated over all levels by the trapezoid rule (Gneiting and Ranjan 2011,
+    equation 11). These are no random draws, so nothing corrects for their number.
+    """
+    error = outcome[:, None] - quantiles
+    loss: Floats = 2 * np.maximum(levels * error, (levels - 1) * error).sum(axis=1) / (len(levels) + 1)
+    return loss
+
+
+def qlike(forecast: Floats, realized: Floats) -> Floats:
+    """QLIKE loss x - log x - 1, x = realized / forecast variance (Patton 2011): 0 for a perfect forecast, and
+    robust to a noisy proxy of the variance. NaN where the forecast is 0 or the proxy is.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = realized / forecast
+        loss: Floats = ratio - np.log(ratio) - 1
+    return np.where((forecast > 0) & (realized > 0), loss, np.nan)
+
+
 def judge_quantiles(columns: Mapping[str, Floats], outcome: Floats) -> Columns:
     """Pinball losses `pinball_05` .., `inside_50` .. and `hit` of a forecast's quantile columns.
 

@@ -1,6 +1,7 @@
 """One adapter on one split: what was scored, by which forecasts, and the files it leaves behind.
 
-`evaluation-<split>.json` holds the figures, `evaluation-<split>.parquet` the scores of every forecast.
+`evaluation-<split>.json` holds the figures, `evaluation-<split>.parquet` the scores of every forecast, and
+`evaluation-<split>-next-bar.parquet` those of the next bar, yardsticks among them.
 """
 
 import hashlib
@@ -46,10 +47,12 @@ def write_evaluation(directory: Path, figures: Mapping[str, Any], forecasts: For
     """Put the figures of one split, and the forecasts' scores, into a directory; earlier ones go."""
     name = f"evaluation-{figures['split']}"
     directory.mkdir(parents=True, exist_ok=True)
-    records = directory / f"{name}.parquet"
+    records, next_bar = directory / f"{name}.parquet", directory / f"{name}-next-bar.parquet"
     records.unlink(missing_ok=True)
+    next_bar.unlink(missing_ok=True)
     if forecasts is not None:
         forecasts.records.to_parquet(records, index=False)
+        forecasts.next_bar.to_parquet(next_bar, index=False)
     write_json(directory / f"{name}.json", figures)
 
 
@@ -81,8 +84,17 @@ def evaluate_run(
     if origins:
         try:
             model = kronos_of(load_adapter(adapter, bundle).attached)
+            train = splits.splits["train"]
             forecasts = forecast_split(
-                snapshot, splits, "val", bundle, model, origins=origins, settings=settings, advance=advance
+                snapshot,
+                splits,
+                "val",
+                (train.first, train.last),
+                bundle,
+                model,
+                origins=origins,
+                settings=settings,
+                advance=advance,
             )
         except SplitError as error:
             why = str(error)

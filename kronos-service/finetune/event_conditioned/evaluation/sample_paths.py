@@ -11,13 +11,14 @@ import numpy as np
 from kronos_service.data.snapshot import read as snapshots
 from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.events.encoder import EventEncoder, prepare
+from kronos_service.finetune.event_conditioned.evaluation.har import log_range
 from kronos_service.finetune.event_conditioned.evaluation.origins import Origin
 from kronos_service.finetune.event_conditioned.samples.series import Series
 from kronos_service.model.generation.inputs import Prepared, Shown, forecast_prices, prepare_history
 from kronos_service.model.generation.sampling import Sampling
 from kronos_service.model.kronos import Kronos
 from kronos_service.model.tokenizer import KronosTokenizer
-from kronos_shared.columns import CLOSE
+from kronos_shared.columns import CLOSE, HIGH, LOW
 from kronos_shared.normalization import Floats
 
 AT_ONCE = 8
@@ -62,7 +63,17 @@ def prepare_origins(
     ]
 
 
-def sample_closes(
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SampledBars:
+    """What the sample paths of one model say."""
+
+    closes: Floats
+    """(n, N, H) in each series' own currency."""
+    log_range: Floats
+    """(n, N) log true range of the first bar, whose previous close is the origin's."""
+
+
+def sample_bars(
     tokenizer: KronosTokenizer,
     model: Kronos,
     prepared: Sequence[Prepared],
@@ -70,9 +81,10 @@ def sample_closes(
     *,
     events: Shown,
     advance: Callable[[int], object] = lambda _: None,
-) -> Floats:
-    """Closes (n, N, H) in each series' own currency; all models draw with the same random numbers."""
+) -> SampledBars:
+    """Closes and first ranges of every origin's paths; all models draw with the same random numbers."""
     closes: list[Floats] = []
+    ranges: list[Floats] = []
     for begin in range(0, len(prepared), AT_ONCE):
         group = [one.shown(events) for one in prepared[begin : begin + AT_ONCE]]
         prices = forecast_prices(
@@ -85,8 +97,12 @@ def sample_closes(
             context=settings.context,
         )
         closes += [paths[..., CLOSE] for paths in prices]
+        ranges += [
+            log_range(paths[:, 0, HIGH], paths[:, 0, LOW], np.array(one.last_close))
+            for paths, one in zip(prices, group, strict=True)
+        ]
         advance(len(group))
-    return np.stack(closes)
+    return SampledBars(closes=np.stack(closes), log_range=np.stack(ranges))
 
 
 def _seed(seed: int, one: Series, origin: Origin) -> int:

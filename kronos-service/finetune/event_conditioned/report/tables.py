@@ -4,7 +4,7 @@ The numbers are those of results.json, criteria.json, evaluation-<split>.json an
 where there is none.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,7 +16,19 @@ Figures = Mapping[str, Any]
 SCORES: Final = ("CRPS", "pinball", "in 50 %", "in 80 %", "in 90 %", "direction", "spread")
 GAIN: Final = ("gain (nats)", "95 % interval", "gain (%)", "count", "dates")
 GROUPS: Final = ("event", "quiet", "all")
-WORDS: Final = {"quiet": "non-event", "tier1": "tier 1", "unknown": "not measured"}
+DAYS: Final = ("tier1", "other_event", "quiet")
+YARDSTICK: Final = "har_events"
+"""What an adapter has to beat: it knows the days of tier-1 events, and prices."""
+HEADLINE_TARGETS: Final = 30
+HEADLINE_DATES: Final = 20
+"""Fewer forecasts, or dates they fall on, decide nothing that is worth a first line."""
+WORDS: Final = {
+    "quiet": "non-event",
+    "unknown": "not measured",
+    "tier1": "tier 1",
+    "other_event": "other event",
+    YARDSTICK: YARDSTICK,
+}
 """Keys of the JSON files that terminal and report show in other words."""
 NOTHING: Final = "-"
 
@@ -119,6 +131,92 @@ def forecast_gains(forecasts: Figures, *, steps: str, by: Sequence[str]) -> Tabl
         columns=("targets", "adapter", *(f"over {shown(name)}" for name in against), "count", *sizes[1:]),
         rows=rows,
     )
+
+
+def yardstick_verdict(forecasts: Figures) -> str:
+    """Whether the adapter's CRPS of the next bar is below that of `har_events`, and on which days."""
+    if "next_bar" not in forecasts:
+        return "Not compared with har_events: this evaluation was made before there were yardsticks."
+    cells = [(day, what, gain) for day, what, _, gain in _against_yardstick(forecasts["next_bar"])]
+    if not cells:
+        return "Not compared with har_events: it has no training bars of these symbols."
+
+    def those(verdict: str) -> str:
+        found = [f"{what} on {shown(day)} days" for day, what, gain in cells if _judged(gain) == verdict]
+        return ", ".join(found)
+
+    better, worse, few = (those(verdict) for verdict in ("better", "worse", "too few"))
+    start = f"The adapter beats har_events: {better}." if better else "The adapter does not beat har_events."
+    return " ".join(
+        [start]
+        + ([f"It is worse: {worse}."] if worse else [])
+        + ([f"Too few forecasts to say: {few}; make more with --origins."] if few else [])
+    )
+
+
+def against_yardstick(next_bar: Figures) -> Table:
+    """The adapter's CRPS of the next bar against `har_events`, per kind of day."""
+    rows = []
+    for day, what, group, gain in _against_yardstick(next_bar):
+        means = (group["models"][name][f"{what}_crps"] for name in (YARDSTICK, "adapter"))
+        limits = NOTHING if gain["low"] is None else f"[{100 * gain['low']:+.3f}, {100 * gain['high']:+.3f}]"
+        cells = (*(percent(mean, 3) for mean in means), f"{100 * gain['mean']:+.3f}", limits, _judged(gain))
+        rows.append((day, what, *cells, count(gain["targets"]), count(gain["dates"])))
+    return Table(
+        title="CRPS of the next bar, adapter against har_events",
+        columns=("targets", "of its", YARDSTICK, "adapter", "gain", "95 % interval", "", "count", "dates"),
+        rows=rows,
+        labels=2,
+    )
+
+
+def next_bar_scores(next_bar: Figures) -> Table:
+    """Every model's and yardstick's scores of the next bar's return and range, per kind of day."""
+    scores = ("crps", "log_score", "qlike")
+    rows = []
+    for day in (*DAYS, "all"):
+        for group in _next_bar_groups(next_bar, day):
+            for model, means in group["models"].items():
+                returns, ranges = (
+                    [means[f"{what}_{name}"] for name in scores] for what in ("return", "range")
+                )
+                cells = (
+                    percent(returns[0], 3),
+                    *(number(value) for value in returns[1:]),
+                    percent(ranges[0], 2),
+                    *(number(value) for value in ranges[1:]),
+                )
+                rows.append((day, shown(model), *cells, count(group["targets"])))
+    columns = ("return CRPS", "log score", "QLIKE", "range CRPS", "log score", "QLIKE")
+    return Table(
+        title="Return and range of the next bar",
+        columns=("targets", "model", *columns, "count"),
+        rows=rows,
+        labels=2,
+    )
+
+
+def _against_yardstick(next_bar: Figures) -> Iterator[tuple[str, str, Figures, Figures]]:
+    """Kind of day, return or range, the group's figures, and the adapter's gain in CRPS."""
+    for day in DAYS:
+        for group in _next_bar_groups(next_bar, day):
+            gains = group["gain"].get("adapter", {}).get(YARDSTICK, {})
+            for what in ("return", "range"):
+                if gain := gains.get(f"{what}_crps"):
+                    yield day, what, group, gain
+
+
+def _next_bar_groups(next_bar: Figures, day: str) -> list[Figures]:
+    """The group of that kind of day over all asset classes, or none."""
+    return [one for one in next_bar["groups"] if (one["group"], one["asset_class"]) == (day, "all")]
+
+
+def _judged(gain: Figures) -> str:
+    if gain["low"] is None or gain["targets"] < HEADLINE_TARGETS or gain["dates"] < HEADLINE_DATES:
+        return "too few"
+    if gain["low"] > 0:
+        return "better"
+    return "worse" if gain["high"] < 0 else "undecided"
 
 
 def forecast_groups(forecasts: Figures, steps: str, by: Sequence[str]) -> list[Figures]:

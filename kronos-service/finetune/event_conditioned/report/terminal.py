@@ -97,12 +97,18 @@ def forecast_tables(forecasts: Mapping[str, Any]) -> None:
     show(tables.forecast_gains(forecasts, steps="1", by=("day", "all")))
     if forecasts["horizon"] > 1:
         show(tables.forecast_gains(forecasts, steps="all", by=("day", "all")))
+    show(tables.next_bar_scores(forecasts["next_bar"]))
+    show(tables.against_yardstick(forecasts["next_bar"]))
+    for name, why in forecasts["next_bar"]["not_measured"].items():
+        console.print(f"[yellow]{name} not measured[/]: {why}", soft_wrap=True)
 
 
 def evaluation(figures: Mapping[str, Any]) -> None:
     """What an evaluation found."""
     split, span = figures["split"], f"{figures['first']} to {figures['last']}"
     console.print(f"adapter {figures['adapter']}, split {split} ({span})")
+    if figures["forecasts"]:
+        console.print(tables.yardstick_verdict(figures["forecasts"]), style="bold", soft_wrap=True)
     console.print(figures["out_of_sample"])
     show(tables.losses(figures["losses"], f"Loss on the {split} split (nats per target)"))
     show(tables.family_losses(figures["family_losses"], "Loss per event family (nats per target)"))

@@ -27,7 +27,7 @@ from kronos_service.finetune.event_conditioned.evaluation.origins import (
 from kronos_service.finetune.event_conditioned.evaluation.sample_paths import (
     PathSettings,
     prepare_origins,
-    sample_closes,
+    sample_bars,
 )
 from kronos_service.finetune.event_conditioned.evaluation.scored_forecasts import (
     MODELS,
@@ -62,7 +62,17 @@ def forecasts(market: Snapshot, splits: Splits, bundle: Bundle) -> Forecasts:
     assert model.event_emb is not None
     for parameter in model.event_emb.parameters():
         parameter.data += 0.3 * torch.randn_like(parameter)
-    return forecast_split(market, splits, "val", bundle, model, origins=24, settings=SETTINGS)
+    train = splits.splits["train"]
+    return forecast_split(
+        market,
+        splits,
+        "val",
+        (train.first, train.last),
+        bundle,
+        model,
+        origins=24,
+        settings=SETTINGS,
+    )
 
 
 def origins_of(series: list[Series], **changes: Any) -> list[Origin]:
@@ -126,19 +136,22 @@ def test_models_that_are_alike_forecast_alike_and_an_untrained_adapter_is_its_ba
     origins = [Origin(series=s, bar=b) for s, b in ((0, 300), (1, 350), (3, 380))]
     prepared = prepare_origins(market, series, origins, SETTINGS, bundle.event_encoder)
     untrained = kronos_of(adapt(bundle.model, rank=2, dropout=0.0, taps="both", seed=0)).eval()
-    base = sample_closes(bundle.tokenizer, bundle.model, prepared, SETTINGS, events="none")
-    assert base.shape == (3, SETTINGS.paths, SETTINGS.horizon)
+    base = sample_bars(bundle.tokenizer, bundle.model, prepared, SETTINGS, events="none")
+    assert base.closes.shape == (3, SETTINGS.paths, SETTINGS.horizon)
+    assert base.log_range.shape == (3, SETTINGS.paths)
     for events in ("known", "zeroed"):
-        same = sample_closes(bundle.tokenizer, untrained, prepared, SETTINGS, events=events)
-        np.testing.assert_array_equal(same, base)
-    alone = sample_closes(
+        same = sample_bars(bundle.tokenizer, untrained, prepared, SETTINGS, events=events)
+        np.testing.assert_array_equal(same.closes, base.closes)
+        np.testing.assert_array_equal(same.log_range, base.log_range)
+    alone = sample_bars(
         bundle.tokenizer,
         bundle.model,
         prepare_origins(market, series, origins[1:2], SETTINGS, bundle.event_encoder),
         SETTINGS,
         events="none",
     )
-    np.testing.assert_allclose(alone[0], base[1], rtol=1e-9)
+    np.testing.assert_allclose(alone.closes[0], base.closes[1], rtol=1e-9)
+    np.testing.assert_allclose(alone.log_range[0], base.log_range[1], rtol=1e-6)
 
 
 def test_outcomes_and_volatility_by_hand(series: list[Series]) -> None:

@@ -65,3 +65,53 @@ def test_a_picture_of_an_ablation_names_its_variants_and_both_kinds_of_targets()
         assert words in svg
     assert "#0000" not in svg, "a colour that stands for a variable of the page was left in"
     assert figures.ablation_png(found).startswith(b"\x89PNG")
+
+
+def next_bar(**gains: tuple[float, float | None, float | None]) -> dict[str, Any]:
+    """A group per kind of day; gains are keyed `<day>__<return or range>`."""
+    means = {"return": 0.0123, "range": 0.25}
+    scores = {f"{what}_{name}": 0.5 for what in means for name in ("log_score", "qlike")}
+    scores |= {f"{what}_crps": value for what, value in means.items()}
+    size = {"targets": 30, "dates": 20}
+    groups = []
+    for day in tables.DAYS:
+        found = {}
+        for what in means:
+            mean, low, high = gains.get(f"{day}__{what}", (0.0, -0.001, 0.001))
+            found[f"{what}_crps"] = {"mean": mean, "low": low, "high": high, **size}
+        models = dict.fromkeys(("har_events", "adapter"), scores)
+        gain = {"adapter": {"har_events": found}}
+        groups.append({"asset_class": "all", "group": day, **size, "models": models, "gain": gain})
+    return {"groups": groups}
+
+
+def test_the_verdict_says_on_which_days_har_events_is_beaten() -> None:
+    found = next_bar(tier1__range=(0.02, 0.01, 0.03), quiet__return=(-0.001, -0.002, -0.0001))
+    assert tables.yardstick_verdict({"next_bar": found}) == (
+        "The adapter beats har_events: range on tier 1 days. It is worse: return on non-event days."
+    )
+    assert tables.yardstick_verdict({"next_bar": next_bar()}) == "The adapter does not beat har_events."
+
+
+@pytest.mark.parametrize("fewer", [{"targets": 29}, {"dates": 19}, {"low": None, "high": None}])
+def test_few_forecasts_decide_nothing(fewer: dict[str, Any]) -> None:
+    found = next_bar(tier1__range=(0.02, 0.01, 0.03))
+    found["groups"][0]["gain"]["adapter"]["har_events"]["range_crps"] |= fewer
+    assert tables.yardstick_verdict({"next_bar": found}) == (
+        "The adapter does not beat har_events. Too few forecasts to say: range on tier 1 days; "
+        "make more with --origins."
+    )
+    assert tables.against_yardstick(found).rows[1][4] == "+2.000"
+    assert tables.against_yardstick(found).rows[1][6] == "too few"
+
+
+def test_what_was_not_compared_says_why() -> None:
+    assert "before there were yardsticks" in tables.yardstick_verdict({})
+    assert "no training bars" in tables.yardstick_verdict({"next_bar": {"groups": []}})
+
+
+def test_the_scores_of_the_next_bar_have_a_row_per_kind_of_day_and_model() -> None:
+    table = tables.next_bar_scores(next_bar())
+    assert [row[:2] for row in table.rows[:2]] == [("tier1", "har_events"), ("tier1", "adapter")]
+    assert table.rows[0][2:5] == ("1.230", "0.5000", "0.5000")
+    assert len(table.rows) == 2 * len(tables.DAYS)

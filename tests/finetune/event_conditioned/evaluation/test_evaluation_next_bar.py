@@ -1,0 +1,116 @@
+"""The next bar by model and yardstick: sample paths by hand, groups that add up, gains with their sign."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kronos_service.data.snapshot.read import Snapshot
+from kronos_service.finetune.event_conditioned.evaluation.metrics import crps_samples
+from kronos_service.finetune.event_conditioned.evaluation.next_bar import (
+    score_next_bars,
+    summarize_next_bars,
+)
+from kronos_service.finetune.event_conditioned.evaluation.origins import Origin
+from kronos_service.finetune.event_conditioned.evaluation.sample_paths import SampledBars
+from kronos_service.finetune.event_conditioned.evaluation.yardsticks import (
+    YARDSTICKS,
+    fit_yardsticks,
+    score_yardsticks,
+)
+from kronos_service.finetune.event_conditioned.samples.series import Series, build_series
+
+TRAIN = (np.datetime64("2021-06-01"), np.datetime64("2022-05-31"))
+FOLD = (np.datetime64("2022-06-01"), np.datetime64("2022-12-15"))
+ORIGINS = [Origin(series=number, bar=bar) for number in (0, 2) for bar in range(380, 420)]
+
+
+@pytest.fixture(scope="module")
+def series(market: Snapshot) -> list[Series]:
+    return build_series(market)
+
+
+@pytest.fixture(scope="module")
+def records(market: Snapshot, series: list[Series]) -> pd.DataFrame:
+    """The adapter draws returns of 1 % and ranges of e^-4, around what the base draws twice as wide."""
+    fitted = fit_yardsticks(market, series, first=TRAIN[0], last=TRAIN[1])
+    last = np.array([series[o.series].features[o.bar, 3] for o in ORIGINS])
+    draws = np.random.default_rng(0).normal(size=(len(ORIGINS), 30))
+    sampled = {
+        name: SampledBars(
+            closes=(last[:, None] * np.exp(scale * draws))[..., None], log_range=-4 + 0.4 * draws
+        )
+        for name, scale in (("base", 0.02), ("adapter", 0.01))
+    }
+    return score_next_bars(fitted, series, ORIGINS, sampled)
+
+
+@pytest.fixture(scope="module")
+def groups(records: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    return {one["group"]: one for one in summarize_next_bars(records, seed=0)["groups"]}
+
+
+def test_sample_paths_by_hand(records: pd.DataFrame, series: list[Series]) -> None:
+    mine = records[records["model"] == "adapter"]
+    assert len(mine) == len(ORIGINS)
+    bars = [series[o.series].dates[o.bar + 1] for o in ORIGINS]
+    assert mine["date"].to_numpy().astype("datetime64[D]").tolist() == [day.item() for day in bars]
+    close = series[2].features[:, 3]
+    row = mine.iloc[41]
+    assert row["log_return"] == pytest.approx(np.log(close[382] / close[381]))
+    draws = np.random.default_rng(0).normal(size=(len(ORIGINS), 30))[41]
+    wanted = crps_samples(0.01 * draws[None, :, None], np.array([[row["log_return"]]]))[0, 0]
+    assert row["return_crps"] == pytest.approx(wanted)
+    ratio = row["log_return"] ** 2 / (1e-4 * (draws**2).mean())
+    assert row["return_qlike"] == pytest.approx(ratio - np.log(ratio) - 1)
+    assert mine["return_log_score"].isna().all()
+
+
+def test_yardsticks_are_scored_as_over_a_whole_span(
+    market: Snapshot, series: list[Series], records: pd.DataFrame
+) -> None:
+    fitted = fit_yardsticks(market, series, first=TRAIN[0], last=TRAIN[1])
+    whole = score_yardsticks(fitted, series, first=FOLD[0], last=FOLD[1])
+    drawn = records[records["model"].isin(YARDSTICKS)]
+    both = drawn.merge(whole, on=["model", "symbol", "date"], suffixes=("", "_whole"), validate="one_to_one")
+    assert len(both) == len(drawn) == len(YARDSTICKS) * len(ORIGINS)
+    np.testing.assert_allclose(both["range_crps"], both["range_crps_whole"], rtol=1e-12)
+
+
+def test_kinds_of_day_add_up(records: pd.DataFrame, groups: dict[str, dict[str, Any]]) -> None:
+    days = ("tier1", "other_event", "quiet")
+    assert sum(groups[day]["targets"] for day in days) == groups["all"]["targets"] == len(ORIGINS)
+    tier1 = records[records["tier1"] & (records["model"] == "har")]
+    assert groups["tier1"]["targets"] == len(tier1) > 0
+    assert groups["tier1"]["models"]["har"]["range_qlike"] == pytest.approx(tier1["range_qlike"].mean())
+    assert groups["all"]["models"]["adapter"]["range_log_score"] is None
+
+
+def test_a_gain_is_positive_where_the_first_is_better(
+    records: pd.DataFrame, groups: dict[str, dict[str, Any]]
+) -> None:
+    frames = {name: frame.reset_index(drop=True) for name, frame in records.groupby("model")}
+    gain = groups["all"]["gain"]["adapter"]["base"]["return_crps"]
+    assert gain["mean"] == pytest.approx(
+        (frames["base"]["return_crps"] - frames["adapter"]["return_crps"]).mean()
+    )
+    assert gain["low"] <= gain["mean"] <= gain["high"]
+    events = groups["tier1"]["gain"]["har_events"]["har"]
+    tier1 = frames["har"]["tier1"]
+    lead = (frames["har_events"]["range_log_score"] - frames["har"]["range_log_score"])[tier1].mean()
+    assert events["range_log_score"]["mean"] == pytest.approx(lead)
+    assert events["range_log_score"]["mean"] > 0
+    assert groups["all"]["gain"]["adapter"]["har"]["range_log_score"] is None
+
+
+def test_gains_pair_targets_by_symbol_and_date(
+    records: pd.DataFrame, groups: dict[str, dict[str, Any]]
+) -> None:
+    """A yardstick without some targets is compared on those that both have, in any order of rows."""
+    keep = (records["model"] != "garch") | (records["symbol"] == records["symbol"].iloc[0])
+    shuffled = records[keep].sample(frac=1, random_state=1)
+    found = {one["group"]: one for one in summarize_next_bars(shuffled, seed=0)["groups"]}
+    assert found["all"]["gain"]["adapter"]["garch"]["range_crps"]["targets"] == len(ORIGINS) / 2
+    mean = groups["all"]["gain"]["adapter"]["har"]["range_crps"]["mean"]
+    assert found["all"]["gain"]["adapter"]["har"]["range_crps"]["mean"] == pytest.approx(mean)
