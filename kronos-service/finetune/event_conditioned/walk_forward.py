@@ -19,12 +19,15 @@ walk_forward.json holds
     unfinished             [fold, seed] pairs that are not trained yet
     folds                  list of {name, train_first, train_last, first, last, epochs}
     gains                  list of {model, over, by, group, gain, detectable}: pooling.GroupGain
+    yardsticks             HAR, HAR with events and GARCH on every target: next_bar.summarize_next_bars
+    next_bar               the same of models and yardsticks on the drawn origins, first seed; null without
     published              the version made LATEST, or null
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 from statistics import median_low
 from typing import Any
@@ -35,6 +38,8 @@ import pandas as pd
 from kronos_service.data.sample import sample_snapshot_path
 from kronos_service.data.snapshot.read import Snapshot, load_snapshot
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig, WalkForwardConfig
+from kronos_service.finetune.event_conditioned.evaluation.next_bar import summarize_next_bars
+from kronos_service.finetune.event_conditioned.evaluation.yardsticks import fit_yardsticks, score_yardsticks
 from kronos_service.finetune.event_conditioned.event_lora import event_lora_at
 from kronos_service.finetune.event_conditioned.folds.dates import ONE_DAY, Fold, plan_folds, train_first
 from kronos_service.finetune.event_conditioned.folds.newest import train_newest
@@ -48,14 +53,15 @@ from kronos_service.finetune.event_conditioned.provenance import seen_by
 from kronos_service.finetune.event_conditioned.report import figures, tables, terminal
 from kronos_service.finetune.event_conditioned.report.walk_forward import drawn, page
 from kronos_service.finetune.event_conditioned.run_directory import FINISHED, write_json
-from kronos_service.finetune.event_conditioned.samples.series import calendar_covers
+from kronos_service.finetune.event_conditioned.samples.series import Series, build_series, calendar_covers
 from kronos_service.finetune.event_conditioned.training.tracking import epoch_figures
-from kronos_service.finetune.progress import console
+from kronos_service.finetune.progress import console, working
 from kronos_service.model.factory import Bundle, load_bundle
 from kronos_shared.adapter_store import publish, published_as
 from kronos_shared.atomic import replace_file
 
 FIGURES = "walk_forward.json"
+YARDSTICKS = "yardsticks.parquet"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +74,11 @@ class WalkForward:
     end: date
     """The last date that can be scored."""
     folds: Sequence[Fold]
+
+    @cached_property
+    def series(self) -> Sequence[Series]:
+        """Every tradable symbol's bars, for the yardsticks."""
+        return build_series(self.snapshot)
 
     def directory(self, fold: Fold, seed: int) -> Path:
         """The run directory of a fold and seed."""
@@ -94,6 +105,8 @@ def walk_forward(config: WalkForwardConfig) -> dict[str, Any]:
             epochs[fold.name] = _epochs(walk, fold)
         console.print(f"run {number} of {len(runs)}: targets {fold.first} to {fold.last}, seed {seed}")
         event_lora_at(_run(walk, fold, seed, epochs[fold.name]), walk.directory(fold, seed))
+        if seed == config.seeds[0]:
+            _measure_yardsticks(walk, fold)
         found = _write(walk, epochs, published=None)
     _show(found)
     if config.publish:
@@ -135,7 +148,7 @@ def _run(walk: WalkForward, fold: Fold, seed: int, epochs: int, **settings: Any)
         "control": True,
         "placebo": config.placebo,
         "promote": "never",
-        "forecast_origins": config.origins,
+        "forecast_origins": config.origins if seed == config.seeds[0] else 0,
         "forecast_horizon": config.horizon,
         "forecast_paths": config.paths,
     }
@@ -171,6 +184,27 @@ def _epochs(walk: WalkForward, fold: Fold) -> int:
     return chosen
 
 
+def _measure_yardsticks(walk: WalkForward, fold: Fold) -> None:
+    """Fit the yardsticks to the fold's training dates and score them on all of its targets, once."""
+    path = walk.directory(fold, walk.config.seeds[0]) / YARDSTICKS
+    if path.exists():
+        return
+    with working("fitting the yardsticks"):
+        train_first, train_last, first, last = map(
+            np.datetime64, (fold.train_first, fold.train_last, fold.first, fold.last)
+        )
+        yardsticks = fit_yardsticks(walk.snapshot, walk.series, first=train_first, last=train_last)
+        scored = score_yardsticks(yardsticks, walk.series, first=first, last=last)
+    replace_file(path, scored.to_parquet(index=False))
+
+
+def _next_bars(walk: WalkForward, name: str) -> dict[str, Any] | None:
+    """The next bars of the finished folds' first seed, from a file of that name in their runs."""
+    paths = [walk.directory(fold, walk.config.seeds[0]) / name for fold in walk.folds]
+    frames = [pd.read_parquet(path) for path in paths if path.exists()]
+    return summarize_next_bars(pd.concat(frames, ignore_index=True), seed=0) if frames else None
+
+
 def _write(walk: WalkForward, epochs: Mapping[str, int], *, published: str | None) -> dict[str, Any]:
     """Write the figures of the runs that are finished."""
     config = walk.config
@@ -204,6 +238,8 @@ def _write(walk: WalkForward, epochs: Mapping[str, int], *, published: str | Non
             for fold in walk.folds
         ],
         "gains": [asdict(gain) for gain in gains],
+        "yardsticks": _next_bars(walk, YARDSTICKS),
+        "next_bar": _next_bars(walk, "evaluation-val-next-bar.parquet"),
         "published": published,
     }
     write_json(config.out / FIGURES, found)
@@ -241,3 +277,7 @@ def _publish(walk: WalkForward, epochs: int, gains: Sequence[Mapping[str, Any]])
 def _show(found: Mapping[str, Any]) -> None:
     for by in ("day", "year"):
         terminal.show(tables.pooled_gains(found["gains"], by))
+    if found["next_bar"]:
+        terminal.show(tables.next_bar_scores(found["next_bar"]))
+        terminal.show(tables.against_yardstick(found["next_bar"]))
+        console.print(tables.yardstick_verdict(found), style="bold", soft_wrap=True)
