@@ -27,6 +27,8 @@ EVENT_TYPES: Final[Mapping[str, str]] = MappingProxyType(
     {event_type: family for family, types in _TAXONOMY["families"].items() for event_type in types}
 )
 """Event type -> family."""
+TIER1: Final[tuple[str, ...]] = tuple(_TAXONOMY["tier1"])
+"""The families whose gain is shown apart."""
 LEADER_ASSET_CLASS: Final[Mapping[str, str]] = MappingProxyType(_TAXONOMY["leaders"])
 """Leader -> asset class, in the order of the channels."""
 LEADERS: Final[tuple[str, ...]] = tuple(LEADER_ASSET_CLASS)
@@ -44,8 +46,9 @@ CHANNELS: Final[tuple[str, ...]] = (
 
 def channel_hash() -> str:
     """The sha256 of everything that defines the channels; an adapter fits one hash only."""
-    # Without the table of leaders, whose names are among the channels: published adapters carry this hash.
-    events = {key: value for key, value in _TAXONOMY.items() if key != "leaders"}
+    # Without the table of leaders, whose names are among the channels, and the first tier, which no channel
+    # depends on: published adapters carry this hash.
+    events = {key: value for key, value in _TAXONOMY.items() if key not in ("leaders", "tier1")}
     meaning = {"taxonomy": events, "channels": CHANNELS}
     return hashlib.sha256(json.dumps(meaning).encode()).hexdigest()
 

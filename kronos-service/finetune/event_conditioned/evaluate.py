@@ -1,7 +1,7 @@
 """An adapter against its base and two baselines on a split: token losses, and scored forecasts.
 
-kronos-finetune evaluate --adapter adapters
-kronos-finetune evaluate --adapter runs/mine/adapter --split test --open-test-split
+python -m kronos_service.finetune evaluate --adapter adapters
+python -m kronos_service.finetune evaluate --adapter runs/mine/adapter --split test --open-test-split
 """
 
 from dataclasses import asdict

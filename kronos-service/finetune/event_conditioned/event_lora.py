@@ -8,12 +8,14 @@ from typing import Any
 
 import pandas as pd
 
+from kronos_service.events.taxonomy import TIER1
 from kronos_service.finetune.event_conditioned.audit.audit import require_no_leak
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_service.finetune.event_conditioned.evaluation.bootstrap import (
     Gain,
     family_gains,
     gains_over_control,
+    paired_gain,
 )
 from kronos_service.finetune.event_conditioned.evaluation.criteria import (
     Criterion,
@@ -73,7 +75,9 @@ class Result:
     run_dir: Path
     criteria: list[Criterion]
     gains: dict[str, Gain]
-    """Gains over the control on event and on non-event days, of the adapter and of the placebo."""
+    """Gains over the control on event days, on those of the first tier and on non-event days, of the adapter
+    and of the placebo.
+    """
     promoted: str | None
     """The version made LATEST, or None."""
 
@@ -181,7 +185,7 @@ def _conclude(run: Run, base: pd.DataFrame, trained: dict[str, TrainedVariant], 
     """
     config, adapter = run.config, trained["adapter"]
     records = {name: variant.records for name, variant in trained.items()}
-    gains = gains_over_control(records, config.seed)
+    gains = _gains(records, config.seed)
     records = {"base": base, **records}
     figures = val_figures(records, gains, config.seed)
     if not (run.directory / "adapter").exists():
@@ -204,14 +208,32 @@ def _promote(adapter: Path, config: EventLoraConfig) -> str:
     return before or publish(adapter, config.adapter_store, keep=config.keep_versions).version
 
 
+def _gains(records: Mapping[str, pd.DataFrame], seed: int) -> dict[str, Gain]:
+    """Gains over the control; empty where none was trained, without `tier1` where no release of it fell."""
+    gains = gains_over_control(records, seed)
+    tier1 = {name: one[one[list(TIER1)].any(axis=1)] for name, one in records.items()}
+    if gains and len(tier1["control"]):
+        gains |= {
+            f"{name}_tier1": paired_gain(tier1["control"], one, on_event=True, seed=seed)
+            for name, one in tier1.items()
+            if name != "control"
+        }
+    return dict(sorted(gains.items(), key=lambda item: item[0].split("_")[0]))
+
+
 def val_figures(records: dict[str, pd.DataFrame], gains: dict[str, Gain], seed: int) -> dict[str, Any]:
     """Validation means per model (over event days, non-event days, all targets, and per family), gains over
-    the control, and the adapter's gains per family over base and control.
+    the control, the adapter's gains per family over base and control, and on how many dates they rest.
     """
+    on_event = records["base"]["is_event"]
     references = [name for name in ("base", "control") if name in records]
     return {
         "val": {name: summarize(one) for name, one in records.items()},
         "val_families": {name: summarize_families(one) for name, one in records.items()},
+        "val_dates": {
+            "event": int(records["base"]["date"][on_event].nunique()),
+            "quiet": int(records["base"]["date"][~on_event].nunique()),
+        },
         "gains": {name: asdict(one) for name, one in gains.items()},
         "family_gains": {
             name: {
@@ -253,6 +275,7 @@ def _run_figures(
         base=figures["val"]["base"],
         adapted=figures["val"]["adapter"],
         gain=gains.get("adapter_event"),
+        tier1_gain=gains.get("adapter_tier1"),
         trainable=sum(parameter.numel() for _, parameter in trainable(variant.model)),
         peak_bytes=variant.peak_bytes,
         seconds=variant.seconds,

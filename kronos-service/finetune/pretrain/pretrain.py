@@ -90,7 +90,7 @@ def pretrain(config: PretrainConfig, console: Console | None = None) -> dict[str
 
 def command_line(config: PretrainConfig) -> str:
     """The command that repeats the run: what differs from the defaults, without the directories' parents."""
-    parts = ["kronos-finetune pretrain"]
+    parts = ["python -m kronos_service.finetune pretrain"]
     plain = _plain(config)
     for name, value in plain.items():
         if getattr(config, name) != PretrainConfig.model_fields[name].default:

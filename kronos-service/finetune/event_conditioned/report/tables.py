@@ -16,7 +16,7 @@ Figures = Mapping[str, Any]
 SCORES: Final = ("CRPS", "pinball", "in 50 %", "in 80 %", "in 90 %", "direction", "spread")
 GAIN: Final = ("gain (nats)", "95 % interval", "gain (%)", "count", "dates")
 GROUPS: Final = ("event", "quiet", "all")
-WORDS: Final = {"quiet": "non-event", "unknown": "not measured"}
+WORDS: Final = {"quiet": "non-event", "tier1": "tier 1", "unknown": "not measured"}
 """Keys of the JSON files that terminal and report show in other words."""
 NOTHING: Final = "-"
 
