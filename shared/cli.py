@@ -114,6 +114,12 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def command_line(program: str, command: str, flags: Mapping[str, object]) -> str:
+    """A command as it is typed in a shell; flags by their fields' names, without those that are None."""
+    words = [word for name, value in flags.items() if value is not None for word in (flag(name), str(value))]
+    return f"{program} {command} {shlex.join(words)}"
+
+
 def run_command(program: str, commands: Mapping[str, Command], argv: Sequence[str] | None) -> int:
     """Run the command that `argv` (default: the process's) names first, with the rest of it.
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from kronos_service.data.sources import open_source
+from kronos_service.finetune import PROGRAM
 from kronos_service.finetune.config import ExportConfig, ImportConfig, PretrainConfig, SampleConfig
 from kronos_service.finetune.event_conditioned.config import (
     AblateConfig,
@@ -20,7 +21,6 @@ from kronos_service.finetune.event_conditioned.config import (
 )
 from kronos_shared.cli import Command, Settings, parse, parse_given
 
-PROGRAM = "python -m kronos_service.finetune"
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
 

@@ -68,6 +68,10 @@ class _Source(Settings):
     tokenizer_revision: str | None = None
     """hub revision of the tokenizer"""
 
+    def sources(self) -> dict[str, Any]:
+        """The settings that say which data and which base, for a command that is to read the same."""
+        return {name: getattr(self, name) for name in _Source.model_fields}
+
 
 class _Training(_Source):
     """What all trainings of an ablation share with the event-lora job."""
@@ -150,18 +154,22 @@ class EventLoraConfig(_Training):
     """seed of initial weights, window order, dropout and blanking"""
     forecast_origins: int = Field(default=24, ge=0)
     """validation bars to forecast from for the report at the end; evaluate takes more"""
-    control: bool = False
-    """train the control alongside (all channels zeroed); without it the gain is not measured"""
+    control: bool = True
+    """train the control alongside (all channels zeroed), which takes as long again; without it the gain is
+    not measured"""
     placebo: bool = False
     """train the placebo alongside (calendar and leaders permuted by date)"""
-    promote: Literal["if-better", "if-gain", "always"] = "if-better"
-    """make the adapter LATEST where it is better than its base; if-gain: and where the conditioning gain's
-    interval lies above 0, which needs --control"""
+    promote: Literal["if-better", "if-gain", "always"] = "if-gain"
+    """make the adapter LATEST where it is better than its base, no worse than the adapter that LATEST names,
+    and the conditioning gain's interval lies above 0; if-better: without asking for the gain"""
 
     @model_validator(mode="after")
     def _gain_is_measured(self) -> Self:
         if self.promote == "if-gain" and not self.control:
-            raise ConfigError("--promote if-gain needs the control: add --control")
+            raise ConfigError(
+                "--promote if-gain, the default, needs the control: leave --no-control out, or add "
+                "--promote if-better"
+            )
         return self
 
     def split_dates(self) -> "dict[str, tuple[np.datetime64, np.datetime64]]":
@@ -185,9 +193,9 @@ class EventLoraFlags(EventLoraConfig):
 def current(stored: Mapping[str, Any]) -> dict[str, Any]:
     """The stored settings of a run, which may be of an earlier version, under today's names."""
     settings = {RENAMED.get(name, name): value for name, value in stored.items()}
-    force, if_gain = settings.pop("force", False), settings.pop("require_gain", False)
-    if force or if_gain:
-        settings["promote"] = "always" if force else "if-gain"
+    if "force" in settings or "require_gain" in settings:
+        force, if_gain = settings.pop("force", False), settings.pop("require_gain", False)
+        settings["promote"] = "always" if force else "if-gain" if if_gain else "if-better"
     return settings
 
 

@@ -21,7 +21,14 @@ from kronos_service.finetune.event_conditioned.evaluation.criteria import (
     Criterion,
     RunFigures,
     judge,
-    may_promote,
+    obstacles,
+)
+from kronos_service.finetune.event_conditioned.evaluation.incumbent import (
+    Comparison,
+    Incumbent,
+    compare,
+    find_incumbent,
+    score_incumbent,
 )
 from kronos_service.finetune.event_conditioned.evaluation.run_evaluation import evaluate_run
 from kronos_service.finetune.event_conditioned.provenance import versions
@@ -29,11 +36,13 @@ from kronos_service.finetune.event_conditioned.report import terminal
 from kronos_service.finetune.event_conditioned.report.document import write_report
 from kronos_service.finetune.event_conditioned.report.model_card import model_card
 from kronos_service.finetune.event_conditioned.run_directory import (
+    RunError,
     RunFingerprint,
     finish,
     new_run,
     read_fingerprint,
     record_fingerprint,
+    resume_command,
     unfinished_run,
     write_json,
     writing,
@@ -52,8 +61,19 @@ from kronos_service.finetune.event_conditioned.training.variants import (
 )
 from kronos_service.finetune.progress import console, follow, working
 from kronos_service.model.adapter.write import save_adapter
-from kronos_shared.adapter_manifest import FILES, MANIFEST, AuditRecord, DataRecord
-from kronos_shared.adapter_store import publish, published_as
+from kronos_shared.adapter_manifest import (
+    FILES,
+    MANIFEST,
+    AdapterManifest,
+    AuditRecord,
+    DataRecord,
+    Latest,
+)
+from kronos_shared.adapter_store import StoreError, latest, publish, published_as
+from kronos_shared.atomic import remove, why_not_writable
+
+INCUMBENT = "incumbent"
+"""Where a manifest's metrics hold the comparison with the adapter that served before, or null."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +109,7 @@ def event_lora(config: EventLoraConfig) -> Result:
         Stopped: SIGTERM or SIGINT came; a checkpoint is written.
         KronosError: anything that the user can fix, named by its subclass.
     """
-    require_tracker(config.tracker)
+    _require_means(config)
     with new_run(config) as directory:
         return _run(config, directory)
 
@@ -103,8 +123,24 @@ def resume_event_lora(given: Mapping[str, Any]) -> Result:
         Stopped, KronosError: as `event_lora` does.
     """
     with unfinished_run(given) as (directory, config):
-        require_tracker(config.tracker)
+        _require_means(config)
         return _run(config, directory)
+
+
+def _require_means(config: EventLoraConfig) -> None:
+    """What a night of training would otherwise end without: the tracker, and a store to publish to.
+
+    Raises:
+        TrackerError, StoreError: it is missing, damaged or not writable.
+    """
+    require_tracker(config.tracker)
+    on_main(lambda: _require_store(config.adapter_store))
+
+
+def _require_store(store: Path) -> None:
+    latest(store)
+    if why := why_not_writable(store):
+        raise StoreError(f"cannot publish in {store}: {why}; name another --adapter-store")
 
 
 def _run(config: EventLoraConfig, directory: Path) -> Result:
@@ -133,7 +169,8 @@ def _run(config: EventLoraConfig, directory: Path) -> Result:
                 tracker=config.tracker,
                 stop=stop,
             )
-        return on_main(lambda: _conclude(run, base, trained, started))
+        comparison = _against_latest(run, trained["adapter"].records)
+        return on_main(lambda: _conclude(run, base, trained, comparison, started))
 
 
 def prepare(config: EventLoraConfig, directory: Path) -> Run:
@@ -178,7 +215,51 @@ def _micro_batch(config: EventLoraConfig, before: RunFingerprint | None, setup: 
     return fit(before.micro_batch if before else on_main(lambda: fit(config.micro_batch)))
 
 
-def _conclude(run: Run, base: pd.DataFrame, trained: dict[str, TrainedVariant], started: float) -> Result:
+def _against_latest(run: Run, records: pd.DataFrame) -> Comparison | None:
+    """The adapter against the one that it would replace, both on this run's validation targets; None where
+    nothing has been published. All processes score, only the main one has the store.
+
+    A run that was killed after it had published finds what it compared then in its own manifest.
+    """
+    config, saved = run.config, run.directory / "adapter"
+    bundle, splits = run.setup.bundle, run.setup.splits
+
+    def look() -> Comparison | Incumbent | None:
+        if saved.exists() and published_as(saved, config.adapter_store):
+            return _recorded(saved)
+        return find_incumbent(config.adapter_store, bundle, splits.splits["val"])
+
+    found = on_main(look)
+    if found is None or isinstance(found, Comparison):
+        return found
+    earlier = None
+    if found.adapter is not None:
+        with follow("scoring LATEST", unit="windows", total=len(splits.dataset("val"))) as progress:
+            earlier = score_incumbent(
+                found.adapter,
+                run.setup,
+                scored=config.targets_per_window,
+                micro_batch=run.micro_batch,
+                cache=run.directory.parent / "token-cache",
+                advance=progress.advance,
+            )
+    return compare(found, earlier, records, config.seed)
+
+
+def _recorded(adapter: Path) -> Comparison | None:
+    """The comparison that a saved adapter's manifest holds; earlier versions recorded none."""
+    metrics = AdapterManifest.from_bytes((adapter / MANIFEST).read_bytes()).metrics
+    record = metrics.get(INCUMBENT)
+    return Comparison.from_record(record) if record else None
+
+
+def _conclude(
+    run: Run,
+    base: pd.DataFrame,
+    trained: dict[str, TrainedVariant],
+    comparison: Comparison | None,
+    started: float,
+) -> Result:
     """Judge the adapter, promote it if it may be, and write the results.
 
     A run that is resumed here finds the adapter that it had saved, and does not publish it twice.
@@ -188,24 +269,46 @@ def _conclude(run: Run, base: pd.DataFrame, trained: dict[str, TrainedVariant], 
     gains = _gains(records, config.seed)
     records = {"base": base, **records}
     figures = val_figures(records, gains, config.seed)
-    if not (run.directory / "adapter").exists():
-        _save(run, adapter, figures, gains)
-    criteria = judge(_run_figures(run, adapter, figures, gains))
+    _save(run, adapter, figures, gains, comparison)
+    criteria = judge(_run_figures(run, adapter, figures, gains, comparison))
+    against = obstacles(criteria, require_gain=config.promote == "if-gain")
     promoted = None
-    if config.promote == "always" or may_promote(criteria, require_gain=config.promote == "if-gain"):
-        promoted = _promote(run.directory / "adapter", config)
+    if config.promote == "always" or not against:
+        promoted = _promote(run.directory, config, comparison)
     _write_results(run.directory, criteria, figures, records)
     result = Result(run_dir=run.directory, criteria=criteria, gains=gains, promoted=promoted)
-    _show(config, result, figures, time.monotonic() - started)
+    _show(config, result, figures, against, time.monotonic() - started)
     finish(run.directory, {"promoted": promoted})
     _report(run, figures)
     return result
 
 
-def _promote(adapter: Path, config: EventLoraConfig) -> str:
-    """Make the adapter LATEST, unless this run did so before it was killed."""
-    before = published_as(adapter, config.adapter_store)
-    return before or publish(adapter, config.adapter_store, keep=config.keep_versions).version
+def _promote(directory: Path, config: EventLoraConfig, comparison: Comparison | None) -> str:
+    """Make the adapter LATEST, unless this run did so before it was killed.
+
+    Raises:
+        RunError: another adapter was published since this one was compared with LATEST.
+    """
+    judged_against = comparison.version if comparison else None
+
+    def require_judged(before: Latest | None) -> None:
+        now = before.version if before else None
+        if config.promote != "always" and now != judged_against:
+            raise RunError(
+                f"{config.adapter_store} now serves {now}, but this adapter was compared with "
+                f"{judged_against or 'none'}: compare it again with {resume_command(directory)}"
+            )
+
+    before = published_as(directory / "adapter", config.adapter_store)
+    return (
+        before
+        or publish(
+            directory / "adapter",
+            config.adapter_store,
+            keep=config.keep_versions,
+            require=require_judged,
+        ).version
+    )
 
 
 def _gains(records: Mapping[str, pd.DataFrame], seed: int) -> dict[str, Gain]:
@@ -245,7 +348,20 @@ def val_figures(records: dict[str, pd.DataFrame], gains: dict[str, Gain], seed: 
     }
 
 
-def _save(run: Run, variant: TrainedVariant, figures: dict[str, Any], gains: dict[str, Gain]) -> None:
+def _save(
+    run: Run,
+    variant: TrainedVariant,
+    figures: dict[str, Any],
+    gains: dict[str, Gain],
+    comparison: Comparison | None,
+) -> None:
+    """Write the adapter, unless this run did so before it was killed and LATEST is what it was then."""
+    directory = run.directory / "adapter"
+    if directory.exists():
+        recorded = _recorded(directory)
+        if (recorded and recorded.version) == (comparison and comparison.version):
+            return
+        remove(directory)
     gain = gains.get("adapter_event")
     snapshot, splits = run.setup.snapshot, run.setup.splits.splits
     data = DataRecord(
@@ -258,17 +374,21 @@ def _save(run: Run, variant: TrainedVariant, figures: dict[str, Any], gains: dic
     save_adapter(
         variant.model,
         run.setup.bundle,
-        run.directory / "adapter",
+        directory,
         context=run.setup.context,
         data=data,
-        metrics=figures,
+        metrics=figures | {INCUMBENT: comparison.record() if comparison else None},
         gain=asdict(gain) if gain else "unknown",
         card=model_card(run.config, run.setup.bundle.base.repo, data, figures),
     )
 
 
 def _run_figures(
-    run: Run, variant: TrainedVariant, figures: dict[str, Any], gains: dict[str, Gain]
+    run: Run,
+    variant: TrainedVariant,
+    figures: dict[str, Any],
+    gains: dict[str, Gain],
+    comparison: Comparison | None,
 ) -> RunFigures:
     return RunFigures(
         fixed_losses=variant.fixed_losses,
@@ -281,6 +401,7 @@ def _run_figures(
         seconds=variant.seconds,
         adapter_bytes=sum((run.directory / "adapter" / name).stat().st_size for name in (*FILES, MANIFEST)),
         audit=run.audit,
+        comparison=comparison,
     )
 
 
@@ -313,6 +434,14 @@ def _report(run: Run, figures: dict[str, Any]) -> None:
     terminal.reported(write_report(run.directory))
 
 
-def _show(config: EventLoraConfig, result: Result, figures: dict[str, Any], seconds: float) -> None:
+def _show(
+    config: EventLoraConfig,
+    result: Result,
+    figures: dict[str, Any],
+    against: list[Criterion],
+    seconds: float,
+) -> None:
     terminal.results(figures, [asdict(one) for one in result.criteria])
-    terminal.closing(config, result.run_dir, result.promoted, seconds)
+    terminal.closing(
+        config, result.run_dir, result.promoted, [f"{one.name}: {one.detail}" for one in against], seconds
+    )

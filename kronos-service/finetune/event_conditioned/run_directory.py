@@ -17,12 +17,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from kronos_service.finetune import PROGRAM
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig, current
 from kronos_service.finetune.event_conditioned.training.checkpoints import CheckpointError
 from kronos_service.finetune.event_conditioned.training.distributed import on_main, process_number
 from kronos_service.finetune.event_conditioned.training.signals import Stopped
 from kronos_shared.atomic import replace_file
-from kronos_shared.cli import flag
+from kronos_shared.cli import command_line, flag
 from kronos_shared.errors import KronosError
 
 RUNS = Path("runs")
@@ -134,6 +135,11 @@ def write_json(path: Path, content: object) -> None:
     replace_file(path, (json.dumps(content, indent=2, default=str) + "\n").encode())
 
 
+def resume_command(directory: Path) -> str:
+    """What to type to resume a run."""
+    return command_line(PROGRAM, "event-lora --resume", {"run_dir": directory})
+
+
 @contextmanager
 def writing(directory: Path, command: str | None = None) -> Iterator[None]:
     """Add the command that resumes the run to the error of a full disk, or to a stop by a signal.
@@ -141,7 +147,7 @@ def writing(directory: Path, command: str | None = None) -> Iterator[None]:
     Raises:
         RunError, Stopped: with that command.
     """
-    command = command or f"event-lora --resume --run-dir {directory}"
+    command = command or resume_command(directory)
     try:
         yield
     except Stopped as stopped:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from kronos_service.data.sample import sample_snapshot_path, write_sample
 from kronos_service.data.snapshot.read import load_snapshot
-from kronos_service.finetune import progress
+from kronos_service.finetune import PROGRAM, progress
 from kronos_service.finetune.config import PretrainConfig
 from kronos_service.finetune.pretrain import loop
 from kronos_service.finetune.pretrain.loop import PretrainError, learning_rate

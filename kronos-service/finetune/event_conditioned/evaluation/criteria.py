@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 
 from kronos_service.events.taxonomy import TIER1
 from kronos_service.finetune.event_conditioned.evaluation.bootstrap import Gain
+from kronos_service.finetune.event_conditioned.evaluation.incumbent import Comparison
 from kronos_shared.adapter_manifest import AuditRecord
 
 MAX_TRAINABLE = 1_100_000
@@ -22,6 +23,7 @@ times in 100.
 """
 
 GAIN: Final = "conditioning gain"
+LATEST: Final = "no worse than LATEST"
 
 NO_CONTROL: Final = "no control was trained (--control)"
 NO_TIER1: Final = f"no release of tier 1 ({', '.join(TIER1)}) falls on a validation target"
@@ -58,6 +60,8 @@ class RunFigures:
     audit: AuditRecord | None
     tier1_gain: Gain | None = None
     """Over the control, on the days of the first tier's releases."""
+    comparison: Comparison | None = None
+    """With the adapter that it would replace; None where nothing has been published."""
 
 
 def judge(run: RunFigures) -> list[Criterion]:
@@ -107,13 +111,16 @@ def judge(run: RunFigures) -> list[Criterion]:
             run.adapter_bytes < MAX_ADAPTER_BYTES,
         ),
         _leakage(run.audit),
+        *([_no_worse(run.comparison)] if run.comparison else []),
     ]
 
 
-def may_promote(criteria: Sequence[Criterion], *, require_gain: bool) -> bool:
-    """Whether the criteria on event and non-event days hold, and the gain where it is required."""
-    needed = {"event-day val loss", "quiet-day val loss"} | ({GAIN} if require_gain else set())
-    return all(one.verdict == "pass" for one in criteria if one.name in needed)
+def obstacles(criteria: Sequence[Criterion], *, require_gain: bool) -> list[Criterion]:
+    """What speaks against promotion: of the criteria on event and on non-event days, on the adapter that it
+    would replace, and on the gain where that is required, those that do not hold or were not measured.
+    """
+    needed = {"event-day val loss", "quiet-day val loss", LATEST} | ({GAIN} if require_gain else set())
+    return [one for one in criteria if one.name in needed and one.verdict != "pass"]
 
 
 def is_headline(targets: int, dates: int) -> bool:
@@ -152,6 +159,17 @@ def _gain(name: str, gain: Gain | None, why_none: str) -> Criterion:
     if gain is None:
         return Criterion(name=name, wanted=wanted, figure=None, detail=why_none, verdict="unknown")
     return _measured(name, wanted, gain.nats, _interval(gain), gain.low > 0)
+
+
+def _no_worse(found: Comparison) -> Criterion:
+    """On event days by the mean; on the others, where less is at stake, beyond what chance explains."""
+    wanted = "event loss not above it, non-event loss not surely above it"
+    if found.event is None or found.quiet is None:
+        detail = f"not comparable with {found.version}: {found.why_not}"
+        return Criterion(name=LATEST, wanted=wanted, figure=None, detail=detail, verdict="unknown")
+    detail = f"over {found.version}: event {_interval(found.event)}; non-event {_interval(found.quiet)}"
+    holds = found.event.nats >= 0 and found.quiet.high >= 0
+    return _measured(LATEST, wanted, found.event.nats, detail, holds)
 
 
 def _leakage(audit: AuditRecord | None) -> Criterion:

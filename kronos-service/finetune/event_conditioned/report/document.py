@@ -13,13 +13,14 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from kronos_service.finetune import PROGRAM
 from kronos_service.finetune.event_conditioned.config import ReportConfig
 from kronos_service.finetune.event_conditioned.evaluation.criteria import is_headline
 from kronos_service.finetune.event_conditioned.evaluation.summary import FEWEST_DATES
 from kronos_service.finetune.event_conditioned.report import figures, tables
 from kronos_service.finetune.event_conditioned.report.run_record import RunRecord, read_run
 from kronos_shared.atomic import replace_file
-from kronos_shared.cli import flag
+from kronos_shared.cli import command_line
 
 REPORT = "report.html"
 GROUPS = ("day", "all", "family", "asset_class", "month")
@@ -127,9 +128,9 @@ def _tile(number: str, what: str, sizes: Mapping[str, Any], more: str) -> tuple[
 def _evaluate_command(run: RunRecord) -> str:
     """The command that makes forecasts, with the flags that this run was given."""
     config = run.config or {}
-    given = [(name, config.get(name)) for name in ("snapshot", "base_model", "tokenizer")]
-    flags = "".join(f" {flag(name)} {value}" for name, value in given if value)
-    return f"python -m kronos_service.finetune evaluate --adapter {run.directory / 'adapter'}{flags}"
+    names = ("snapshot", "base_model", "revision", "tokenizer", "tokenizer_revision")
+    given = {name: config.get(name) for name in names}
+    return command_line(PROGRAM, "evaluate", {"adapter": run.directory / "adapter", **given})
 
 
 def _adapter(manifest: Mapping[str, Any]) -> dict[str, Any]:
