@@ -8,41 +8,35 @@ from typing import Any
 
 import pandas as pd
 
-from kronos_service.events.taxonomy import TIER1
 from kronos_service.finetune.event_conditioned.audit.audit import require_no_leak
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
-from kronos_service.finetune.event_conditioned.evaluation.bootstrap import (
-    Gain,
-    family_gains,
-    gains_over_control,
-    paired_gain,
-)
+from kronos_service.finetune.event_conditioned.evaluation.bootstrap import Gain
 from kronos_service.finetune.event_conditioned.evaluation.criteria import (
     Criterion,
     RunFigures,
     judge,
     obstacles,
 )
-from kronos_service.finetune.event_conditioned.evaluation.incumbent import (
-    Comparison,
-    Incumbent,
-    compare,
-    find_incumbent,
-    score_incumbent,
-)
+from kronos_service.finetune.event_conditioned.evaluation.incumbent import Comparison
 from kronos_service.finetune.event_conditioned.evaluation.run_evaluation import evaluate_run
+from kronos_service.finetune.event_conditioned.evaluation.run_results import all_gains, val_figures
+from kronos_service.finetune.event_conditioned.promotion import (
+    INCUMBENT,
+    against_latest,
+    promote,
+    recorded,
+    require_store,
+)
 from kronos_service.finetune.event_conditioned.provenance import versions
 from kronos_service.finetune.event_conditioned.report import terminal
 from kronos_service.finetune.event_conditioned.report.document import write_report
 from kronos_service.finetune.event_conditioned.report.model_card import model_card
 from kronos_service.finetune.event_conditioned.run_directory import (
-    RunError,
     RunFingerprint,
     finish,
     new_run,
     read_fingerprint,
     record_fingerprint,
-    resume_command,
     unfinished_run,
     write_json,
     writing,
@@ -54,7 +48,7 @@ from kronos_service.finetune.event_conditioned.training.lora import trainable
 from kronos_service.finetune.event_conditioned.training.setup import TrainingSetup, prepare_training
 from kronos_service.finetune.event_conditioned.training.signals import stop_on_signals
 from kronos_service.finetune.event_conditioned.training.tracking import require_tracker
-from kronos_service.finetune.event_conditioned.training.validation import score, summarize, summarize_families
+from kronos_service.finetune.event_conditioned.training.validation import score
 from kronos_service.finetune.event_conditioned.training.variants import (
     TrainedVariant,
     train_variants,
@@ -64,16 +58,10 @@ from kronos_service.model.adapter.write import save_adapter
 from kronos_shared.adapter_manifest import (
     FILES,
     MANIFEST,
-    AdapterManifest,
     AuditRecord,
     DataRecord,
-    Latest,
 )
-from kronos_shared.adapter_store import StoreError, latest, publish, published_as
-from kronos_shared.atomic import remove, why_not_writable
-
-INCUMBENT = "incumbent"
-"""Where a manifest's metrics hold the comparison with the adapter that served before, or null."""
+from kronos_shared.atomic import remove
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,13 +122,7 @@ def _require_means(config: EventLoraConfig) -> None:
         TrackerError, StoreError: it is missing, damaged or not writable.
     """
     require_tracker(config.tracker)
-    on_main(lambda: _require_store(config.adapter_store))
-
-
-def _require_store(store: Path) -> None:
-    latest(store)
-    if why := why_not_writable(store):
-        raise StoreError(f"cannot publish in {store}: {why}; name another --adapter-store")
+    on_main(lambda: require_store(config.adapter_store))
 
 
 def _run(config: EventLoraConfig, directory: Path) -> Result:
@@ -169,7 +151,13 @@ def _run(config: EventLoraConfig, directory: Path) -> Result:
                 tracker=config.tracker,
                 stop=stop,
             )
-        comparison = _against_latest(run, trained["adapter"].records)
+        comparison = against_latest(
+            config,
+            directory,
+            run.setup,
+            trained["adapter"].records,
+            micro_batch=run.micro_batch,
+        )
         return on_main(lambda: _conclude(run, base, trained, comparison, started))
 
 
@@ -215,44 +203,6 @@ def _micro_batch(config: EventLoraConfig, before: RunFingerprint | None, setup: 
     return fit(before.micro_batch if before else on_main(lambda: fit(config.micro_batch)))
 
 
-def _against_latest(run: Run, records: pd.DataFrame) -> Comparison | None:
-    """The adapter against the one that it would replace, both on this run's validation targets; None where
-    nothing has been published. All processes score, only the main one has the store.
-
-    A run that was killed after it had published finds what it compared then in its own manifest.
-    """
-    config, saved = run.config, run.directory / "adapter"
-    bundle, splits = run.setup.bundle, run.setup.splits
-
-    def look() -> Comparison | Incumbent | None:
-        if saved.exists() and published_as(saved, config.adapter_store):
-            return _recorded(saved)
-        return find_incumbent(config.adapter_store, bundle, splits.splits["val"])
-
-    found = on_main(look)
-    if found is None or isinstance(found, Comparison):
-        return found
-    earlier = None
-    if found.adapter is not None:
-        with follow("scoring LATEST", unit="windows", total=len(splits.dataset("val"))) as progress:
-            earlier = score_incumbent(
-                found.adapter,
-                run.setup,
-                scored=config.targets_per_window,
-                micro_batch=run.micro_batch,
-                cache=run.directory.parent / "token-cache",
-                advance=progress.advance,
-            )
-    return compare(found, earlier, records, config.seed)
-
-
-def _recorded(adapter: Path) -> Comparison | None:
-    """The comparison that a saved adapter's manifest holds; earlier versions recorded none."""
-    metrics = AdapterManifest.from_bytes((adapter / MANIFEST).read_bytes()).metrics
-    record = metrics.get(INCUMBENT)
-    return Comparison.from_record(record) if record else None
-
-
 def _conclude(
     run: Run,
     base: pd.DataFrame,
@@ -266,7 +216,7 @@ def _conclude(
     """
     config, adapter = run.config, trained["adapter"]
     records = {name: variant.records for name, variant in trained.items()}
-    gains = _gains(records, config.seed)
+    gains = all_gains(records, config.seed)
     records = {"base": base, **records}
     figures = val_figures(records, gains, config.seed)
     _save(run, adapter, figures, gains, comparison)
@@ -274,78 +224,13 @@ def _conclude(
     against = obstacles(criteria, require_gain=config.promote == "if-gain")
     promoted = None
     if config.promote == "always" or not against:
-        promoted = _promote(run.directory, config, comparison)
+        promoted = promote(run.directory, config, comparison)
     _write_results(run.directory, criteria, figures, records)
     result = Result(run_dir=run.directory, criteria=criteria, gains=gains, promoted=promoted)
     _show(config, result, figures, against, time.monotonic() - started)
     finish(run.directory, {"promoted": promoted})
     _report(run, figures)
     return result
-
-
-def _promote(directory: Path, config: EventLoraConfig, comparison: Comparison | None) -> str:
-    """Make the adapter LATEST, unless this run did so before it was killed.
-
-    Raises:
-        RunError: another adapter was published since this one was compared with LATEST.
-    """
-    judged_against = comparison.version if comparison else None
-
-    def require_judged(before: Latest | None) -> None:
-        now = before.version if before else None
-        if config.promote != "always" and now != judged_against:
-            raise RunError(
-                f"{config.adapter_store} now serves {now}, but this adapter was compared with "
-                f"{judged_against or 'none'}: compare it again with {resume_command(directory)}"
-            )
-
-    before = published_as(directory / "adapter", config.adapter_store)
-    return (
-        before
-        or publish(
-            directory / "adapter",
-            config.adapter_store,
-            keep=config.keep_versions,
-            require=require_judged,
-        ).version
-    )
-
-
-def _gains(records: Mapping[str, pd.DataFrame], seed: int) -> dict[str, Gain]:
-    """Gains over the control; empty where none was trained, without `tier1` where no release of it fell."""
-    gains = gains_over_control(records, seed)
-    tier1 = {name: one[one[list(TIER1)].any(axis=1)] for name, one in records.items()}
-    if gains and len(tier1["control"]):
-        gains |= {
-            f"{name}_tier1": paired_gain(tier1["control"], one, on_event=True, seed=seed)
-            for name, one in tier1.items()
-            if name != "control"
-        }
-    return dict(sorted(gains.items(), key=lambda item: item[0].split("_")[0]))
-
-
-def val_figures(records: dict[str, pd.DataFrame], gains: dict[str, Gain], seed: int) -> dict[str, Any]:
-    """Validation means per model (over event days, non-event days, all targets, and per family), gains over
-    the control, the adapter's gains per family over base and control, and on how many dates they rest.
-    """
-    on_event = records["base"]["is_event"]
-    references = [name for name in ("base", "control") if name in records]
-    return {
-        "val": {name: summarize(one) for name, one in records.items()},
-        "val_families": {name: summarize_families(one) for name, one in records.items()},
-        "val_dates": {
-            "event": int(records["base"]["date"][on_event].nunique()),
-            "quiet": int(records["base"]["date"][~on_event].nunique()),
-        },
-        "gains": {name: asdict(one) for name, one in gains.items()},
-        "family_gains": {
-            name: {
-                family: asdict(gain)
-                for family, gain in family_gains(records[name], records["adapter"], seed=seed).items()
-            }
-            for name in references
-        },
-    }
 
 
 def _save(
@@ -358,8 +243,8 @@ def _save(
     """Write the adapter, unless this run did so before it was killed and LATEST is what it was then."""
     directory = run.directory / "adapter"
     if directory.exists():
-        recorded = _recorded(directory)
-        if (recorded and recorded.version) == (comparison and comparison.version):
+        before = recorded(directory)
+        if (before and before.version) == (comparison and comparison.version):
             return
         remove(directory)
     gain = gains.get("adapter_event")
