@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from kronos_shared.cli import ConfigError, Settings, check
+from kronos_service.model.presets import BASES
+from kronos_shared.cli import ConfigError, Settings, check, did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,8 +60,7 @@ class _Source(Settings):
     snapshot: Path | None = None
     """directory of a snapshot, or of tables (ohlcv_1d, symbols, economic_calendar); the embedded sample
     if left out"""
-    base_model: str = "kronos-nano"
-    """kronos-nano (embedded), small, base, a hub id, or a directory"""
+    base_model: str = Field(default="kronos-nano", description=BASES)
     revision: str | None = None
     """hub revision of the base; pinned for the released models"""
     tokenizer: str | None = None
@@ -202,8 +202,9 @@ def current(stored: Mapping[str, Any]) -> dict[str, Any]:
 class EvaluateConfig(_Source):
     """Score an adapter against its base on one split of a snapshot."""
 
-    base_model: str = "kronos-nano"
-    """the base that the adapter was trained on"""
+    base_model: str = Field(
+        default="kronos-nano", description=f"the base that the adapter was trained on: {BASES}"
+    )
     adapter: Path = Path("adapters")
     """an adapter directory, or a directory of published adapters (its LATEST)"""
     split: Literal["train", "val", "test"] = "val"
@@ -295,6 +296,7 @@ def variation(assignment: str) -> tuple[str, Any]:
     if name not in VARIABLE:
         raise ConfigError(
             f"--vary takes NAME=VALUE with a name among {', '.join(VARIABLE)}; got {assignment!r}"
+            f"{did_you_mean(name, VARIABLE)}"
         )
     return name, check(EventLoraConfig, name, text, f"--vary {name}")
 
@@ -306,8 +308,9 @@ class AuditConfig(Settings):
     """directory of a snapshot or of tables; the embedded sample if left out"""
     quick: bool = False
     """a few seconds instead of minutes: fewer symbols, rows and futures"""
-    base_model: str = "kronos-nano"
-    """the base whose tokenizer reads the bars"""
+    base_model: str = Field(
+        default="kronos-nano", description=f"the base whose tokenizer reads the bars: {BASES}"
+    )
     revision: str | None = None
     """hub revision of the base; pinned for the released models"""
     seed: int = 0

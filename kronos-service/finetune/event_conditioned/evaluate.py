@@ -38,6 +38,7 @@ from kronos_service.model.adapter.read import (
 )
 from kronos_service.model.factory import Bundle, load_bundle
 from kronos_service.model.generation.sampling import Sampling
+from kronos_shared.cli import require_writable
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
@@ -49,8 +50,10 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     Raises:
         KronosError: anything the user can fix, named by its subclass.
     """
-    accelerator = Accelerator()
     adapter = read_adapter(find_adapter(config.adapter))
+    directory = config.out or _home(adapter.directory)
+    require_writable(directory, "--out")
+    accelerator = Accelerator()
     bundle = load_bundle(
         config.base_model,
         tokenizer=config.tokenizer,
@@ -81,7 +84,6 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         "forecasts": forecasts.figures if forecasts else None,
         "why_no_forecasts": None if forecasts else "none were asked for (--origins 0)",
     }
-    directory = config.out or _home(adapter.directory)
     write_evaluation(directory, figures, forecasts)
     terminal.evaluation(figures)
     terminal.reported(write_report(directory))

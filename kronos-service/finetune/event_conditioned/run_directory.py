@@ -9,7 +9,7 @@ variant.json    only of an ablation's training: which variant it is; the ablate 
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,14 +57,22 @@ class RunFingerprint:
 def new_run(config: EventLoraConfig) -> Iterator[Path]:
     """Start a run in an empty directory (by default a new one under runs/), and lock it.
 
+    A start that fails before anything is trained leaves nothing behind that `--resume` could take for a run.
+
     Raises:
         RunError: the directory is not empty, or cannot be written.
     """
     directory = on_main(lambda: config.run_dir or RUNS / f"event-lora-{datetime.now(UTC):%Y%m%d-%H%M%S}")
     on_main(lambda: _require_empty(directory))
+    existed = directory.exists()
     with _locked(directory):
         on_main(lambda: _start(directory, config))
-        yield directory
+        try:
+            yield directory
+        except BaseException:
+            if process_number() == 0:
+                _remove_start(directory, keep=existed)
+            raise
 
 
 @contextmanager
@@ -159,6 +167,19 @@ def writing(directory: Path, command: str | None = None) -> Iterator[None]:
             f"cannot write {error.filename or directory} ({error.strerror or error}): make room, then "
             f"resume with {command}"
         ) from None
+
+
+def _remove_start(directory: Path, *, keep: bool) -> None:
+    """Remove what a start writes before the first step, where there is nothing else; `keep` the directory
+    itself.
+    """
+    if {path.name for path in directory.iterdir()} <= {CONFIG, FINGERPRINT, LOCK}:
+        (directory / CONFIG).unlink()
+        (directory / FINGERPRINT).unlink(missing_ok=True)
+        with suppress(OSError):  # Windows removes no file that is open
+            (directory / LOCK).unlink()
+            if not keep:
+                directory.rmdir()
 
 
 @contextmanager

@@ -48,6 +48,7 @@ def pretrain(config: PretrainConfig, console: Console | None = None) -> dict[str
         PretrainError: checkpoints of another run are in the way, or a loss is not finite.
     """
     started = time.monotonic()
+    cli.require_writable(config.out, "--out")
     snapshot = load_snapshot(config.snapshot)
     state = _state_directory(config, snapshot.sha256)
     data = training_series(snapshot, until=config.until, heldout=config.heldout, context=config.context)
