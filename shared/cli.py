@@ -31,7 +31,7 @@ Command = Callable[[Sequence[str]], int | None]
 PROJECT = "kronos-events"
 OUR_PACKAGES = ("kronos_service", "kronos_shared")
 FINITE = ConfigDict(allow_inf_nan=False)
-DATE_FORM = "YYYY-MM-DD such as 2025-06-10"
+DATE_FORM = ": write YYYY-MM-DD, such as 2025-06-10"
 EXIT_CODES = "0 done, 2 a mistake, 130 interrupted"
 
 
@@ -122,7 +122,7 @@ def _require_iso(text: str, shown: str) -> None:
             return
     except ValueError:
         pass
-    raise ConfigError(f"{shown} must be a date, written {DATE_FORM}, got {text}")
+    raise ConfigError(f"{shown} must be a valid date, got {text}{DATE_FORM}")
 
 
 def flag(name: str) -> str:
@@ -324,7 +324,7 @@ def _fault(error: ErrorDetails, shown: str, strict: bool) -> str:
     if error["type"] == "literal_error":
         near = did_you_mean(str(error["input"]), re.findall(r"'([^']*)'", error["ctx"]["expected"]))
     elif error["type"].startswith("date_"):
-        expected = f"must be a date, written {DATE_FORM}"
+        expected, near = "must be a valid date", DATE_FORM
     got = repr(error["input"]) if strict or error["input"] in ("", None) else str(error["input"])
     return f"{shown} {expected}, got {got}{near}"
 

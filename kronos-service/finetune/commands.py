@@ -148,15 +148,17 @@ COMMANDS: Mapping[str, Command] = {
 
 EXAMPLES: Mapping[str, str] = {
     "event-lora": f"""
-  {PROGRAM} event-lora --control
+  {PROGRAM} event-lora
       the embedded sample market and base: a few minutes on two cores
-  {PROGRAM} event-lora --snapshot data/snapshots/2026-11 --base-model NeoQuasar/Kronos-base --control
+  {PROGRAM} event-lora --snapshot data/snapshots/2026-11 --base-model NeoQuasar/Kronos-base
       your own snapshot (made by export) and the released base
   {PROGRAM} event-lora --config run.toml --epochs 5
       settings from a file; flags win
   {PROGRAM} event-lora --resume
       resumes the newest run under runs/ that was stopped, killed or cut off
-  accelerate launch --num_processes 2 -m kronos_service.finetune event-lora --control
+  {PROGRAM} event-lora --no-control --promote if-better
+      in half the time, without knowing what the events add
+  accelerate launch --num_processes 2 -m kronos_service.finetune event-lora
       the same run on two GPUs
 
 exit code: 0 done, 2 a mistake, 130 or 143 stopped by Ctrl-C or SIGTERM with a checkpoint written

@@ -32,9 +32,9 @@ def require_store(store: Path) -> None:
     Raises:
         StoreError: LATEST is damaged, or nothing can be written there.
     """
-    latest(store)
     if why := why_not_writable(store):
         raise StoreError(f"cannot publish in {store}: {why}; name another --adapter-store")
+    latest(store)
 
 
 def against_latest(

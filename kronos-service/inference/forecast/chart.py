@@ -66,7 +66,7 @@ def require_drawable(path: Path) -> None:
     if path.suffix.lower() not in known:
         near = did_you_mean(path.suffix, known)
         got = path.suffix or "no suffix"
-        raise ChartError(f"--plot {path} must end in .png, .svg or .pdf, got {got}{near}")
+        raise ChartError(f"--plot {path} has {got}{near}; name a .png, .svg or .pdf")
     why = f"{path} is a directory" if path.is_dir() else why_not_writable(path.parent)
     if why:
         raise ChartError(f"--plot {path} cannot be written: {why}")
