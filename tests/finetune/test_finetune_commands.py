@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -110,11 +111,15 @@ def test_event_lora_leaves_a_judged_and_published_adapter(
     assert criteria["conditioning gain"]["figure"] == pytest.approx(difference)
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines if "val/event_total" in line] == [0, 1, 2]
-    assert list((tmp_path / "run" / "tensorboard").iterdir())
+    assert f"\ntensorboard --logdir {tmp_path / 'run'}\n" in shown
+    for variant in (".", "control", "placebo"):
+        assert list((tmp_path / "run" / variant / "tensorboard").iterdir())
 
     capsys.readouterr()
-    argv = ["evaluate", "--adapter", str(tmp_path / "adapters"), "--snapshot", str(market_path)]
-    assert main([*argv, "--base-model", str(base_path), *QUICK]) == 0
+    printed = shown.splitlines()
+    program, given = printed[printed.index("next:") + 1].split(" evaluate ")
+    assert program == "python -m kronos_service.finetune"
+    assert main(["evaluate", *shlex.split(given), *QUICK]) == 0
     assert f"{results['val']['adapter']['event']['total']:.4f}" in capsys.readouterr().out
 
 

@@ -92,7 +92,10 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
 
 def test_the_base_loads_and_its_record_tells_how_it_was_made(snapshot: Path, tmp_path: Path) -> None:
     config = settings(snapshot, tmp_path / "base")
-    record = pretrain(config)
+    shown = io.StringIO()
+    record = pretrain(config, Console(file=shown, width=20))
+    line = f"{PROGRAM} event-lora --snapshot {snapshot} --base-model {config.out}"
+    assert f"; next:\n{line}\n" in shown.getvalue()
     bundle = load_bundle(str(config.out))
     assert bundle.context == CONTEXT
     assert record["command"].startswith(f"{PROGRAM} pretrain --snapshot market --out base --preset nano")

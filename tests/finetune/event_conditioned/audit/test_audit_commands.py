@@ -101,5 +101,4 @@ def test_event_lora_does_not_train_on_a_leak(
     assert output.err.count("\n") == 1
     assert "nothing was trained" in output.err
     assert "Findings: leaders before targets" in output.out
-    left = {path.name for path in (tmp_path / "run").iterdir()}
-    assert left == {"config.json", "settled.json", ".lock"}
+    assert not (tmp_path / "run").exists()
