@@ -55,7 +55,7 @@ def test_only_mini_has_no_pinned_revision() -> None:
 
 def test_there_is_one_list_of_names() -> None:
     assert tuple(PRESETS) == get_args(PresetName)
-    assert PretrainConfig.model_fields["preset"].annotation == PresetName
+    assert get_args(PretrainConfig.model_fields["preset"].annotation) == get_args(PresetName)
     for settings in (EventLoraConfig, EvaluateConfig, AuditConfig, ForecastConfig):
         assert BASES in str(settings.model_fields["base_model"].description)
     with pytest.raises(BaseModelError, match=re.escape(f"expected {BASES}; got 'huge'")):

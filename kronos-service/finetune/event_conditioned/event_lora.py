@@ -15,6 +15,7 @@ from kronos_service.finetune.event_conditioned.evaluation.criteria import (
     Criterion,
     RunFigures,
     judge,
+    may_promote,
     obstacles,
 )
 from kronos_service.finetune.event_conditioned.evaluation.incumbent import Comparison
@@ -221,9 +222,10 @@ def _conclude(
     figures = val_figures(records, gains, config.seed)
     _save(run, adapter, figures, gains, comparison)
     criteria = judge(_run_figures(run, adapter, figures, gains, comparison))
-    against = obstacles(criteria, require_gain=config.promote == "if-gain")
+    require_gain = config.promote == "if-gain"
+    against = obstacles(criteria, require_gain=require_gain)
     promoted = None
-    if config.promote == "always" or not against:
+    if config.promote == "always" or may_promote(criteria, require_gain=require_gain):
         promoted = promote(run.directory, config, comparison)
     _write_results(run.directory, criteria, figures, records)
     result = Result(run_dir=run.directory, criteria=criteria, gains=gains, promoted=promoted)

@@ -123,6 +123,11 @@ def obstacles(criteria: Sequence[Criterion], *, require_gain: bool) -> list[Crit
     return [one for one in criteria if one.name in needed and one.verdict != "pass"]
 
 
+def may_promote(criteria: Sequence[Criterion], *, require_gain: bool) -> bool:
+    """Whether nothing speaks against promotion."""
+    return not obstacles(criteria, require_gain=require_gain)
+
+
 def is_headline(targets: int, dates: int) -> bool:
     """Whether a figure rests on enough targets and dates to stand alone in large print."""
     return targets >= FEWEST_TARGETS and dates >= FEWEST_DATES

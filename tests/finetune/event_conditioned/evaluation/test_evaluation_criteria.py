@@ -13,6 +13,7 @@ from kronos_service.finetune.event_conditioned.evaluation.criteria import (
     may_promote,
     rank_criterion,
 )
+from kronos_service.finetune.event_conditioned.evaluation.incumbent import Comparison
 from kronos_shared.adapter_manifest import AuditRecord
 
 GAIN = Gain(nats=0.2, low=0.1, high=0.3, percent=2.5, targets=100, dates=20)
@@ -100,6 +101,33 @@ def test_promotion_needs_event_and_quiet_and_the_gain_only_where_required() -> N
     assert not promotable(replace(GOOD, gain=None), require_gain=True)
     assert not promotable(replace(GOOD, adapted={"event": {"total": 8.1}, "quiet": {"total": 7.0}}))
     assert not promotable(replace(GOOD, adapted={"event": {"total": 7.1}, "quiet": {"total": 7.4}}))
+
+
+EQUAL = replace(GAIN, nats=0.0, low=-0.1, high=0.1)
+COMPARED = Comparison(
+    version="000001-aaaaaaaaaaaa", manifest_sha256="a" * 64, event=EQUAL, quiet=EQUAL, why_not=None
+)
+
+
+@pytest.mark.parametrize(
+    ("comparison", "verdict"),
+    [
+        (COMPARED, "pass"),
+        (replace(COMPARED, event=replace(EQUAL, nats=-0.001)), "fail"),
+        (replace(COMPARED, quiet=replace(EQUAL, nats=-0.05, high=0.01)), "pass"),
+        (replace(COMPARED, quiet=replace(EQUAL, nats=-0.05, high=-0.01)), "fail"),
+        (replace(COMPARED, event=None, quiet=None, why_not="made for base x"), "unknown"),
+    ],
+)
+def test_promotion_needs_an_adapter_that_is_no_worse_than_latest(
+    comparison: Comparison, verdict: str
+) -> None:
+    run = replace(GOOD, comparison=comparison)
+    assert verdicts(run)["no worse than LATEST"] == verdict
+    assert promotable(run) == (verdict == "pass")
+    (found,) = (one for one in judge(run) if one.name == "no worse than LATEST")
+    assert "000001-aaaaaaaaaaaa" in found.detail
+    assert comparison.why_not is None or comparison.why_not in found.detail
 
 
 @pytest.mark.parametrize(("percent", "verdict"), [(0.99, "fail"), (1.0, "pass")])
