@@ -33,7 +33,7 @@ $(LINKED): $(VENV)/.installed $(PACKAGE_DIRECTORIES)
 	touch $@
 
 demo: setup  ## the main job on the embedded sample market and base, with its control
-	$(BIN)/python -m kronos_service.finetune event-lora --control --epochs 10
+	$(BIN)/python -m kronos_service.finetune event-lora --epochs 10
 
 test: setup  ## everything that is fast and offline
 	$(BIN)/python -m pytest -n 2

@@ -9,7 +9,7 @@ step.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -75,7 +75,13 @@ def published(adapters: Path) -> list[str]:
     return sorted((path.name for path in versions.iterdir() if is_version(path.name)), key=version_number)
 
 
-def publish(adapter: Path, adapters: Path, *, keep: int) -> Latest:
+def publish(
+    adapter: Path,
+    adapters: Path,
+    *,
+    keep: int,
+    require: Callable[[Latest | None], object] = lambda _: None,
+) -> Latest:
     """Copy an adapter directory to the next version and make it LATEST; keep the newest `keep` versions, and
     always the one that served until now.
 
@@ -83,6 +89,8 @@ def publish(adapter: Path, adapters: Path, *, keep: int) -> Latest:
     makes no second version: it completes what a killed publisher began; if that was complete it changes
     nothing, so that a rollback since then stays. Either way it returns what the first call would have
     returned.
+
+    `require` is handed what LATEST says while no other publisher can change it, and raises to forbid it.
 
     Raises:
         StoreError: the files are not the manifest's, the store cannot be written, or the lock stays taken.
@@ -96,7 +104,9 @@ def publish(adapter: Path, adapters: Path, *, keep: int) -> Latest:
             pointer = _pointer(version_number(names[-1]), names[-1], manifest)
             if before is not None and pointer.generation <= before.generation:
                 return pointer
+            require(before)
         else:
+            require(before)
             generation = _next_generation(before, names)
             pointer = _pointer(generation, version_name(generation, manifest), manifest)
             with new_directory(adapters / VERSIONS / pointer.version) as scratch:

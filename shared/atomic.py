@@ -61,6 +61,17 @@ def append(path: Path, line: bytes) -> None:
     fsync(path.parent)
 
 
+def why_not_writable(directory: Path) -> str | None:
+    """Why nothing can be written to a directory, which need not exist yet; None where something can."""
+    try:
+        there = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+        if not there.is_dir():
+            return f"{there} is not a directory"
+        return None if os.access(there, os.W_OK | os.X_OK) else f"{there} is not writable"
+    except OSError as error:
+        return str(error.strerror)
+
+
 def remove(path: Path) -> None:
     """Remove a tree, a file or a link; of a link, not what it points to."""
     if path.is_dir() and not path.is_symlink():

@@ -14,13 +14,15 @@ import tomllib
 from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NoReturn, Self, TypeVar, cast, get_origin
+from typing import Annotated, Any, ClassVar, NoReturn, Self, TypeVar, cast, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, to_json
 from pydantic_settings import CliSettingsSource
 
+from kronos_shared.atomic import why_not_writable
 from kronos_shared.errors import KronosError
 
 Command = Callable[[Sequence[str]], int | None]
@@ -29,6 +31,7 @@ Command = Callable[[Sequence[str]], int | None]
 PROJECT = "kronos-events"
 OUR_PACKAGES = ("kronos_service", "kronos_shared")
 FINITE = ConfigDict(allow_inf_nan=False)
+DATE_FORM = ": write YYYY-MM-DD, such as 2025-06-10"
 EXIT_CODES = "0 done, 2 a mistake, 130 interrupted"
 
 
@@ -98,6 +101,8 @@ def check(settings: type[Settings], name: str, value: Any, shown: str, *, strict
         ConfigError: the value cannot be one of this field.
     """
     info = settings.model_fields[name]
+    if date in (info.annotation, *get_args(info.annotation)) and isinstance(value, str):
+        _require_iso(value, shown)
     adapter: TypeAdapter[Any] = TypeAdapter(cast("Any", Annotated[info.annotation, info]), config=FINITE)
     try:
         # In JSON a strict Path or date is text, as it is in TOML.
@@ -109,9 +114,36 @@ def check(settings: type[Settings], name: str, value: Any, shown: str, *, strict
         raise ConfigError("; ".join(_fault(one, shown, strict) for one in faults)) from None
 
 
+def _require_iso(text: str, shown: str) -> None:
+    """pydantic would take a number for seconds since 1970."""
+    try:
+        if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
+            date.fromisoformat(text)
+            return
+    except ValueError:
+        pass
+    raise ConfigError(f"{shown} must be a valid date, got {text}{DATE_FORM}")
+
+
 def flag(name: str) -> str:
     """The flag of a field: `--run-dir` of `run_dir`."""
     return "--" + name.replace("_", "-")
+
+
+def command_line(program: str, command: str, flags: Mapping[str, object]) -> str:
+    """A command as it is typed in a shell; flags by their fields' names, without those that are None."""
+    words = [word for name, value in flags.items() if value is not None for word in (flag(name), str(value))]
+    return f"{program} {command} {shlex.join(words)}"
+
+
+def require_writable(directory: Path, shown: str) -> None:
+    """Check that results can be written to a directory, which need not exist yet, before they are made.
+
+    Raises:
+        ConfigError: they cannot.
+    """
+    if why := why_not_writable(directory):
+        raise ConfigError(f"{shown} cannot be written to: {why}")
 
 
 def run_command(program: str, commands: Mapping[str, Command], argv: Sequence[str] | None) -> int:
@@ -126,6 +158,8 @@ def run_command(program: str, commands: Mapping[str, Command], argv: Sequence[st
         return 0 if argv else 2
     try:
         if argv[0] not in commands:
+            if argv[0].startswith("-"):
+                raise ConfigError(f"a command comes before {argv[0]}: one of {', '.join(commands)}")
             advice = did_you_mean(argv[0], commands)
             raise ConfigError(f"unknown command {argv[0]!r}{advice}; there are {', '.join(commands)}")
         return commands[argv[0]](argv[1:]) or 0
@@ -153,9 +187,14 @@ def needs(extra: str) -> Iterator[None]:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`, did you mean X?` for the nearest of the known words, or nothing where none is near."""
-    close = difflib.get_close_matches(word, known, n=1)
-    return f", did you mean {close[0]}?" if close else ""
+    """`, did you mean X?` for the nearest of the known words, or for the one that the word is a part of, or
+    nothing where none is near. Case and leading dashes do not count.
+    """
+    bare = {one.lstrip("-").lower(): one for one in known}
+    given = word.lstrip("-").lower()
+    parts = [name for name in bare if len(given) > 2 and given in name]
+    near = difflib.get_close_matches(given, bare, n=1) or (parts if len(parts) == 1 else [])
+    return f", did you mean {bare[near[0]]}?" if near else ""
 
 
 class _Parser(ArgumentParser):
@@ -189,8 +228,8 @@ def _read_flags(
     given, unknown = parser.parse_known_args([_current(settings, word) for word in argv])
     if unknown:
         word = unknown[0].partition("=")[0]  # what follows may be a secret
-        advice = _advice(settings, word, map(flag, settings.model_fields))
-        raise ConfigError(f"unknown flag {word}{advice} (see {prog} --help)")
+        what = "unknown flag" if word.startswith("-") else "expected a flag, got"
+        raise ConfigError(f"{what} {word}{_advice(settings, word, _flags(settings))} (see {prog} --help)")
     flags = vars(given)
     file = {"config": Path(flags.pop("config"))} if "config" in flags else {}
     return file | {name: check(settings, name, value, flag(name)) for name, value in flags.items()}
@@ -215,6 +254,13 @@ def _current(settings: type[Settings], word: str) -> str:
         if name == flag(old):
             return flag(new) + equals + value
     return word
+
+
+def _flags(settings: type[Settings]) -> list[str]:
+    """Every flag that a command takes."""
+    switches = [name for name, info in settings.model_fields.items() if info.annotation is bool]
+    negated = ["--no-" + flag(name).removeprefix("--") for name in switches]
+    return [*map(flag, settings.model_fields), *negated, "--config", "--help"]
 
 
 def _advice(settings: type[Settings], word: str, known: Iterable[str]) -> str:
@@ -274,8 +320,13 @@ def _fault(error: ErrorDetails, shown: str, strict: bool) -> str:
         return str(error["ctx"]["error"])
     words = error["msg"] if error["type"] == "literal_error" else error["msg"].partition(", ")[0]
     expected = re.sub(r"^\w+ (should|is)", "must", words)
+    near = ""
+    if error["type"] == "literal_error":
+        near = did_you_mean(str(error["input"]), re.findall(r"'([^']*)'", error["ctx"]["expected"]))
+    elif error["type"].startswith("date_"):
+        expected, near = "must be a valid date", DATE_FORM
     got = repr(error["input"]) if strict or error["input"] in ("", None) else str(error["input"])
-    return f"{shown} {expected}, got {got}"
+    return f"{shown} {expected}, got {got}{near}"
 
 
 def _epilog(settings: type[Settings], text: str, variables: str) -> str:

@@ -18,7 +18,8 @@ PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / 
 ROOT_PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md")}
 TINY = (
     "epochs=1, context=72, targets_per_window=8, rank=2, train_start='2025-01-01', val_start='2025-04-01', "
-    "test_start='2025-06-01', test_end='2025-07-31', forecast_origins=2, promote='always'"
+    "test_start='2025-06-01', test_end='2025-07-31', forecast_origins=2, control=False, "
+    "promote='always'"
 )
 
 
@@ -76,7 +77,7 @@ def test_every_flag_that_a_command_is_shown_with_exists(
 def test_the_config_file_that_is_shown_is_one_that_is_read(tmp_path: Path) -> None:
     (block,) = re.findall(r"^```toml\n(.*?)^```$", PAGES["training.md"], re.M | re.S)
     (tmp_path / "run.toml").write_text(block, encoding="utf-8")
-    argv = ["--config", str(tmp_path / "run.toml"), "--control"]
+    argv = ["--config", str(tmp_path / "run.toml")]
     given = parse_given(EventLoraFlags, argv, prog="event-lora", description="")
     assert given["event_weight"] == 3.0
     assert given["snapshot"] == Path("data/snapshots/2026-11")

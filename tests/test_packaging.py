@@ -90,6 +90,7 @@ def test_the_wheel_alone_runs_the_sample_job(wheel: Path, tmp_path: Path) -> Non
     bin_ = tmp_path / "venv" / ("Scripts" if sys.platform == "win32" else "bin")
     run(bin_ / "python", "-m", "pip", "install", "-q", "-c", ROOT / "constraints.txt", wheel, cwd=tmp_path)
     assert "--snapshot" in run(bin_ / "kronos-finetune", "event-lora", "--help", cwd=tmp_path)
-    shown = run(bin_ / "python", "-m", "kronos_service.finetune", "event-lora", "--epochs", "1", cwd=tmp_path)
+    job = ["-m", "kronos_service.finetune", "event-lora", "--epochs", "1"]
+    shown = run(bin_ / "python", *job, "--no-control", "--promote", "if-better", cwd=tmp_path)
     assert "Success criteria" in shown
     assert (tmp_path / "runs").is_dir()

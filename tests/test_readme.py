@@ -36,7 +36,7 @@ TINY = (
     "--train-start 2021-06-01 --val-start 2022-06-01 --test-start 2022-10-01"
 )
 SMALL = {
-    "event-lora": f"{TINY} --test-end 2023-03-31 --forecast-origins 4",
+    "event-lora": f"{TINY} --test-end 2023-03-31 --forecast-origins 4 --promote if-better",
     "ablate": f"{TINY} --seeds 0 --variants adapter control",
     "evaluate": "--targets-per-window 8 --origins 6 --horizon 2 --paths 20",
 }
@@ -65,7 +65,7 @@ def test_the_short_demo_leads_to_a_forecast(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     name, *flags = shlex.split(DEMO)
     assert (name, flags) == ("event-lora", ["--epochs", "4"])
-    short = "--epochs 1 --train-start 2024-10-01 --promote always --forecast-origins 2"
+    short = "--epochs 1 --train-start 2024-10-01 --no-control --promote always --forecast-origins 2"
     assert main([name, *shlex.split(short)]) == 0
     assert inference(shlex.split(FORECAST.removeprefix("python -m kronos_service.inference "))) == 0
     assert (tmp_path / "forecast.png").read_bytes().startswith(b"\x89PNG")

@@ -3,7 +3,8 @@
 import sys
 from collections.abc import Sequence
 
-from kronos_service.finetune.commands import COMMANDS, PROGRAM
+from kronos_service.finetune import PROGRAM
+from kronos_service.finetune.commands import COMMANDS
 from kronos_shared.cli import run_command
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from kronos_service.data.sources import open_source
+from kronos_service.finetune import PROGRAM
 from kronos_service.finetune.config import ExportConfig, ImportConfig, PretrainConfig, SampleConfig
 from kronos_service.finetune.event_conditioned.config import (
     AblateConfig,
@@ -21,7 +22,6 @@ from kronos_service.finetune.event_conditioned.config import (
 )
 from kronos_shared.cli import Command, Settings, parse, parse_given
 
-PROGRAM = "python -m kronos_service.finetune"
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
@@ -159,15 +159,17 @@ COMMANDS: Mapping[str, Command] = {
 
 EXAMPLES: Mapping[str, str] = {
     "event-lora": f"""
-  {PROGRAM} event-lora --control
+  {PROGRAM} event-lora
       the embedded sample market and base: a few minutes on two cores
-  {PROGRAM} event-lora --snapshot data/snapshots/2026-11 --base-model NeoQuasar/Kronos-base --control
+  {PROGRAM} event-lora --snapshot data/snapshots/2026-11 --base-model NeoQuasar/Kronos-base
       your own snapshot (made by export) and the released base
   {PROGRAM} event-lora --config run.toml --epochs 5
       settings from a file; flags win
   {PROGRAM} event-lora --resume
       resumes the newest run under runs/ that was stopped, killed or cut off
-  accelerate launch --num_processes 2 -m kronos_service.finetune event-lora --control
+  {PROGRAM} event-lora --no-control --promote if-better
+      in half the time, without knowing what the events add
+  accelerate launch --num_processes 2 -m kronos_service.finetune event-lora
       the same run on two GPUs
 
 exit code: 0 done, 2 a mistake, 130 or 143 stopped by Ctrl-C or SIGTERM with a checkpoint written

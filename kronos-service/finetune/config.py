@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from kronos_service.data.sources import SourceName
 from kronos_service.finetune.event_conditioned.config import Precision
+from kronos_service.model.presets import PresetName
 from kronos_shared.cli import ConfigError, Settings
 
 
@@ -81,7 +82,7 @@ class PretrainConfig(Settings):
     """snapshot, or directory of tables, whose bars are learned"""
     out: Path
     """directory of the new base"""
-    preset: Literal["nano", "mini", "small", "base"] = "mini"
+    preset: PresetName = "mini"
     """shape of the network"""
     until: date = date(2025, 1, 1)
     """only bars before this date are seen"""

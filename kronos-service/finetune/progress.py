@@ -17,6 +17,11 @@ PLAIN_SECONDS: Final = 30.0
 """Between two lines where there is no terminal."""
 
 
+def say(line: str, *, style: str = "") -> None:
+    """Print a line as it is: a command or a path that wraps, or loses its brackets, cannot be copied."""
+    console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
+
+
 class Progress:
     """What countable work reports to; this one shows nothing."""
 

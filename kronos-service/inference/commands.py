@@ -1,16 +1,26 @@
 """The commands of the inference side: each checks its flags, then imports and calls what does the work."""
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
-from kronos_service.inference.settings import ForecastConfig, load_settings
+from kronos_service.inference.settings import PREFIX, ForecastConfig, load_settings
+from kronos_service.inference.settings import Settings as Service
 from kronos_shared.cli import Command, Settings, needs, parse
 
 PROGRAM = "python -m kronos_service.inference"
 
 
+class ServeFlags(Settings):
+    """None: the service is set up by its environment."""
+
+    renamed: ClassVar = {
+        name: f"the environment variable {PREFIX}{name.upper()}" for name in Service.model_fields
+    }
+
+
 def serve(argv: Sequence[str]) -> None:
     """Answer POST /v1/forecast over HTTP; settings come from the environment (KRONOS_...)."""
-    parse(Settings, argv, prog=f"{PROGRAM} serve", description=f"{serve.__doc__}", epilog=SERVE)
+    parse(ServeFlags, argv, prog=f"{PROGRAM} serve", description=f"{serve.__doc__}", epilog=SERVE)
     settings = load_settings()
 
     with needs("serve"):

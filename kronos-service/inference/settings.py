@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from kronos_service.data.sources import SourceName
+from kronos_service.model.presets import BASES
 from kronos_shared.cli import Settings as CommandSettings
 from kronos_shared.errors import KronosError
 
@@ -138,7 +139,8 @@ class ForecastConfig(CommandSettings):
     adapter: Path | None = None
     """an adapter directory, or a directory of published adapters (its LATEST); adapters if there is one, else
     the base alone"""
-    base_model: str | None = None
-    """preset, directory or hub id; the base that the adapter names, or nano, if left out"""
+    base_model: str | None = Field(
+        default=None, description=f"{BASES}; the base that the adapter names, or nano, if left out"
+    )
     plot: Path | None = None
     """write a fan chart here (.png, .svg or .pdf)"""

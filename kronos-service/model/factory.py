@@ -18,10 +18,11 @@ from safetensors.torch import save
 from kronos_service.events.encoder import EventEncoder
 from kronos_service.model.base_files import BaseModelError, Files, Fingerprint, build, hub_files, read_json
 from kronos_service.model.kronos import Kronos
-from kronos_service.model.presets import PRESETS, Preset
+from kronos_service.model.presets import BASES, PRESETS, Preset
 from kronos_service.model.tokenizer import KronosTokenizer
 from kronos_shared.adapter_manifest import AdapterManifest
 from kronos_shared.atomic import replace_file
+from kronos_shared.cli import did_you_mean
 
 PACKAGED: Final = "kronos-nano"
 NANO_DIRECTORY: Final = Path(__file__).with_name("kronos_nano")
@@ -166,8 +167,7 @@ def _find(choice: BaseChoice) -> _Parts:
         path = Path(base).resolve()
         return _in_directory(path, path.name, choice)
     if name not in PRESETS and base.count("/") != 1:
-        known = ", ".join(PRESETS)
-        raise BaseModelError(f"expected a preset ({known}), a directory or a hub id owner/name, got {base!r}")
+        raise BaseModelError(f"expected {BASES}; got {base!r}{did_you_mean(name, PRESETS)}")
     return _on_hub(choice, PRESETS.get(name) or next((p for p in PRESETS.values() if p.hub_id == base), None))
 
 
@@ -231,9 +231,10 @@ def _on_hub(choice: BaseChoice, preset: Preset | None) -> _Parts:
     elif choice.tokenizer:
         context, predictor = None, hub_files(choice.model, choice.revision)
     else:
+        ours = [one.hub_id for one in PRESETS.values() if one.hub_id]
         raise BaseModelError(
-            f"{choice.model!r} is no directory here; as a hub id it is not one of ours, so name its "
-            "tokenizer and both revisions"
+            f"{choice.model!r} is no directory here{did_you_mean(choice.model, ours)}; as a hub id it is not "
+            "one of ours, so name its tokenizer and both revisions"
         )
     if preset is None or choice.tokenizer:
         own = _override(str(choice.tokenizer), choice.tokenizer_revision)

@@ -2,7 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
+
+PresetName = Literal["nano", "mini", "small", "base"]
+BASES: Final = f"{', '.join(get_args(PresetName))} (nano is embedded), a directory, or a hub id owner/name"
+"""What a base may be named by, in the words of help and of messages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +63,7 @@ _TOKENIZER_BASE = _tokenizer(d_model=256, ff_dim=512, layers=4, bits=10, group_s
 _TOKENIZER_BASE_REVISION = "0e0117387f39004a9016484a186a908917e22426"
 _TOKENIZER_BASE_SHA256 = "59d85f6af76a2c3b8240ea06cb21db4213b4eeca053f246b23e29cf832fc6bee"
 
-PRESETS: Final[Mapping[str, Preset]] = {
+PRESETS: Final[Mapping[PresetName | str, Preset]] = {
     "nano": Preset(
         tokenizer=_tokenizer(d_model=64, ff_dim=128, layers=2, bits=8, group_size=4),
         predictor=_predictor(

@@ -21,6 +21,11 @@ def test_eighteen_types_fill_fourteen_families() -> None:
     assert {name for name, family in EVENT_TYPES.items() if family == "pce"} == {"pce", "core_pce"}
 
 
+def test_the_first_tier_is_rate_decisions_cpi_and_payrolls() -> None:
+    assert TIER1 == ("fomc_rate", "cpi", "nfp")
+    assert set(TIER1) <= set(FAMILIES)
+
+
 def test_the_twenty_channels_stand_in_their_order() -> None:
     assert CHANNELS[:2] == ("fomc_rate", "fomc_minutes")
     assert CHANNELS[13:] == (

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -76,7 +77,7 @@ def test_event_lora_leaves_a_judged_and_published_adapter(
     market_path: Path, base_path: Path, bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = ["event-lora", "--snapshot", str(market_path), "--base-model", str(base_path), *TINY]
-    assert main([*run_in(tmp_path, *argv), "--control", "--placebo"]) == 0
+    assert main([*run_in(tmp_path, *argv), "--placebo", "--promote", "if-better"]) == 0
     shown = capsys.readouterr().out
     for words in (
         "Validation loss",
@@ -84,7 +85,7 @@ def test_event_lora_leaves_a_judged_and_published_adapter(
         "conditioning gain",
         "placebo",
         "promoted",
-        "next: python",
+        "\nnext:\npython -m kronos_service.finetune evaluate --adapter ",
     ):
         assert words in shown
 
@@ -110,11 +111,15 @@ def test_event_lora_leaves_a_judged_and_published_adapter(
     assert criteria["conditioning gain"]["figure"] == pytest.approx(difference)
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines if "val/event_total" in line] == [0, 1, 2]
-    assert list((tmp_path / "run" / "tensorboard").iterdir())
+    assert f"\ntensorboard --logdir {tmp_path / 'run'}\n" in shown
+    for variant in (".", "control", "placebo"):
+        assert list((tmp_path / "run" / variant / "tensorboard").iterdir())
 
     capsys.readouterr()
-    argv = ["evaluate", "--adapter", str(tmp_path / "adapters"), "--snapshot", str(market_path)]
-    assert main([*argv, "--base-model", str(base_path), *QUICK]) == 0
+    printed = shown.splitlines()
+    program, given = printed[printed.index("next:") + 1].split(" evaluate ")
+    assert program == "python -m kronos_service.finetune"
+    assert main(["evaluate", *shlex.split(given), *QUICK]) == 0
     assert f"{results['val']['adapter']['event']['total']:.4f}" in capsys.readouterr().out
 
 
@@ -124,7 +129,7 @@ def test_without_a_control_the_gain_is_unknown_and_a_run_that_fails_is_not_promo
     """A learning rate of 1 makes the loss worse."""
     argv = ["event-lora", "--snapshot", str(market_path), "--base-model", str(base_path), *TINY]
     harmful = ["--learning-rate", "1", "--event-learning-rate", "1"]
-    assert main([*run_in(tmp_path, *argv), *harmful]) == 0
+    assert main([*run_in(tmp_path, *argv), *harmful, "--no-control", "--promote", "if-better"]) == 0
     shown = capsys.readouterr().out
     assert "not promoted" in shown
     assert "no control was trained" in shown
@@ -174,7 +179,9 @@ MISTAKES: dict[str, tuple[Callable[[Path], object] | None, list[str], str]] = {
         "--context must exceed --targets",
     ),
     "splits out of order": (None, ["--val-start", "2020-01-01"], "split dates must ascend"),
-    "a gain required but not measured": (None, ["--promote", "if-gain"], "add --control"),
+    "a gain required but not measured": (None, ["--no-control"], "or add --promote if-better"),
+    "a context beyond the base's": (None, ["--context", "600"], "--context must be at most 72, .*, got 600"),
+    "a preset that is nearly one": (None, ["--base-model", "smal"], "did you mean small\\?"),
     "an unknown flag": (None, ["--ranks", "4"], "--ranks"),
 }
 

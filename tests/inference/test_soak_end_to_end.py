@@ -29,6 +29,7 @@ TRAINING = [
     "2023-07-01",
     "--event-learning-rate",
     "3e-3",
+    "--no-control",
     "--promote",
     "always",
 ]

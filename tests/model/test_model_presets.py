@@ -1,11 +1,19 @@
 """The shapes of the released models, by their published sizes."""
 
+import re
+from typing import get_args
+
 import pytest
 import torch
 from tiny_models import count_parameters
 
+from kronos_service.finetune.config import PretrainConfig
+from kronos_service.finetune.event_conditioned.config import AuditConfig, EvaluateConfig, EventLoraConfig
+from kronos_service.inference.settings import ForecastConfig
+from kronos_service.model.base_files import BaseModelError
+from kronos_service.model.factory import load_bundle
 from kronos_service.model.kronos import Kronos
-from kronos_service.model.presets import PRESETS
+from kronos_service.model.presets import BASES, PRESETS, PresetName
 from kronos_service.model.tokenizer import KronosTokenizer
 
 
@@ -43,3 +51,12 @@ def test_only_mini_has_no_pinned_revision() -> None:
     hub = {name: preset for name, preset in PRESETS.items() if preset.hub_id}
     unpinned = [name for name, p in hub.items() if not (p.hub_revision and p.tokenizer_revision)]
     assert unpinned == ["mini"]
+
+
+def test_there_is_one_list_of_names() -> None:
+    assert tuple(PRESETS) == get_args(PresetName)
+    assert get_args(PretrainConfig.model_fields["preset"].annotation) == get_args(PresetName)
+    for settings in (EventLoraConfig, EvaluateConfig, AuditConfig, ForecastConfig):
+        assert BASES in str(settings.model_fields["base_model"].description)
+    with pytest.raises(BaseModelError, match=re.escape(f"expected {BASES}; got 'huge'")):
+        load_bundle("huge")

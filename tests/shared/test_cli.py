@@ -8,7 +8,17 @@ from typing import ClassVar, Literal, Self
 import pytest
 from pydantic import Field, ValidationError, model_validator
 
-from kronos_shared.cli import ConfigError, Settings, needs, parse, parse_given, run_command
+from kronos_shared.cli import (
+    ConfigError,
+    Settings,
+    command_line,
+    did_you_mean,
+    needs,
+    parse,
+    parse_given,
+    require_writable,
+    run_command,
+)
 
 
 class Example(Settings):
@@ -93,7 +103,7 @@ def test_an_earlier_name_means_the_same_as_a_flag_and_in_the_file(tmp_path: Path
         (("--out", "x", "--count", "-1"), "--count must be greater than or equal to 0, got -1"),
         (("--out", "x", "--rate", "nan"), "--rate must be a finite number, got nan"),
         (("--out", "x", "--mode", "odd"), "--mode must be 'slow', 'even' or 'fast', got odd"),
-        (("--out", "x", "--since", "yesterday"), "--since must be a valid date or datetime, got yesterday"),
+        (("--out", "x", "--since", "yesterday"), "--since must be a valid date, got yesterday: write YYYY"),
         (("--out", "x", "--files"), "--files: expected at least one argument"),
         (("--out", "x", "--loud", "--rate", "10"), "--loud needs a --rate of at most 9"),
         (("--config", "nowhere.toml"), "no config file nowhere.toml"),
@@ -210,3 +220,54 @@ def test_a_part_that_is_not_installed_is_named_and_a_fault_of_ours_is_not_hidden
     )
     with pytest.raises(ModuleNotFoundError), needs("serve"):
         import kronos_shared.no_such_module  # type: ignore[import-not-found]  # noqa: F401
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--ratte", "1"], "unknown flag --ratte, did you mean --rate?"),
+        (["--no-lod"], "unknown flag --no-lod, did you mean --no-loud?"),
+        (["--hlep"], "unknown flag --hlep, did you mean --help?"),
+        (["--cofnig", "x"], "unknown flag --cofnig, did you mean --config?"),
+        (["--RATE", "1"], "unknown flag --RATE, did you mean --rate?"),
+        (["rate", "1"], "expected a flag, got rate, did you mean --rate?"),
+        (["--mode", "fats"], "--mode must be 'slow', 'even' or 'fast', got fats, did you mean fast?"),
+        (
+            ["--since", "10/06/2025"],
+            "--since must be a valid date, got 10/06/2025: write YYYY-MM-DD, such as",
+        ),
+    ],
+)
+def test_what_is_misspelt_is_named_with_what_is_near(argv: Sequence[str], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        read("--out", "x", *argv)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("word", "known", "advice"),
+    [
+        ("spy", ["SPY", "SYN01"], ", did you mean SPY?"),
+        ("lora", ["event-lora", "evaluate"], ", did you mean event-lora?"),
+        ("zzz", ["event-lora"], ""),
+        ("", ["event-lora"], ""),
+    ],
+)
+def test_a_word_is_near_whatever_its_case(word: str, known: list[str], advice: str) -> None:
+    assert did_you_mean(word, known) == advice
+
+
+def test_a_command_line_can_be_copied_into_a_shell() -> None:
+    line = command_line("python -m program", "example", {"out": Path("my data/x"), "note": None, "rate": 2})
+    assert line == "python -m program example --out 'my data/x' --rate 2"
+
+
+def test_a_directory_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    require_writable(tmp_path / "new" / "deep", "--out")
+    assert not (tmp_path / "new").exists()
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(
+            ConfigError, match=f"--out cannot be written to: {tmp_path}/file is not a directory"
+        ):
+            require_writable(path, "--out")

@@ -33,6 +33,7 @@ from kronos_service.data.snapshot.write import TYPED
 from kronos_service.data.tables import TABLES, read_csv
 from kronos_service.data.validation import check_tables
 from kronos_service.events.taxonomy import LEADERS
+from kronos_shared.cli import did_you_mean
 from kronos_shared.errors import first_line
 
 
@@ -67,7 +68,8 @@ def series(snapshot: Snapshot, symbol: str) -> pd.DataFrame:
     """
     bars = snapshot.bars[snapshot.bars["symbol"] == symbol].reset_index(drop=True)
     if bars.empty:
-        raise SnapshotError(f"snapshot {snapshot.name} has no bars of {symbol!r}; see its table symbols")
+        advice = did_you_mean(symbol, snapshot.bars["symbol"].unique()) or "; see its table symbols"
+        raise SnapshotError(f"snapshot {snapshot.name} has no bars of {symbol!r}{advice}")
     return bars
 
 

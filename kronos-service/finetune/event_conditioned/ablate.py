@@ -62,6 +62,7 @@ from kronos_service.finetune.event_conditioned.training.validation import score
 from kronos_service.finetune.event_conditioned.training.variants import train_variant
 from kronos_service.finetune.progress import console, follow, working
 from kronos_shared.atomic import replace_file
+from kronos_shared.cli import require_writable
 
 BASE = "base"
 FIGURES = "ablation.json"
@@ -103,6 +104,7 @@ def ablate(config: AblateConfig) -> dict[str, Any]:
         KronosError: anything that the user can fix, named by its subclass.
     """
     require_current(config.out)
+    require_writable(config.out, "--out")
     ablation = _prepare(config)
     variants = _distinct(ablation, chosen(config.variants, config.vary))
     finished = {variant.name: ablation.finished(variant) for variant in variants}

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from kronos_shared.cli import ConfigError, Settings, check
+from kronos_service.model.presets import BASES
+from kronos_shared.cli import ConfigError, Settings, check, did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,14 +60,17 @@ class _Source(Settings):
     snapshot: Path | None = None
     """directory of a snapshot, or of tables (ohlcv_1d, symbols, economic_calendar); the embedded sample
     if left out"""
-    base_model: str = "kronos-nano"
-    """kronos-nano (embedded), small, base, a hub id, or a directory"""
+    base_model: str = Field(default="kronos-nano", description=BASES)
     revision: str | None = None
     """hub revision of the base; pinned for the released models"""
     tokenizer: str | None = None
     """hub id or directory of the tokenizer, where it does not follow from the base"""
     tokenizer_revision: str | None = None
     """hub revision of the tokenizer"""
+
+    def sources(self) -> dict[str, Any]:
+        """The settings that say which data and which base, for a command that is to read the same."""
+        return {name: getattr(self, name) for name in _Source.model_fields}
 
 
 class _Recipe(_Source):
@@ -170,18 +174,22 @@ class EventLoraConfig(_Training):
     """bars ahead of these forecasts"""
     forecast_paths: int = Field(default=32, ge=FEWEST_PATHS)
     """sample paths from each of them"""
-    control: bool = False
-    """train the control alongside (all channels zeroed); without it the gain is not measured"""
+    control: bool = True
+    """train the control alongside (all channels zeroed), which takes as long again; without it the gain is
+    not measured"""
     placebo: bool = False
     """train the placebo alongside (calendar and leaders permuted by date)"""
-    promote: Literal["if-better", "if-gain", "always", "never"] = "if-better"
-    """make the adapter LATEST where it is better than its base; if-gain: and where the conditioning gain's
-    interval lies above 0, which needs --control"""
+    promote: Literal["if-better", "if-gain", "always", "never"] = "if-gain"
+    """make the adapter LATEST where it is better than its base, no worse than the adapter that LATEST names,
+    and the conditioning gain's interval lies above 0; if-better: without asking for the gain"""
 
     @model_validator(mode="after")
     def _gain_is_measured(self) -> Self:
         if self.promote == "if-gain" and not self.control:
-            raise ConfigError("--promote if-gain needs the control: add --control")
+            raise ConfigError(
+                "--promote if-gain, the default, needs the control: leave --no-control out, or add "
+                "--promote if-better"
+            )
         return self
 
     def split_dates(self) -> "dict[str, tuple[np.datetime64, np.datetime64]]":
@@ -206,17 +214,18 @@ class EventLoraFlags(EventLoraConfig):
 def current(stored: Mapping[str, Any]) -> dict[str, Any]:
     """The stored settings of a run, which may be of an earlier version, under today's names."""
     settings = {RENAMED.get(name, name): value for name, value in stored.items()}
-    force, if_gain = settings.pop("force", False), settings.pop("require_gain", False)
-    if force or if_gain:
-        settings["promote"] = "always" if force else "if-gain"
+    if "force" in settings or "require_gain" in settings:
+        force, if_gain = settings.pop("force", False), settings.pop("require_gain", False)
+        settings["promote"] = "always" if force else "if-gain" if if_gain else "if-better"
     return settings
 
 
 class EvaluateConfig(_Source):
     """Score an adapter against its base on one split of a snapshot."""
 
-    base_model: str = "kronos-nano"
-    """the base that the adapter was trained on"""
+    base_model: str = Field(
+        default="kronos-nano", description=f"the base that the adapter was trained on: {BASES}"
+    )
     adapter: Path = Path("adapters")
     """an adapter directory, or a directory of published adapters (its LATEST)"""
     split: Literal["train", "val", "test"] = "val"
@@ -372,6 +381,7 @@ def variation(assignment: str) -> tuple[str, Any]:
     if name not in VARIABLE:
         raise ConfigError(
             f"--vary takes NAME=VALUE with a name among {', '.join(VARIABLE)}; got {assignment!r}"
+            f"{did_you_mean(name, VARIABLE)}"
         )
     return name, check(EventLoraConfig, name, text, f"--vary {name}")
 
@@ -383,8 +393,9 @@ class AuditConfig(Settings):
     """directory of a snapshot or of tables; the embedded sample if left out"""
     quick: bool = False
     """a few seconds instead of minutes: fewer symbols, rows and futures"""
-    base_model: str = "kronos-nano"
-    """the base whose tokenizer reads the bars"""
+    base_model: str = Field(
+        default="kronos-nano", description=f"the base whose tokenizer reads the bars: {BASES}"
+    )
     revision: str | None = None
     """hub revision of the base; pinned for the released models"""
     seed: int = 0

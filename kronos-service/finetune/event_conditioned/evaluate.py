@@ -1,7 +1,7 @@
 """An adapter against its base, baselines and yardsticks on a split: token losses, and scored forecasts.
 
-kronos-finetune evaluate --adapter adapters
-kronos-finetune evaluate --adapter runs/mine/adapter --split test --open-test-split
+python -m kronos_service.finetune evaluate --adapter adapters
+python -m kronos_service.finetune evaluate --adapter runs/mine/adapter --split test --open-test-split
 """
 
 from dataclasses import asdict
@@ -43,6 +43,7 @@ from kronos_service.model.adapter.read import (
 )
 from kronos_service.model.factory import Bundle, load_bundle
 from kronos_service.model.generation.sampling import Sampling
+from kronos_shared.cli import require_writable
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
@@ -54,8 +55,10 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     Raises:
         KronosError: anything the user can fix, named by its subclass.
     """
-    accelerator = Accelerator()
     adapter = read_adapter(find_adapter(config.adapter))
+    directory = config.out or _home(adapter.directory)
+    require_writable(directory, "--out")
+    accelerator = Accelerator()
     bundle = load_bundle(
         config.base_model,
         tokenizer=config.tokenizer,
@@ -86,7 +89,6 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         "forecasts": forecasts.figures if forecasts else None,
         "why_no_forecasts": None if forecasts else "none were asked for (--origins 0)",
     }
-    directory = config.out or _home(adapter.directory)
     write_evaluation(directory, figures, forecasts)
     terminal.evaluation(figures)
     terminal.reported(write_report(directory))

@@ -10,18 +10,24 @@ import pandas as pd
 
 from kronos_service.finetune.event_conditioned.audit.audit import require_no_leak
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
-from kronos_service.finetune.event_conditioned.evaluation.bootstrap import (
-    Gain,
-    family_gains,
-    gains_over_control,
-)
+from kronos_service.finetune.event_conditioned.evaluation.bootstrap import Gain
 from kronos_service.finetune.event_conditioned.evaluation.criteria import (
     Criterion,
     RunFigures,
     judge,
     may_promote,
+    obstacles,
 )
+from kronos_service.finetune.event_conditioned.evaluation.incumbent import Comparison
 from kronos_service.finetune.event_conditioned.evaluation.run_evaluation import evaluate_run
+from kronos_service.finetune.event_conditioned.evaluation.run_results import all_gains, val_figures
+from kronos_service.finetune.event_conditioned.promotion import (
+    INCUMBENT,
+    against_latest,
+    promote,
+    recorded,
+    require_store,
+)
 from kronos_service.finetune.event_conditioned.provenance import versions
 from kronos_service.finetune.event_conditioned.report import terminal
 from kronos_service.finetune.event_conditioned.report.document import write_report
@@ -46,15 +52,20 @@ from kronos_service.finetune.event_conditioned.training.lora import trainable
 from kronos_service.finetune.event_conditioned.training.setup import TrainingSetup, prepare_training
 from kronos_service.finetune.event_conditioned.training.signals import stop_on_signals
 from kronos_service.finetune.event_conditioned.training.tracking import require_tracker
-from kronos_service.finetune.event_conditioned.training.validation import score, summarize, summarize_families
+from kronos_service.finetune.event_conditioned.training.validation import score
 from kronos_service.finetune.event_conditioned.training.variants import (
     TrainedVariant,
     train_variants,
 )
 from kronos_service.finetune.progress import console, follow, working
 from kronos_service.model.adapter.write import save_adapter
-from kronos_shared.adapter_manifest import FILES, MANIFEST, AuditRecord, DataRecord
-from kronos_shared.adapter_store import publish, published_as
+from kronos_shared.adapter_manifest import (
+    FILES,
+    MANIFEST,
+    AuditRecord,
+    DataRecord,
+)
+from kronos_shared.atomic import remove
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +87,9 @@ class Result:
     run_dir: Path
     criteria: list[Criterion]
     gains: dict[str, Gain]
-    """Gains over the control on event and on non-event days, of the adapter and of the placebo."""
+    """Gains over the control on event days, on those of the first tier and on non-event days, of the adapter
+    and of the placebo.
+    """
     promoted: str | None
     """The version made LATEST, or None."""
 
@@ -88,7 +101,7 @@ def event_lora(config: EventLoraConfig) -> Result:
         Stopped: SIGTERM or SIGINT came; a checkpoint is written.
         KronosError: anything that the user can fix, named by its subclass.
     """
-    require_tracker(config.tracker)
+    _require_means(config)
     with new_run(config) as directory:
         return _run(config, directory)
 
@@ -102,7 +115,7 @@ def resume_event_lora(given: Mapping[str, Any]) -> Result:
         Stopped, KronosError: as `event_lora` does.
     """
     with unfinished_run(given) as (directory, config):
-        require_tracker(config.tracker)
+        _require_means(config)
         return _run(config, directory)
 
 
@@ -120,6 +133,16 @@ def event_lora_at(config: EventLoraConfig, directory: Path) -> None:
     read_settings(directory, dict(config))
     if not (directory / FINISHED).exists():
         resume_event_lora(dict(config))
+
+
+def _require_means(config: EventLoraConfig) -> None:
+    """What a night of training would otherwise end without: the tracker, and a store to publish to.
+
+    Raises:
+        TrackerError, StoreError: it is missing, damaged or not writable.
+    """
+    require_tracker(config.tracker)
+    on_main(lambda: require_store(config.adapter_store))
 
 
 def _run(config: EventLoraConfig, directory: Path) -> Result:
@@ -148,7 +171,14 @@ def _run(config: EventLoraConfig, directory: Path) -> Result:
                 tracker=config.tracker,
                 stop=stop,
             )
-        return on_main(lambda: _conclude(run, base, trained, started))
+        comparison = against_latest(
+            config,
+            directory,
+            run.setup,
+            trained["adapter"].records,
+            micro_batch=run.micro_batch,
+        )
+        return on_main(lambda: _conclude(run, base, trained, comparison, started))
 
 
 def prepare(config: EventLoraConfig, directory: Path) -> Run:
@@ -193,57 +223,52 @@ def _micro_batch(config: EventLoraConfig, before: RunFingerprint | None, setup: 
     return fit(before.micro_batch if before else on_main(lambda: fit(config.micro_batch)))
 
 
-def _conclude(run: Run, base: pd.DataFrame, trained: dict[str, TrainedVariant], started: float) -> Result:
+def _conclude(
+    run: Run,
+    base: pd.DataFrame,
+    trained: dict[str, TrainedVariant],
+    comparison: Comparison | None,
+    started: float,
+) -> Result:
     """Judge the adapter, promote it if it may be, and write the results.
 
     A run that is resumed here finds the adapter that it had saved, and does not publish it twice.
     """
     config, adapter = run.config, trained["adapter"]
     records = {name: variant.records for name, variant in trained.items()}
-    gains = gains_over_control(records, config.seed)
+    gains = all_gains(records, config.seed)
     records = {"base": base, **records}
     figures = val_figures(records, gains, config.seed)
-    if not (run.directory / "adapter").exists():
-        _save(run, adapter, figures, gains)
-    criteria = judge(_run_figures(run, adapter, figures, gains))
+    _save(run, adapter, figures, gains, comparison)
+    criteria = judge(_run_figures(run, adapter, figures, gains, comparison))
+    require_gain = config.promote == "if-gain"
+    against = obstacles(criteria, require_gain=require_gain)
     promoted = None
-    allowed = config.promote == "always" or may_promote(criteria, require_gain=config.promote == "if-gain")
+    allowed = config.promote == "always" or may_promote(criteria, require_gain=require_gain)
     if allowed and config.promote != "never":
-        promoted = _promote(run.directory / "adapter", config)
+        promoted = promote(run.directory, config, comparison)
     _write_results(run.directory, criteria, figures, records)
     result = Result(run_dir=run.directory, criteria=criteria, gains=gains, promoted=promoted)
-    _show(config, result, figures, time.monotonic() - started)
+    _show(config, result, figures, against, time.monotonic() - started)
     finish(run.directory, {"promoted": promoted})
     _report(run, figures)
     return result
 
 
-def _promote(adapter: Path, config: EventLoraConfig) -> str:
-    """Make the adapter LATEST, unless this run did so before it was killed."""
-    before = published_as(adapter, config.adapter_store)
-    return before or publish(adapter, config.adapter_store, keep=config.keep_versions).version
-
-
-def val_figures(records: dict[str, pd.DataFrame], gains: dict[str, Gain], seed: int) -> dict[str, Any]:
-    """Validation means per model (over event days, non-event days, all targets, and per family), gains over
-    the control, and the adapter's gains per family over base and control.
-    """
-    references = [name for name in ("base", "control") if name in records]
-    return {
-        "val": {name: summarize(one) for name, one in records.items()},
-        "val_families": {name: summarize_families(one) for name, one in records.items()},
-        "gains": {name: asdict(one) for name, one in gains.items()},
-        "family_gains": {
-            name: {
-                family: asdict(gain)
-                for family, gain in family_gains(records[name], records["adapter"], seed=seed).items()
-            }
-            for name in references
-        },
-    }
-
-
-def _save(run: Run, variant: TrainedVariant, figures: dict[str, Any], gains: dict[str, Gain]) -> None:
+def _save(
+    run: Run,
+    variant: TrainedVariant,
+    figures: dict[str, Any],
+    gains: dict[str, Gain],
+    comparison: Comparison | None,
+) -> None:
+    """Write the adapter, unless this run did so before it was killed and LATEST is what it was then."""
+    directory = run.directory / "adapter"
+    if directory.exists():
+        before = recorded(directory)
+        if (before and before.version) == (comparison and comparison.version):
+            return
+        remove(directory)
     gain = gains.get("adapter_event")
     snapshot, splits = run.setup.snapshot, run.setup.splits.splits
     data = DataRecord(
@@ -256,28 +281,34 @@ def _save(run: Run, variant: TrainedVariant, figures: dict[str, Any], gains: dic
     save_adapter(
         variant.model,
         run.setup.bundle,
-        run.directory / "adapter",
+        directory,
         context=run.setup.context,
         data=data,
-        metrics=figures,
+        metrics=figures | {INCUMBENT: comparison.record() if comparison else None},
         gain=asdict(gain) if gain else "unknown",
         card=model_card(run.config, run.setup.bundle.base.repo, data, figures),
     )
 
 
 def _run_figures(
-    run: Run, variant: TrainedVariant, figures: dict[str, Any], gains: dict[str, Gain]
+    run: Run,
+    variant: TrainedVariant,
+    figures: dict[str, Any],
+    gains: dict[str, Gain],
+    comparison: Comparison | None,
 ) -> RunFigures:
     return RunFigures(
         fixed_losses=variant.fixed_losses,
         base=figures["val"]["base"],
         adapted=figures["val"]["adapter"],
         gain=gains.get("adapter_event"),
+        tier1_gain=gains.get("adapter_tier1"),
         trainable=sum(parameter.numel() for _, parameter in trainable(variant.model)),
         peak_bytes=variant.peak_bytes,
         seconds=variant.seconds,
         adapter_bytes=sum((run.directory / "adapter" / name).stat().st_size for name in (*FILES, MANIFEST)),
         audit=run.audit,
+        comparison=comparison,
     )
 
 
@@ -312,6 +343,14 @@ def _report(run: Run, figures: dict[str, Any]) -> None:
     terminal.reported(write_report(run.directory))
 
 
-def _show(config: EventLoraConfig, result: Result, figures: dict[str, Any], seconds: float) -> None:
+def _show(
+    config: EventLoraConfig,
+    result: Result,
+    figures: dict[str, Any],
+    against: list[Criterion],
+    seconds: float,
+) -> None:
     terminal.results(figures, [asdict(one) for one in result.criteria])
-    terminal.closing(config, result.run_dir, result.promoted, seconds)
+    terminal.closing(
+        config, result.run_dir, result.promoted, [f"{one.name}: {one.detail}" for one in against], seconds
+    )

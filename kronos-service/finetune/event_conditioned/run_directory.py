@@ -9,7 +9,7 @@ variant.json    only of an ablation's training: which variant it is; the ablate 
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,12 +17,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from kronos_service.finetune import PROGRAM
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig, current
 from kronos_service.finetune.event_conditioned.training.checkpoints import CheckpointError
 from kronos_service.finetune.event_conditioned.training.distributed import on_main, process_number
 from kronos_service.finetune.event_conditioned.training.signals import Stopped
 from kronos_shared.atomic import replace_file
-from kronos_shared.cli import flag
+from kronos_shared.cli import command_line, flag
 from kronos_shared.errors import KronosError
 
 RUNS = Path("runs")
@@ -56,14 +57,22 @@ class RunFingerprint:
 def new_run(config: EventLoraConfig) -> Iterator[Path]:
     """Start a run in an empty directory (by default a new one under runs/), and lock it.
 
+    A start that fails before anything is trained leaves nothing behind that `--resume` could take for a run.
+
     Raises:
         RunError: the directory is not empty, or cannot be written.
     """
     directory = on_main(lambda: config.run_dir or RUNS / f"event-lora-{datetime.now(UTC):%Y%m%d-%H%M%S}")
     on_main(lambda: _require_empty(directory))
+    existed = directory.exists()
     with _locked(directory):
         on_main(lambda: _start(directory, config))
-        yield directory
+        try:
+            yield directory
+        except BaseException:
+            if process_number() == 0:
+                _remove_start(directory, keep=existed)
+            raise
 
 
 @contextmanager
@@ -134,6 +143,11 @@ def write_json(path: Path, content: object) -> None:
     replace_file(path, (json.dumps(content, indent=2, default=str) + "\n").encode())
 
 
+def resume_command(directory: Path) -> str:
+    """What to type to resume a run."""
+    return command_line(PROGRAM, "event-lora --resume", {"run_dir": directory})
+
+
 @contextmanager
 def writing(directory: Path, command: str | None = None) -> Iterator[None]:
     """Add the command that resumes the run to the error of a full disk, or to a stop by a signal.
@@ -141,7 +155,7 @@ def writing(directory: Path, command: str | None = None) -> Iterator[None]:
     Raises:
         RunError, Stopped: with that command.
     """
-    command = command or f"event-lora --resume --run-dir {directory}"
+    command = command or resume_command(directory)
     try:
         yield
     except Stopped as stopped:
@@ -153,6 +167,19 @@ def writing(directory: Path, command: str | None = None) -> Iterator[None]:
             f"cannot write {error.filename or directory} ({error.strerror or error}): make room, then "
             f"resume with {command}"
         ) from None
+
+
+def _remove_start(directory: Path, *, keep: bool) -> None:
+    """Remove what a start writes before the first step, where there is nothing else; `keep` the directory
+    itself.
+    """
+    if {path.name for path in directory.iterdir()} <= {CONFIG, FINGERPRINT, LOCK}:
+        (directory / CONFIG).unlink()
+        (directory / FINGERPRINT).unlink(missing_ok=True)
+        with suppress(OSError):  # Windows removes no file that is open
+            (directory / LOCK).unlink()
+            if not keep:
+                directory.rmdir()
 
 
 @contextmanager

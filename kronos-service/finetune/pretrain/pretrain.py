@@ -25,6 +25,7 @@ from rich.console import Console
 from torch import Tensor
 
 from kronos_service.data.snapshot.read import load_snapshot
+from kronos_service.finetune import PROGRAM
 from kronos_service.finetune.config import PretrainConfig
 from kronos_service.finetune.event_conditioned.samples.dataset import TokenBatch
 from kronos_service.finetune.event_conditioned.training.checkpoints import Checkpoints
@@ -36,7 +37,7 @@ from kronos_service.model.factory import save_base
 from kronos_service.model.kronos import Kronos
 from kronos_service.model.presets import PRESETS
 from kronos_service.model.tokenizer import KronosTokenizer
-from kronos_shared.cli import flag
+from kronos_shared import cli
 
 
 def pretrain(config: PretrainConfig, console: Console | None = None) -> dict[str, Any]:
@@ -47,6 +48,7 @@ def pretrain(config: PretrainConfig, console: Console | None = None) -> dict[str
         PretrainError: checkpoints of another run are in the way, or a loss is not finite.
     """
     started = time.monotonic()
+    cli.require_writable(config.out, "--out")
     snapshot = load_snapshot(config.snapshot)
     state = _state_directory(config, snapshot.sha256)
     data = training_series(snapshot, until=config.until, heldout=config.heldout, context=config.context)
@@ -82,20 +84,22 @@ def pretrain(config: PretrainConfig, console: Console | None = None) -> dict[str
     shutil.rmtree(config.out / "state", ignore_errors=True)
     for name, figure in record["validation"].items():
         console.print(f"{name.replace('_', ' '):32} {figure}")
-    console.print(
-        f"base {config.out}; next: python -m kronos_service.finetune event-lora --base-model {config.out}"
+    next_command = cli.command_line(
+        PROGRAM, "event-lora", {"snapshot": config.snapshot, "base_model": config.out}
     )
+    for line in (f"base {config.out}; next:", next_command):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     return record
 
 
 def command_line(config: PretrainConfig) -> str:
     """The command that repeats the run: what differs from the defaults, without the directories' parents."""
-    parts = ["kronos-finetune pretrain"]
-    plain = _plain(config)
-    for name, value in plain.items():
-        if getattr(config, name) != PretrainConfig.model_fields[name].default:
-            parts.append(f"{flag(name)} {value}")
-    return " ".join(parts)
+    changed = {
+        name: value
+        for name, value in _plain(config).items()
+        if getattr(config, name) != PretrainConfig.model_fields[name].default
+    }
+    return cli.command_line(PROGRAM, "pretrain", changed)
 
 
 def spread_codes(tokenizer: KronosTokenizer, x: Tensor) -> None:

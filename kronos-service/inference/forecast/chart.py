@@ -19,6 +19,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kronos_service.inference.forecast.bands import BANDS, Bands, Floats
+from kronos_shared.atomic import why_not_writable
+from kronos_shared.cli import did_you_mean
 from kronos_shared.errors import KronosError
 
 Dates = npt.NDArray[np.datetime64]
@@ -52,6 +54,22 @@ class Chart:
     """Forecast bar (0 to H - 1), and what is scheduled on it, a line each."""
     later: Floats
     """(up to H,) closes that are known today, where the origin lies in the past."""
+
+
+def require_drawable(path: Path) -> None:
+    """Check that a chart can be written to a path.
+
+    Raises:
+        ChartError: an unknown suffix, or a path that cannot be written.
+    """
+    known = [f".{name}" for name in Figure().canvas.get_supported_filetypes()]
+    if path.suffix.lower() not in known:
+        near = did_you_mean(path.suffix, known)
+        got = path.suffix or "no suffix"
+        raise ChartError(f"--plot {path} has {got}{near}; name a .png, .svg or .pdf")
+    why = f"{path} is a directory" if path.is_dir() else why_not_writable(path.parent)
+    if why:
+        raise ChartError(f"--plot {path} cannot be written: {why}")
 
 
 def draw_chart(chart: Chart, path: Path) -> None:

@@ -5,6 +5,7 @@ Letters: N sample paths, H horizon in bars.
 """
 
 from dataclasses import dataclass
+from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -18,7 +19,7 @@ from kronos_service.data.snapshot import read as snapshots
 from kronos_service.data.snapshot.manifest import SnapshotError
 from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.events.encoder import EventTables, prepare
-from kronos_service.events.sessions import session_dates
+from kronos_service.events.sessions import LONGEST_CLOSURE, session_dates, sessions
 from kronos_service.events.taxonomy import FAMILIES, IMPACT_WEIGHTS
 from kronos_service.inference.forecast.bands import Bands, Floats
 from kronos_service.inference.forecast.scenario_text import parse_scenario
@@ -71,6 +72,10 @@ def forecast(config: ForecastConfig, console: Console | None = None) -> Forecast
         KronosError: anything the user can fix, named by its subclass.
     """
     console = console or Console()
+    if config.plot is not None:
+        from kronos_service.inference.forecast.chart import require_drawable
+
+        require_drawable(config.plot)
     snapshot = snapshots.load_snapshot(config.snapshot or sample_snapshot_path())
     series = _cut(snapshot, config)
     models = _load(config, console)
@@ -91,6 +96,7 @@ def _cut(snapshot: Snapshot, config: ForecastConfig) -> _Series:
     asset_class = snapshot.symbols.set_index("symbol")["asset_class"][config.symbol]
     until = len(bars)
     if config.as_of is not None:
+        _require_reached(config.as_of, config.symbol, str(asset_class), bars["ts"].iloc[-1].date())
         until = int((bars["ts"] <= pd.Timestamp(config.as_of, tz="UTC")).sum())
     if until == 0:
         raise SnapshotError(
@@ -103,6 +109,16 @@ def _cut(snapshot: Snapshot, config: ForecastConfig) -> _Series:
         tables=prepare(snapshot.calendar, snapshots.leader_data(snapshot)),
         later=bars["close"].to_numpy(dtype=np.float64)[until : until + config.horizon],
     )
+
+
+def _require_reached(as_of: date, symbol: str, asset_class: str, last: date) -> None:
+    """Refuse a date on which there would be a newer bar than the snapshot's last."""
+    following = sessions(asset_class, last + timedelta(days=1), last + LONGEST_CLOSURE).dates[0].item()
+    if as_of >= following:
+        raise SnapshotError(
+            f"--as-of {as_of} is later than the data: the last bar of {symbol} is of {last}; leave --as-of "
+            "out to forecast from it, or export newer bars"
+        )
 
 
 def _load(config: ForecastConfig, console: Console) -> _Models:

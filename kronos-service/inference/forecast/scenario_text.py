@@ -6,6 +6,7 @@ from typing import Final
 
 from kronos_service.events.scenario import Scenario, ScenarioError
 from kronos_service.events.taxonomy import EVENT_TYPES, FAMILIES, LEADERS
+from kronos_shared.cli import did_you_mean
 
 FORM: Final = "'cpi +2', 'cpi +2 2026-04-10' or 'SPY -1.5 2026-04-10'"
 
@@ -58,7 +59,8 @@ def _release(name: str, day: date | None, scheduled: Mapping[date, Sequence[str]
     family = EVENT_TYPES.get(name.lower(), name.lower())
     if family not in FAMILIES:
         known = ", ".join((*FAMILIES, *LEADERS))
-        raise ScenarioError(f"expected one of {known}, got {name!r}")
+        near = did_you_mean(name, (*FAMILIES, *EVENT_TYPES, *LEADERS))
+        raise ScenarioError(f"expected one of {known}, got {name!r}{near}")
     dates = [on for on, families in scheduled.items() if family in families and day in (None, on)]
     if not dates:
         there = ", ".join(f"{one} on {on}" for on, families in scheduled.items() for one in families)

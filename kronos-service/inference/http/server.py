@@ -2,7 +2,9 @@
 
 import gc
 import logging
+import os
 import signal
+import socket
 import sys
 import threading
 from types import FrameType
@@ -14,6 +16,7 @@ import uvicorn
 from kronos_service.inference.http.app import create_app
 from kronos_service.inference.service import Service
 from kronos_service.inference.settings import Settings
+from kronos_shared.errors import KronosError
 
 SWITCH_SECONDS: Final = 0.001
 """How often Python may change threads: at the default 5 ms a rejection waits for the running forecast."""
@@ -50,8 +53,39 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
+class AddressError(KronosError):
+    """The service cannot listen where it should."""
+
+
+def require_free(host: str, port: int) -> None:
+    """Check that the service can listen, before it loads anything: uvicorn tries only after start-up.
+
+    Raises:
+        AddressError: the port is in use or not permitted, or the host is not an address of this machine.
+    """
+    try:
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in addresses:
+            with socket.socket(family, kind, protocol) as probe:
+                if os.name == "posix":  # elsewhere it would share a port in use
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                probe.bind(address)
+    except OSError as error:
+        raise AddressError(
+            f"cannot listen on {host} port {port} ({error.strerror}): end what uses it, or set KRONOS_PORT "
+            "or KRONOS_HOST"
+        ) from None
+
+
 def serve(settings: Settings) -> None:
-    """Serve until a signal ends it."""
+    """Serve until a signal ends it.
+
+    Raises:
+        AddressError: it cannot listen on its host and port.
+    """
+    require_free(settings.host, settings.port)
     app = create_app(settings)
     configure_logs()
     if settings.source == "snapshot" and settings.snapshot is None:

@@ -44,16 +44,18 @@ def test_the_log_says_which_training_of_how_many_it_is_in(resumed: Path) -> None
 
 def test_its_criteria_and_results_are_the_earlier_versions(resumed: Path) -> None:
     got, expected = ({one["name"]: one for one in read(d / "criteria.json")} for d in (resumed, EXPECTED))
-    assert list(got) == list(expected)
-    assert {name: one["verdict"] for name, one in got.items()} == {
+    del expected["rank 8 beats rank 4"]  # since then in the ablation's criteria only
+    assert set(expected) <= set(got)
+    assert {name: got[name]["verdict"] for name in expected} == {
         name: one["verdict"] for name, one in expected.items()
     }
     figures = {name: one["figure"] for name, one in expected.items() if one["figure"] is not None}
     del figures["wall time"]
+    more = got["adapter size"]["figure"] - figures.pop("adapter size")
+    assert 0 < more < 2000  # the manifest and the card also hold tier 1 and the comparison with LATEST
     assert {name: got[name]["figure"] for name in figures} == pytest.approx(figures, rel=1e-3, abs=1e-3)
-    assert numbers(read(resumed / "results.json")) == pytest.approx(
-        numbers(read(EXPECTED / "results.json")), rel=1e-3, abs=1e-3
-    )
+    results, earlier = (numbers(read(directory / "results.json")) for directory in (resumed, EXPECTED))
+    assert {name: results[name] for name in earlier} == pytest.approx(earlier, rel=1e-3, abs=1e-3)
 
 
 def test_its_adapter_is_the_earlier_versions(resumed: Path) -> None:
@@ -71,7 +73,8 @@ def test_where_products_round_as_they_did_then_every_bit_is_the_same(resumed: Pa
     results, expected = read(resumed / "results.json"), read(EXPECTED / "results.json")
     if now != read(EXPECTED / "made_by.json") or results["val"]["base"] != expected["val"]["base"]:
         pytest.skip("the goldens were made with another torch, or on a processor that rounds otherwise")
-    assert results == expected
+    got = numbers(results)
+    assert {name: got[name] for name in numbers(expected)} == numbers(expected)
     hashes = {
         name: hashlib.sha256((resumed / name).read_bytes()).hexdigest()
         for name in read(EXPECTED / "sha256.json")

@@ -52,7 +52,8 @@ def flags(settings: dict[str, Any]) -> list[str]:
 def argv(market_path: Path, base_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The command of a tiny run, in an empty working directory."""
     monkeypatch.chdir(tmp_path)
-    return ["event-lora", *flags({"snapshot": market_path, "base_model": base_path, **TINY})]
+    given = flags({"snapshot": market_path, "base_model": base_path, **TINY})
+    return ["event-lora", *given, "--no-control"]
 
 
 def only_run() -> Path:
@@ -135,6 +136,52 @@ def test_a_run_that_dies_after_it_has_published_publishes_no_second_time(
     assert len(adapter_store.published(Path("adapters"))) == 2
 
 
+@pytest.mark.parametrize("given", [["--snapshot", "nowhere"], ["--context", "600"]])
+def test_a_start_that_fails_leaves_nothing_to_resume(
+    argv: list[str], given: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*argv, *given]) == 2
+    assert not list(Path("runs").glob("event-lora-*"))
+    Path("mine").mkdir()
+    assert main([*argv, *given, "--run-dir", "mine"]) == 2
+    assert not list(Path("mine").iterdir())
+    capsys.readouterr()
+    assert main(["event-lora", "--resume"]) == 2
+    assert "no unfinished run under" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_store_that_cannot_be_published_to_is_refused_before_the_training(
+    argv: list[str], damaged: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if damaged:
+        Path("store").mkdir()
+        Path("store/LATEST.json").write_text("{")
+    else:
+        Path("store").touch()
+    assert main([*argv, "--adapter-store", "store"]) == 2
+    assert ("not a valid pointer" if damaged else "store is not a directory") in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
+def test_a_start_that_the_audit_ends_leaves_nothing_to_resume(
+    argv: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leak(*_: object, **__: object) -> None:
+        raise RunError("a leak")
+
+    monkeypatch.setattr(job, "require_no_leak", leak)
+    assert main([*argv, "--run-dir", "leaky"]) == 2
+    assert not Path("leaky").exists()
+
+
+def test_a_run_that_another_process_has_just_started_is_left_alone(argv: list[str]) -> None:
+    Path("mine").mkdir()
+    with FileLock("mine/.lock"):
+        assert main([*argv, "--run-dir", "mine"]) == 2
+        assert Path("mine/.lock").exists()
+
+
 def begin(directory: Path, argv: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that was stopped before its first step."""
     with monkeypatch.context() as patch:
@@ -186,7 +233,7 @@ def test_a_resumed_run_keeps_its_settings_and_says_which_flag_contradicts_them(
 
 
 def test_settings_survive_their_file() -> None:
-    config = EventLoraConfig(run_dir=Path("x/y"), lora_dropout=0.0, micro_batch=4, control=True)
+    config = EventLoraConfig(run_dir=Path("x/y"), lora_dropout=0.0, micro_batch=4, placebo=True)
     assert EventLoraConfig(**current(json.loads(config.model_dump_json()))) == config
 
 

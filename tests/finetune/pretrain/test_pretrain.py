@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from kronos_service.data.sample import sample_snapshot_path, write_sample
 from kronos_service.data.snapshot.read import load_snapshot
-from kronos_service.finetune import progress
+from kronos_service.finetune import PROGRAM, progress
 from kronos_service.finetune.config import PretrainConfig
 from kronos_service.finetune.pretrain import loop
 from kronos_service.finetune.pretrain.loop import PretrainError, learning_rate
@@ -92,10 +92,13 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
 
 def test_the_base_loads_and_its_record_tells_how_it_was_made(snapshot: Path, tmp_path: Path) -> None:
     config = settings(snapshot, tmp_path / "base")
-    record = pretrain(config)
+    shown = io.StringIO()
+    record = pretrain(config, Console(file=shown, width=20))
+    line = f"{PROGRAM} event-lora --snapshot {snapshot} --base-model {config.out}"
+    assert f"; next:\n{line}\n" in shown.getvalue()
     bundle = load_bundle(str(config.out))
     assert bundle.context == CONTEXT
-    assert record["command"].startswith("kronos-finetune pretrain --snapshot market --out base --preset nano")
+    assert record["command"].startswith(f"{PROGRAM} pretrain --snapshot market --out base --preset nano")
     assert str(tmp_path) not in (config.out / "base.json").read_text(encoding="utf-8")
     assert record["snapshot_sha256"] == load_snapshot(snapshot).sha256
     assert [len(record["train_loss"][stage]) for stage in ("tokenizer", "predictor")] == [3, 3]
@@ -279,7 +282,7 @@ def test_settings_out_of_range_are_refused(tmp_path: Path, change: dict[str, Any
 
 def test_the_command_line_names_what_differs_from_the_defaults() -> None:
     config = PretrainConfig(snapshot=Path("/some/where/market"), out=Path("runs/x"), seed=3)
-    assert command_line(config) == "kronos-finetune pretrain --snapshot market --out x --seed 3"
+    assert command_line(config) == f"{PROGRAM} pretrain --snapshot market --out x --seed 3"
 
 
 def test_a_batch_moves_with_its_cut() -> None:
@@ -299,8 +302,7 @@ def test_the_shipped_base_resolves_a_day_and_its_making_is_on_record() -> None:
     assert report["range_error_in_daily_moves"] < 0.4
     assert report["loss"] < 4.8
     record = json.loads((NANO_DIRECTORY / "base.json").read_text(encoding="utf-8"))
-    program, command = record["command"].split(" ", 1)
-    assert program == "kronos-finetune"
+    command = record["command"].removeprefix("kronos-finetune ")
     assert f"python -m kronos_service.finetune {command}\n" in re.sub(
         r"\\\n *", "", DOCUMENT.read_text(encoding="utf-8")
     )

@@ -18,9 +18,11 @@ from kronos_service.events.calendar import read_calendar
 from kronos_service.events.labels import label_targets
 from kronos_service.events.taxonomy import FAMILIES
 from kronos_service.inference.__main__ import main
+from kronos_service.inference.forecast import command
 from kronos_service.inference.forecast.command import forecast
 from kronos_service.inference.settings import ForecastConfig
 from kronos_shared.adapter_store import publish
+from kronos_shared.errors import KronosError
 
 AS_OF = date(2022, 9, 1)
 
@@ -206,3 +208,45 @@ def test_a_damaged_adapter_is_refused(
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
     assert main(["forecast", *flags(config | {"adapter": copy})]) == 2
     assert "event_emb.safetensors" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"symbol": "spy"}, r"no bars of 'spy', did you mean SPY\?"),
+        ({"symbol": "BTC"}, r"no bars of 'BTC', did you mean BTCUSDT\?"),
+        ({"as_of": date(2030, 1, 1)}, r"later than the data: the last bar of SYN01 is of 2022-12-30"),
+        ({"as_of": date(2023, 1, 3)}, r"later than the data"),
+        ({"plot": Path("out.chart")}, r"--plot out\.chart has \.chart; name a \.png, \.svg or \.pdf"),
+        ({"plot": Path("out")}, r"--plot out has no suffix; name a"),
+        ({"plot": Path("out.pgn")}, r"has \.pgn, did you mean \.png\?"),
+        ({"plot": Path("/dev/null/out.png")}, r"--plot .* cannot be written: /dev/null is not a directory"),
+        ({"scenario": ("cpj +2",)}, r"got 'cpj', did you mean cpi\?"),
+        ({"base_model": "nanno"}, r"got 'nanno', did you mean nano\?"),
+    ],
+)
+def test_a_mistake_is_named_with_what_was_meant_before_anything_is_forecast(
+    config: dict[str, object],
+    console: Console,
+    given: dict[str, object],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(command, "_bands", lambda *_: None)
+    with pytest.raises(KronosError, match=message):
+        forecast(ForecastConfig(**config | given), console)  # type: ignore[arg-type]
+
+
+def test_a_day_without_a_session_after_the_last_bar_is_no_later_than_the_data(
+    config: dict[str, object], console: Console
+) -> None:
+    """The last bar is of a Friday, and Monday is a holiday."""
+    result = forecast(ForecastConfig(**config | {"as_of": date(2023, 1, 2)}), console)  # type: ignore[arg-type]
+    assert result.origin == date(2022, 12, 30)
+
+
+@pytest.mark.parametrize("text", ["10/06/2025", "20250610", "1749513600", "2025-6-1", "2025-13-01"])
+def test_a_date_is_written_in_one_way(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["forecast", "--as-of", text]) == 2
+    expected = f"--as-of must be a valid date, got {text}: write YYYY-MM-DD, such as 2025-06-10"
+    assert expected in capsys.readouterr().err

@@ -12,8 +12,9 @@ import httpx
 import pytest
 import uvicorn
 
+from kronos_service.inference.http import server as module
 from kronos_service.inference.http.app import create_app
-from kronos_service.inference.http.server import Server
+from kronos_service.inference.http.server import AddressError, Server, require_free, serve
 from kronos_service.inference.scheduler.queue import ForecastQueue
 from kronos_service.inference.scheduler.work import ForecastJob, run_batch
 from kronos_service.inference.service import Service
@@ -100,3 +101,24 @@ def test_after_the_signal_nothing_is_admitted_and_nothing_admitted_is_lost(
     while not server.should_exit:
         assert time.monotonic() < until
         time.sleep(0.05)
+
+
+def test_a_port_in_use_is_said_before_anything_is_loaded(
+    settings_of: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(_: Settings) -> None:
+        raise AssertionError("the app was made first")
+
+    monkeypatch.setattr(module, "create_app", load)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(AddressError, match=f"cannot listen on 127.0.0.1 port {port} .Address already"):
+            serve(settings_of(port=port))
+    require_free("127.0.0.1", port)
+
+
+def test_an_address_of_another_machine_is_refused() -> None:
+    with pytest.raises(AddressError, match=r"cannot listen on 192\.0\.2\.1 port 0"):
+        require_free("192.0.2.1", 0)

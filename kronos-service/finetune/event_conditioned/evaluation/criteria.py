@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
+from kronos_service.events.taxonomy import TIER1
 from kronos_service.finetune.event_conditioned.evaluation.bootstrap import Gain
+from kronos_service.finetune.event_conditioned.evaluation.incumbent import Comparison
 from kronos_shared.adapter_manifest import AuditRecord
 
 MAX_TRAINABLE = 1_100_000
@@ -13,6 +15,18 @@ MAX_ADAPTER_BYTES = 50_000_000
 MAX_PEAK_BYTES = 6_000_000_000
 MAX_QUIET_RISE = 5.0
 MIN_RANK_GAIN = 1.0
+
+FEWEST_TARGETS: Final = 30
+FEWEST_DATES: Final = 20
+"""From fewer targets or dates a figure is no headline: below 20 dates a 95 % interval covers less than 90
+times in 100.
+"""
+
+GAIN: Final = "conditioning gain"
+LATEST: Final = "no worse than LATEST"
+
+NO_CONTROL: Final = "no control was trained (--control)"
+NO_TIER1: Final = f"no release of tier 1 ({', '.join(TIER1)}) falls on a validation target"
 
 Verdict = Literal["pass", "fail", "unknown"]
 
@@ -38,11 +52,16 @@ class RunFigures:
     adapted: Mapping[str, Mapping[str, Any]]
     """Validation summaries as `validation.summarize` gives them."""
     gain: Gain | None
+    """Over the control, on all event days."""
     trainable: int
     peak_bytes: int | None
     seconds: float
     adapter_bytes: int
     audit: AuditRecord | None
+    tier1_gain: Gain | None = None
+    """Over the control, on the days of the first tier's releases."""
+    comparison: Comparison | None = None
+    """With the adapter that it would replace; None where nothing has been published."""
 
 
 def judge(run: RunFigures) -> list[Criterion]:
@@ -67,7 +86,8 @@ def judge(run: RunFigures) -> list[Criterion]:
             f"{quiet:+.2f} % against base",
             quiet <= MAX_QUIET_RISE,
         ),
-        _gain(run.gain),
+        _gain(GAIN, run.gain, NO_CONTROL),
+        _gain(f"{GAIN}, tier 1", run.tier1_gain, NO_CONTROL if run.gain is None else NO_TIER1),
         _measured(
             "trainable parameters",
             f"< {MAX_TRAINABLE:,}",
@@ -91,14 +111,26 @@ def judge(run: RunFigures) -> list[Criterion]:
             run.adapter_bytes < MAX_ADAPTER_BYTES,
         ),
         _leakage(run.audit),
-        rank_criterion(None),
+        *([_no_worse(run.comparison)] if run.comparison else []),
     ]
 
 
+def obstacles(criteria: Sequence[Criterion], *, require_gain: bool) -> list[Criterion]:
+    """What speaks against promotion: of the criteria on event and on non-event days, on the adapter that it
+    would replace, and on the gain where that is required, those that do not hold or were not measured.
+    """
+    needed = {"event-day val loss", "quiet-day val loss", LATEST} | ({GAIN} if require_gain else set())
+    return [one for one in criteria if one.name in needed and one.verdict != "pass"]
+
+
 def may_promote(criteria: Sequence[Criterion], *, require_gain: bool) -> bool:
-    """Whether the criteria on event and non-event days hold, and the gain where it is required."""
-    needed = {"event-day val loss", "quiet-day val loss"} | ({"conditioning gain"} if require_gain else set())
-    return all(one.verdict == "pass" for one in criteria if one.name in needed)
+    """Whether nothing speaks against promotion."""
+    return not obstacles(criteria, require_gain=require_gain)
+
+
+def is_headline(targets: int, dates: int) -> bool:
+    """Whether a figure rests on enough targets and dates to stand alone in large print."""
+    return targets >= FEWEST_TARGETS and dates >= FEWEST_DATES
 
 
 def rank_criterion(gain: Gain | None) -> Criterion:
@@ -127,17 +159,22 @@ def _change(run: RunFigures, group: str) -> float:
     return 100 * (adapted / base - 1)
 
 
-def _gain(gain: Gain | None) -> Criterion:
-    name, wanted = "conditioning gain", "interval above 0"
+def _gain(name: str, gain: Gain | None, why_none: str) -> Criterion:
+    wanted = "interval above 0"
     if gain is None:
-        return Criterion(
-            name=name,
-            wanted=wanted,
-            figure=None,
-            detail="no control was trained (--control)",
-            verdict="unknown",
-        )
+        return Criterion(name=name, wanted=wanted, figure=None, detail=why_none, verdict="unknown")
     return _measured(name, wanted, gain.nats, _interval(gain), gain.low > 0)
+
+
+def _no_worse(found: Comparison) -> Criterion:
+    """On event days by the mean; on the others, where less is at stake, beyond what chance explains."""
+    wanted = "event loss not above it, non-event loss not surely above it"
+    if found.event is None or found.quiet is None:
+        detail = f"not comparable with {found.version}: {found.why_not}"
+        return Criterion(name=LATEST, wanted=wanted, figure=None, detail=detail, verdict="unknown")
+    detail = f"over {found.version}: event {_interval(found.event)}; non-event {_interval(found.quiet)}"
+    holds = found.event.nats >= 0 and found.quiet.high >= 0
+    return _measured(LATEST, wanted, found.event.nats, detail, holds)
 
 
 def _leakage(audit: AuditRecord | None) -> Criterion:

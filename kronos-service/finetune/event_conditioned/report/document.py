@@ -1,6 +1,6 @@
 """The report of a run: one HTML file, verdict first, every figure as the run's own files have it.
 
-    kronos-finetune report runs/mine
+    python -m kronos_service.finetune report runs/mine
 
 event-lora and evaluate write it too. What a run does not have is named in the place where it would be. The
 words of the page are in page.html, its tables in tables.py, its figures in figures.py.
@@ -13,12 +13,14 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from kronos_service.finetune import PROGRAM
 from kronos_service.finetune.event_conditioned.config import ReportConfig
+from kronos_service.finetune.event_conditioned.evaluation.criteria import is_headline
 from kronos_service.finetune.event_conditioned.evaluation.summary import FEWEST_DATES
 from kronos_service.finetune.event_conditioned.report import figures, tables
 from kronos_service.finetune.event_conditioned.report.run_record import RunRecord, read_run
 from kronos_shared.atomic import replace_file
-from kronos_shared.cli import flag
+from kronos_shared.cli import command_line
 
 REPORT = "report.html"
 GROUPS = ("day", "all", "family", "asset_class", "month")
@@ -102,28 +104,42 @@ def _subtitle(run: RunRecord) -> Iterator[str]:
 
 
 def _tiles(run: RunRecord) -> Iterator[tuple[str, str, str]]:
-    """The numbers that matter most: each with what it is and how sure it is."""
-    gain = (run.results or {}).get("gains", {}).get("adapter_event")
-    if gain:
-        limits = f"nats over the control, 95 % {tables.interval(*tables.limits(gain))}"
-        yield f"{gain['nats']:+.4f}", "conditioning gain, event days", limits
-    if run.results:
-        base, adapted = (run.results["val"][name] for name in ("base", "adapter"))
+    """The numbers that matter most: each with what it is and how sure it is, and none from too few dates."""
+    results = run.results or {}
+    gains = results.get("gains", {})
+    for name, days in (("adapter_event", "event days"), ("adapter_tier1", "tier 1")):
+        if name in gains:
+            gain = gains[name]
+            limits = f"nats over the control, 95 % {tables.interval(*tables.limits(gain))}"
+            yield _tile(f"{gain['nats']:+.4f}", f"conditioning gain, {days}", gain, limits)
+    if results:
+        base, adapted = (results["val"][name] for name in ("base", "adapter"))
         for group in ("event", "quiet"):
             change = 100 * (adapted[group]["total"] / base[group]["total"] - 1)
-            counted = f"{tables.count(adapted[group]['targets'])} targets"
-            yield f"{change:+.2f} %", f"val loss against base, {tables.shown(group)} days", counted
+            dates = results.get("val_dates", {}).get(group, gains.get(f"adapter_{group}", {}).get("dates", 0))
+            sizes = {"targets": adapted[group]["targets"], "dates": dates}
+            what = f"val loss against base, {tables.shown(group)} days"
+            yield _tile(f"{change:+.2f} %", what, sizes, f"{tables.count(sizes['targets'])} targets")
     for one in tables.forecast_groups(_forecasts(run) or {"groups": []}, "1", ("day",)):
         what = f"CRPS against base, {tables.shown(one['group'])} days, next bar"
-        yield f"{-one['gain']['base']['percent']:+.1f} %", what, f"{tables.count(one['targets'])} forecasts"
+        counted = f"{tables.count(one['targets'])} forecasts"
+        yield _tile(f"{-one['gain']['base']['percent']:+.1f} %", what, one, counted)
+
+
+def _tile(number: str, what: str, sizes: Mapping[str, Any], more: str) -> tuple[str, str, str]:
+    """A tile with its number, or without it where it rests on too few targets or dates."""
+    targets, dates = sizes["targets"], sizes["dates"]
+    if is_headline(targets, dates):
+        return number, what, more
+    return tables.NOTHING, what, f"too few for a figure here: {tables.count(targets)} on {dates} dates"
 
 
 def _evaluate_command(run: RunRecord) -> str:
     """The command that makes forecasts, with the flags that this run was given."""
     config = run.config or {}
-    given = [(name, config.get(name)) for name in ("snapshot", "base_model", "tokenizer")]
-    flags = "".join(f" {flag(name)} {value}" for name, value in given if value)
-    return f"kronos-finetune evaluate --adapter {run.directory / 'adapter'}{flags}"
+    names = ("snapshot", "base_model", "revision", "tokenizer", "tokenizer_revision")
+    given = {name: config.get(name) for name in names}
+    return command_line(PROGRAM, "evaluate", {"adapter": run.directory / "adapter", **given})
 
 
 def _adapter(manifest: Mapping[str, Any]) -> dict[str, Any]:

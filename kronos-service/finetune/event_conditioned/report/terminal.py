@@ -1,5 +1,6 @@
 """What a person sees while a run goes on and when it ends."""
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,12 +11,14 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from kronos_service.data.snapshot.read import Snapshot
+from kronos_service.finetune import PROGRAM
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_service.finetune.event_conditioned.report import tables
 from kronos_service.finetune.event_conditioned.report.tables import Table
 from kronos_service.finetune.event_conditioned.samples.splits import Splits
-from kronos_service.finetune.progress import console, follow
+from kronos_service.finetune.progress import console, follow, say
 from kronos_service.model.factory import Bundle
+from kronos_shared.cli import command_line
 
 VERDICTS = {"pass": "green", "fail": "red", "not measured": "yellow"}
 
@@ -82,7 +85,7 @@ def results(figures: Mapping[str, Any], criteria: Sequence[Mapping[str, Any]]) -
     if figures["gains"]:
         show(tables.gains(figures["gains"]))
     else:
-        console.print("[yellow]conditioning gain not measured[/]: no control was trained (add --control)")
+        console.print("[yellow]conditioning gain not measured[/]: no control was trained (--no-control)")
     show(tables.criteria(criteria))
 
 
@@ -118,26 +121,26 @@ def evaluation(figures: Mapping[str, Any]) -> None:
 
 def reported(path: Path) -> None:
     """Where a report is."""
-    console.print(f"report {path}", highlight=False, soft_wrap=True)
+    say(f"report {path}")
 
 
-def closing(config: EventLoraConfig, run_dir: Path, promoted: str | None, seconds: float) -> None:
-    """Where everything is, whether the adapter was promoted, and what to type next."""
-    console.print(
+def closing(
+    config: EventLoraConfig, run_dir: Path, promoted: str | None, against: Sequence[str], seconds: float
+) -> None:
+    """Where everything is, whether the adapter was promoted, what spoke against it, and what to type next."""
+    say(
         f"run {run_dir} ({seconds / 60:.1f} min in all); "
         "figures in criteria.json, results.json, metrics.jsonl"
     )
     if promoted:
-        console.print(f"[green]promoted[/]: {config.adapter_store / 'versions' / promoted} is now LATEST")
-        adapter = str(config.adapter_store)
+        say(f"promoted: {config.adapter_store / 'versions' / promoted} is now LATEST", style="green")
+        adapter = config.adapter_store
     else:
-        console.print(
-            "[yellow]not promoted[/]: the criteria above do not allow it (--promote always ignores them)"
-        )
-        adapter = str(run_dir / "adapter")
-    snapshot = f" --snapshot {config.snapshot}" if config.snapshot else ""
-    console.print(
-        f"next: python -m kronos_service.finetune evaluate --adapter {adapter}{snapshot} "
-        f"--base-model {config.base_model}"
-    )
-    console.print(f"      tensorboard --logdir {run_dir / 'tensorboard'}", highlight=False)
+        say("not promoted (--promote always would):", style="yellow")
+        adapter = run_dir / "adapter"
+    for one in against:
+        say(f"  {'although ' if promoted else ''}{one}")
+    say("next:")
+    say(command_line(PROGRAM, "evaluate", {"adapter": adapter, **config.sources()}))
+    if config.tracker == "tensorboard":
+        say(f"tensorboard --logdir {shlex.quote(str(run_dir))}")

@@ -19,6 +19,7 @@ from kronos_service.finetune.event_conditioned.training.distributed import group
 from kronos_service.finetune.precision import fast_precision
 from kronos_service.finetune.progress import working
 from kronos_service.model.factory import Bundle, load_bundle
+from kronos_shared.cli import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,11 @@ def prepare_training(config: EventLoraConfig, dates: Mapping[str, Span], runs: P
         tokenizer_revision=config.tokenizer_revision,
         device=str(group().device),
     )
+    if config.context is not None and config.context > bundle.context:
+        raise ConfigError(
+            f"--context must be at most {bundle.context}, the longest window that base {bundle.base.repo} "
+            f"was trained on, got {config.context}"
+        )
     context = config.context or min(bundle.context, LONGEST_CONTEXT)
     precision = fast_precision(config.precision, width=bundle.model.d_model)
     accelerator = Accelerator(mixed_precision=precision)

@@ -63,9 +63,9 @@ OTHERWISE: dict[str, Any] = {
     "blank_probability": 0.2,
     "seed": 1,
     "forecast_origins": 3,
-    "control": True,
+    "control": False,
     "placebo": True,
-    "promote": "if-gain",
+    "promote": "always",
 }
 """Another value of every setting."""
 EXCLUDED = (
@@ -94,7 +94,7 @@ def test_every_setting_is_varied_here() -> None:
 
 @pytest.mark.parametrize("name", OTHERWISE)
 def test_a_changed_setting_is_another_training_unless_it_is_excluded_by_name(name: str) -> None:
-    along: dict[str, Any] = {"control": True} if name == "promote" else {}
+    along: dict[str, Any] = {"promote": "always"} if name == "control" else {}
     changed = CONFIG.replace(**along, **{name: OTHERWISE[name]})
     assert (key(config=changed) == key()) == (name in EXCLUDED)
 

@@ -24,7 +24,8 @@ from kronos_service.finetune.event_conditioned.report.run_record import ReportEr
 from kronos_shared.cli import Settings, parse
 
 SPLITS = "--train-start 2021-06-01 --val-start 2022-06-01 --test-start 2022-10-01 --test-end 2022-12-15"
-RUN = f"--control --epochs 2 --targets-per-window 8 --context 72 --rank 2 --forecast-origins 6 {SPLITS}"
+SIZE = "--epochs 2 --targets-per-window 8 --context 72 --rank 2 --forecast-origins 6"
+RUN = f"{SIZE} --promote if-better {SPLITS}"
 SECTIONS = (
     *("verdict", "learning", "days", "families", "forecasts", "calibration", "events", "test"),
     *("ablation", "audit", "made"),

@@ -55,7 +55,7 @@ def children(pid: int) -> list[int]:
 
 def settings(market: Path, base: Path, run: str) -> list[str]:
     named = {"--snapshot": str(market), "--base-model": str(base), **SETTINGS, "--run-dir": run}
-    return [*itertools.chain(*named.items()), "--promote", "always"]
+    return [*itertools.chain(*named.items()), "--no-control", "--promote", "always"]
 
 
 def figures(run: Path) -> list[dict[str, float]]:
