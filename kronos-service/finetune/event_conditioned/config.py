@@ -109,6 +109,9 @@ class _Recipe(_Source):
     """dropout on the LoRA input"""
     taps: Literal["input", "output", "both"] = "both"
     """where the event embedding enters the network"""
+    event_start: Literal["all", "tier1"] = "all"
+    """channels that the event embedding hears at first: all, or the tier-1 families, all alike; the others
+    then start at zero"""
     event_weight: float = Field(default=3.0, ge=1, le=5)
     """weight in the loss of a target with a high-impact event; any other target counts once"""
     blank_probability: float = Field(default=0.15, ge=0, le=1)
@@ -355,6 +358,7 @@ class WalkForwardConfig(_Recipe):
 VARIABLE = (
     "rank",
     "taps",
+    "event_start",
     "learning_rate",
     "event_learning_rate",
     "warmup_steps",

@@ -9,6 +9,7 @@
 import hashlib
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,22 +37,32 @@ HASHED = frozenset({"snapshot", "base_model", "revision", "tokenizer", "tokenize
 """Names of contents: the key holds the contents' hashes."""
 RESOLVED = frozenset({"context", "micro_batch", "vram_budget", "precision"})
 """May be left to the program: the key holds what it chose."""
-UNUSED = MAY_DIFFER | {"adapter_store", "control", "placebo", "forecast_origins", "test_end"}
+UNUSED = MAY_DIFFER | {
+    "adapter_store",
+    "control",
+    "placebo",
+    "forecast_origins",
+    "forecast_horizon",
+    "forecast_paths",
+    "test_end",
+}
 """Change no loss of the one training: an ablation publishes, forecasts and tests nothing."""
+LATER: Mapping[str, Any] = {"train_end": None, "event_start": "all"}
+"""Settings that came later, with the value that every earlier training had: it leaves the key as it was."""
 
 
 def dependencies(
     variant: AblationVariant, config: EventLoraConfig, fingerprint: RunFingerprint, *, context: int
 ) -> dict[str, Any]:
     """Everything that the losses of a training depend on: all settings but those that are named above, so
-    that a new setting counts without being listed (one that is left out counts for nothing).
+    that a new setting counts without being listed.
     """
     settings = variant.config(config).model_dump()
     return {
         **{
             name: value
             for name, value in settings.items()
-            if name not in HASHED | RESOLVED | UNUSED and value is not None
+            if name not in HASHED | RESOLVED | UNUSED and (name, value) not in LATER.items()
         },
         **asdict(fingerprint),
         "context": context,

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from kronos_service.finetune.event_conditioned.evaluation.criteria import is_headline
 from kronos_service.finetune.event_conditioned.evaluation.summary import FEWEST_DATES
 from kronos_service.finetune.event_conditioned.training.validation import LOSSES
 
@@ -19,9 +20,6 @@ GROUPS: Final = ("event", "quiet", "all")
 DAYS: Final = ("tier1", "other_event", "quiet")
 YARDSTICK: Final = "har_events"
 """What an adapter has to beat: it knows the days of tier-1 events, and prices."""
-HEADLINE_TARGETS: Final = 30
-HEADLINE_DATES: Final = 20
-"""Fewer forecasts, or dates they fall on, decide nothing that is worth a first line."""
 WORDS: Final = {
     "quiet": "non-event",
     "unknown": "not measured",
@@ -212,7 +210,7 @@ def _next_bar_groups(next_bar: Figures, day: str) -> list[Figures]:
 
 
 def _judged(gain: Figures) -> str:
-    if gain["low"] is None or gain["targets"] < HEADLINE_TARGETS or gain["dates"] < HEADLINE_DATES:
+    if gain["low"] is None or not is_headline(gain["targets"], gain["dates"]):
         return "too few"
     if gain["low"] > 0:
         return "better"

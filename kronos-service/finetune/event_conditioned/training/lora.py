@@ -8,7 +8,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
-from kronos_service.events.taxonomy import CHANNELS
+from kronos_service.events.taxonomy import CHANNELS, TIER1
 from kronos_service.finetune.event_conditioned.training.lora_layer import LowRankLinear
 from kronos_service.model.adapter.read import LORA_TARGETS
 from kronos_service.model.event_embedding import EventEmbedding
@@ -21,13 +21,21 @@ Part = Literal["lora", "event_emb"]
 
 
 def adapt(
-    base: Kronos, *, rank: int, dropout: float, taps: str, seed: int, without: Part | None = None
+    base: Kronos,
+    *,
+    rank: int,
+    dropout: float,
+    taps: str,
+    seed: int,
+    start: str = "all",
+    without: Part | None = None,
 ) -> PeftModel:
     """Wrap a base with rank-`rank` LoRA (alpha = 2 x rank) on q_proj and v_proj of its blocks, and an
     event embedding.
 
     The frozen tensors are shared with `base`, which stays as it was. At step 0 the wrapped model equals
-    the base bit for bit. The part that `without` names is not trained, so it changes nothing.
+    the base bit for bit. The part that `without` names is not trained, so it changes nothing. `start` says
+    which channels the event embedding hears at first: "all", or the families of "tier1", all alike.
     """
     model = copy.deepcopy(base, {id(tensor): tensor for tensor in (*base.parameters(), *base.buffers())})
     device = next(base.parameters()).device
@@ -35,6 +43,8 @@ def adapt(
         # A seed for each part: adapters that differ in one part start from the same other part.
         torch.manual_seed(2 * seed)
         event_emb = EventEmbedding(base.config["d_model"], TAPS[taps], n_channels=len(CHANNELS))
+        if start == "tier1":
+            _hear_tier1(event_emb)
         settings = LoraConfig(
             r=rank, lora_alpha=2 * rank, lora_dropout=dropout, target_modules=LORA_TARGETS, bias="none"
         )
@@ -44,6 +54,19 @@ def adapt(
     model.event_emb = event_emb.to(device)
     freeze_base(wrapped, without=without)
     return wrapped
+
+
+@torch.no_grad()
+def _hear_tier1(event_emb: EventEmbedding) -> None:
+    """Tie the tier-1 families to one column of the first layer, and start all other channels at zero.
+
+    71 symbols share a date, and four leader moves name it: from an equal start the model learns what
+    happened on these dates before it learns what such days have in common.
+    """
+    columns = [CHANNELS.index(family) for family in TIER1]
+    shared = event_emb.fc_in.weight[:, columns[:1]].clone()
+    event_emb.fc_in.weight.zero_()
+    event_emb.fc_in.weight[:, columns] = shared
 
 
 def freeze_base(model: nn.Module, *, without: Part | None = None) -> None:

@@ -136,6 +136,7 @@ def train_variant(
         rank=config.rank,
         dropout=config.lora_dropout,
         taps=config.taps,
+        start=config.event_start,
         seed=config.seed,
         without=variant.without,
     )

@@ -11,6 +11,7 @@ import torch
 
 from kronos_service.finetune.event_conditioned.ablation.runs import (
     HASHED,
+    LATER,
     RESOLVED,
     UNUSED,
     dependencies,
@@ -41,6 +42,7 @@ OTHERWISE: dict[str, Any] = {
     "checkpoint_every": 7,
     "keep_versions": 3,
     "train_start": date(2021, 1, 2),
+    "train_end": date(2024, 12, 30),
     "val_start": date(2025, 1, 2),
     "test_start": date(2025, 7, 2),
     "test_end": date(2026, 3, 30),
@@ -59,10 +61,13 @@ OTHERWISE: dict[str, Any] = {
     "rank": 4,
     "lora_dropout": 0.1,
     "taps": "input",
+    "event_start": "tier1",
     "event_weight": 2.0,
     "blank_probability": 0.2,
     "seed": 1,
     "forecast_origins": 3,
+    "forecast_horizon": 1,
+    "forecast_paths": 64,
     "control": False,
     "placebo": True,
     "promote": "always",
@@ -72,7 +77,7 @@ EXCLUDED = (
     *("snapshot", "base_model", "revision", "tokenizer", "tokenizer_revision"),
     *("context", "micro_batch", "vram_budget", "precision"),
     *("run_dir", "adapter_store", "checkpoint_every", "keep_versions", "promote", "tracker"),
-    *("control", "placebo", "forecast_origins", "test_end"),
+    *("control", "placebo", "forecast_origins", "forecast_horizon", "forecast_paths", "test_end"),
 )
 """Settings that a key leaves out, each for a reason that `runs` gives."""
 
@@ -191,3 +196,10 @@ def test_the_key_depends_on_the_version_of_torch(monkeypatch: pytest.MonkeyPatch
     before = key()
     monkeypatch.setattr(torch, "__version__", "0.0")
     assert key() != before
+
+
+def test_settings_that_came_later_leave_the_names_of_earlier_trainings_as_they_were() -> None:
+    settings = CONFIG.model_dump()
+    assert all(settings[name] == value for name, value in LATER.items())
+    depends_on = dependencies(VARIANTS["adapter"], CONFIG, FINGERPRINT, context=72)
+    assert not depends_on.keys() & LATER.keys()

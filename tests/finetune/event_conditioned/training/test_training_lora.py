@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from kronos_service.events.taxonomy import CHANNELS
 from kronos_service.finetune.event_conditioned.training.lora import (
     Part,
     adapt,
@@ -144,3 +145,19 @@ def test_initial_weights_follow_the_seed(bundle: Bundle) -> None:
     )
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_a_start_from_tier_one_ties_its_families_and_hears_nothing_else(bundle: Bundle) -> None:
+    def first_layer(start: str) -> torch.Tensor:
+        named = dict(
+            adapt(bundle.model, rank=4, dropout=0.0, taps="both", seed=0, start=start).named_parameters()
+        )
+        return named["base_model.model.event_emb.fc_in.weight"]
+
+    every, tier1 = first_layer("all"), first_layer("tier1")
+    columns = [CHANNELS.index(name) for name in ("fomc_rate", "cpi", "nfp")]
+    others = [number for number in range(len(CHANNELS)) if number not in columns]
+
+    assert torch.equal(tier1[:, columns], every[:, columns[:1]].expand(-1, 3))
+    assert (tier1[:, others] == 0).all()
+    assert (every != 0).all()
