@@ -10,6 +10,7 @@ from kronos_service.data.sources.column_map import ColumnMapError, ColumnMaps, p
 from kronos_service.data.sources.files import FileError, read_files
 from kronos_service.data.sources.presets import PRESETS, PresetName, read_preset, with_presets
 from kronos_service.data.sources.snapshot import TableSource
+from kronos_service.events.taxonomy import EVENT_TYPES
 
 RELEASES = (
     "release_at,currency,impact,event_type,actual,forecast\n2024-01-11T13:30:00Z,USD,high,cpi,0.3,0.2\n"
@@ -42,7 +43,8 @@ BAR_FILES: Mapping[PresetName, Mapping[str, str]] = {
     },
     "tradingview": {
         # 17:00 New York of the 9th, and of Sunday the 14th: the sessions of the 10th and of Monday
-        "TVC_DXY, 1D.csv": "time,open,high,low,close\n1720558800,105.1,105.2,104.9,105.0\n1720990800,104,105,103,104\n",
+        "TVC_DXY, 1D.csv": "time,open,high,low,close\n1720558800,105.1,105.2,104.9,105.0\n"
+        "1720990800,104,105,103,104\n",
         "BATS_SPY, 1D.csv": "time,open,high,low,close,Volume\n1720618200,550.1,561.7,549.9,560.9,38701200\n",
     },
     "cboe-vix": {"VIX_History.csv": "DATE,OPEN,HIGH,LOW,CLOSE\n07/10/2024,12.6,13.0,12.5,12.9\n"},
@@ -152,11 +154,7 @@ def test_presets_of_several_vendors_go_together_each_for_its_files(tmp_path: Pat
     source = read(tmp_path, files, presets=["yfinance", "binance", "cboe-vix"])
     assert {name for name, *_ in bars_of(source)} == {"SPY", "DXY", "VIX", "BTCUSDT"}
     with pytest.raises(ColumnMapError, match=r"no section of the map is for .*VIX_History.csv"):
-        raise_first(tmp_path, files, ["yfinance", "binance"])
-
-
-def raise_first(directory: Path, files: Mapping[str, str], presets: list[PresetName]) -> None:
-    read(directory, files, presets=presets)
+        read(tmp_path, files, presets=["yfinance", "binance"])
 
 
 def test_a_map_has_a_section_for_each_vendor(tmp_path: Path) -> None:
@@ -202,7 +200,6 @@ constants = { asset_class = "us_equity", tradable = true }
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("delimiter", [",", "\t", ";"])
 def test_encoding_and_delimiter_are_found_out(tmp_path: Path, encoding: str, delimiter: str) -> None:
-    text = "symbol,ts,open,high,low,close,volume,note\n" + 'SPY,2024-07-10,10,11,9,10,5,"a; b, c"\n' * 3
     rows = "".join(
         delimiter.join(f'"{cell}"' if delimiter in cell else cell for cell in line) + "\n"
         for line in [
@@ -211,7 +208,6 @@ def test_encoding_and_delimiter_are_found_out(tmp_path: Path, encoding: str, del
             ["SPY", "2024-07-11", "10", "11", "9", "10", "5", "d, e; f"],
         ]
     )
-    assert text
     (tmp_path / "bars.txt").write_bytes(rows.encode(encoding))
     (tmp_path / "releases.csv").write_text(RELEASES)
     maps = parse_column_maps(f"[symbols.constants]\n{SPY}", "map")
@@ -233,11 +229,16 @@ def test_decimal_commas_are_read_where_the_map_says_so_and_else_explained(tmp_pa
     text = """[ohlcv]
 symbol_from_file_name = true
 time_format = "%Y.%m.%d"
-columns = { ts = "<DATE>", open = "<OPEN>", high = "<HIGH>", low = "<LOW>", close = "<CLOSE>", volume = "<TICKVOL>" }
+columns.ts = "<DATE>"
+columns.open = "<OPEN>"
+columns.high = "<HIGH>"
+columns.low = "<LOW>"
+columns.close = "<CLOSE>"
+columns.volume = "<TICKVOL>"
 asset_class = "fx"
 tradable = true
 """
-    with pytest.raises(FileError, match=r"row 1: open is '1,0812', and so are 9 more .* decimal = \"\.\" or"):
+    with pytest.raises(FileError, match=r"row 1: open is '1,0812', and so are 8 more .* decimal = \"\.\" or"):
         read(tmp_path, files, text)
     bars = read(tmp_path, files, text + 'decimal = ","\n').bar_rows
     assert bars[["open", "volume"]].to_numpy().tolist() == [[1.0812, 51200.0], [1.083, 1051200.0]]
@@ -247,12 +248,12 @@ tradable = true
 
 def test_a_file_without_a_line_of_names_is_recognised(tmp_path: Path) -> None:
     files = {"b.csv": BAR_FILES["binance"]["BTCUSDT-1d-2024-07.csv"]}
-    text = 'ohlcv = [{ constants = { symbol = "BTCUSDT" }, columns = { ts = "open_time" }, asset_class = "crypto"}]'
+    text = '[ohlcv]\nconstants = { symbol = "BTCUSDT" }\ncolumns = { ts = "open_time" }\n'
     with pytest.raises(
         FileError, match=r"b.csv has no line of column names: .* 1720569600000, .* 12 columns"
     ):
         read(tmp_path, files, text)
-    short = text.replace("columns", 'header = ["open_time"], columns')
+    short = text + 'header = ["open_time"]'
     with pytest.raises(FileError, match=r"12 columns; header of the map names 1"):
         read(tmp_path, files, short)
 
@@ -282,7 +283,8 @@ def test_what_stands_for_nothing_is_empty_in_every_column_alike(tmp_path: Path, 
     given = write(
         tmp_path,
         {
-            "releases.csv": "release_at,currency,impact,event_type,event_name,actual,forecast,previous,first_seen_at\n"
+            "releases.csv": "release_at,currency,impact,event_type,event_name,actual,forecast,previous,"
+            "first_seen_at\n"
             f"2024-01-11T13:30:00Z,USD,high,cpi,CPI,{word},0.2%,{word},{word}\n"
             f"2024-02-13T13:30:00Z,USD,high,cpi,CPI,0.3%,{word},0.1,2024-02-13T14:00:00Z\n"
         },
@@ -307,8 +309,6 @@ def test_a_pattern_takes_a_name_in_all_its_forms() -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_maps_to_types_and_classes_that_exist(name: PresetName) -> None:
-    from kronos_service.events.taxonomy import EVENT_TYPES
-
     preset = read_preset(name)
     for section in preset.calendar:
         assert set(section.values.get("event_type", {}).values()) <= set(EVENT_TYPES)
