@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from kronos_service.data.public_facts import AcceptedName
 from kronos_service.data.sources import SourceName
 from kronos_service.data.sources.presets import PresetName
 from kronos_service.finetune.event_conditioned.config import Precision
@@ -25,6 +26,8 @@ class ExportConfig(Settings):
     """first session date of the bars; all there are if left out"""
     on_bad_row: Literal["fail", "drop"] = "fail"
     """a bar that cannot be true stops the export, or is dropped and listed"""
+    accept: tuple[AcceptedName, ...] = ()
+    """departures from what is public about releases and markets that are meant, by their names"""
     incremental: bool = False
     """add what is new to the snapshot in --out, and keep what its calendar knew before"""
     resume: bool = False
@@ -60,6 +63,8 @@ class ImportConfig(Settings):
     """directory of the snapshot; an older one there stays until the new one is whole"""
     on_bad_row: Literal["fail", "drop"] = "fail"
     """a bar that cannot be true stops the import, or is dropped and listed"""
+    accept: tuple[AcceptedName, ...] = ()
+    """departures from what is public about releases and markets that are meant, by their names"""
 
 
 class SampleConfig(Settings):

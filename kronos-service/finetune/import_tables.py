@@ -22,7 +22,7 @@ def import_tables(config: ImportConfig) -> ExportSummary:
     maps = read_column_maps(config.map) if config.map else ColumnMaps()
     maps = with_presets(maps, config.preset) if config.preset else maps
     source = read_files(config.ohlcv, config.calendar, config.symbols, maps)
-    summary = export(source, config.out, on_bad_row=config.on_bad_row)
+    summary = export(source, config.out, on_bad_row=config.on_bad_row, accept=config.accept)
     sys.stdout.write("\n".join([*summary.lines(), *source.notes]) + "\n")
     print_coverage(read_coverage(config.out))
     return summary

@@ -26,6 +26,8 @@ time_zone = "America/New_York"
 columns = { release_at = "Time", event_name = "event_type" }
 constants = { currency = "USD" }
 """
+DRAWN = ["--accept", "day-of-month"]
+"""The releases of the sample market are on drawn dates, which a calendar of the world is not."""
 ZONES = {"us_equity": "America/New_York", "index": "America/Chicago"}
 
 
@@ -52,7 +54,16 @@ def mine(market: Snapshot, tmp_path: Path) -> Path:
 def flags(directory: Path, *more: str) -> list[str]:
     bars = sorted(str(file) for kind in ("csv", "parquet") for file in directory.glob(f"[A-Z]*.{kind}"))
     files = ["--ohlcv", *bars, "--calendar", str(directory / "releases.csv")]
-    return ["import", *files, "--map", str(directory / "map.toml"), "--out", str(directory / "s"), *more]
+    return [
+        "import",
+        *files,
+        "--map",
+        str(directory / "map.toml"),
+        "--out",
+        str(directory / "s"),
+        *DRAWN,
+        *more,
+    ]
 
 
 def edit(file: Path, column: str, row: int, value: str | float) -> None:

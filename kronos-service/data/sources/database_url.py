@@ -72,8 +72,8 @@ PARAMETERS: Final = frozenset(
     ]
 )
 """What libpq knows; other clients' (pgbouncer, pool_timeout) it rejects."""
-OTHER_SCHEMES: Final = tuple(
-    ["http", "https", "mysql", "postgresql+psycopg", "postgresql+psycopg2", "postgresql+asyncpg"]
+OTHER_SCHEMES: Final = frozenset(
+    {"http", "https", "mysql", "postgresql+psycopg", "postgresql+psycopg2", "postgresql+asyncpg"}
 )
 """Others that people write, and that may be named: anything else in their place may be a password."""
 FORM: Final = "expected postgresql://user:password@host:5432/database"

@@ -1,5 +1,6 @@
 """DATABASE_URL is judged before anything is sent, and its password is in no message."""
 
+import re
 import socket
 import struct
 from collections.abc import Iterator
@@ -62,32 +63,31 @@ def test_an_address_that_cannot_be_is_explained_in_a_line_without_the_password(
     assert refused.value.__cause__ is None
 
 
-_SECRET = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=4, max_size=12).map("S3".__add__)
-_URL = st.builds(
-    "{}{}{}{}@{}{}{}".format,
+_TAIL = st.text("JXZ@/#?%[]:é &=", min_size=3, max_size=10).filter(lambda text: text.strip() != "")
+_URL = st.tuples(
     st.sampled_from(["postgresql://", "postgres://", "", "postgresql:/", "jdbc:postgresql://", "https://"]),
     st.sampled_from(["", "S3user:", "S3us@er:", "S3us/er:", ":"]),
     st.sampled_from(["", "S3q?", "S3#", "S3/", "S3%", "S3@", "S312/", "S3[", "S3]:1/"]),
-    _SECRET,
-    st.sampled_from(["127.0.0.1:1", "[::1]:1", "127.0.0.1", ":1", "", "127.0.0.1:port"]),
+    _TAIL,
+    st.sampled_from(["@127.0.0.1:1", "@[::1]:1", "@:1", "@", "@127.0.0.1:port"]),
     st.sampled_from(["/db", "", "/db@x", "/d b"]),
     st.sampled_from(["", "?sslmode=disable", "?pgbouncer=true", "?password=S3cret", "?user=S3x&S3y=1@"]),
 )
 
 
-@given(url=_URL)
+@given(parts=_URL)
 @settings(max_examples=300, deadline=None)
-def test_no_part_of_the_user_info_is_in_any_message(url: str) -> None:
-    """S3 marks the beginning of each part of user and password, which hosts and our words never contain."""
+def test_no_part_of_the_user_info_is_in_any_message(parts: tuple[str, ...]) -> None:
+    """S3 begins each part of user and password, and no host and no word of ours contains it."""
     with (
         pytest.raises(PostgresError) as refused,
-        postgres_source(PostgresSettings(database_url=SecretStr(url))),
+        postgres_source(PostgresSettings(database_url=SecretStr("".join(parts)))),
     ):
         pytest.fail("nothing listens there")
     message = str(refused.value)
     assert "S3" not in message
-    user_info = url.rpartition("@")[0].rpartition("S3")[2]
-    assert len(user_info) < 6 or user_info not in message
+    assert not re.search("[JXZé]", message)
+    assert refused.value.__cause__ is None
 
 
 def answer(connection: socket.socket, code: bytes, words: bytes) -> None:
