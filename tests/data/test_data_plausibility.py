@@ -111,7 +111,7 @@ def test_the_worlds_own_calendar_has_no_departures(calendar: pd.DataFrame) -> No
     ("calendar", "name", "rows", "is_refused", "says"),
     [
         (releases("nfp", shifted(NFP, 1), actual=2e5), "closed-day", 18, True, "Sat 2023-01-07"),
-        (releases("nfp", NFP + ["2024-07-04"], actual=2e5), "closed-day", 1, False, "Thu 2024-07-04"),
+        (releases("nfp", [*NFP, "2024-07-04"], actual=2e5), "closed-day", 1, False, "Thu 2024-07-04"),
         (releases("cpi", ["2024-01-01"]), "closed-day", 1, True, "Mon 2024-01-01"),
         (releases("nfp", shifted(NFP, -1), actual=2e5), "weekday", 18, False, "weekdays than Friday"),
         (releases("cpi", [day[:8] + "01" for day in CPI]), "day-of-month", 18, True, "outside day 9 to 20"),
@@ -132,7 +132,7 @@ def test_each_departure_is_found_with_its_rows(
     departure = found(calendar)[name]
     assert (departure.rows, departure.is_refused) == (rows, is_refused)
     assert says in departure.says
-    (line,) = [one for one in describe([departure])]
+    (line,) = describe([departure])
     assert line.startswith(f"warning: {name}: {calendar['event_type'][0]}: {rows} of {departure.of} (")
 
 
@@ -194,8 +194,15 @@ def test_bars_that_are_not_their_markets_are_found() -> None:
     assert [(one.name, one.rows) for one in bar_departures(bar_table(stuck), symbols)] == [("flat", 20)]
 
 
-BARS = "symbol,ts,open,high,low,close,volume\nSPY,2024-06-10,533,536,532,535,9\nSPY,2024-06-11,534,537,532,536,9\n"
-MAP = '[symbols]\nconstants = { asset_class = "us_equity", tradable = true }\n[calendar]\ntime_zone = "America/New_York"\n'
+BARS = (
+    "symbol,ts,open,high,low,close,volume\nSPY,2024-06-10,533,536,532,535,9\nSPY,2024-06-11,534,537,532,536,9"
+)
+MAP = """
+[symbols]
+constants = { asset_class = "us_equity", tradable = true }
+[calendar]
+time_zone = "America/New_York"
+"""
 
 
 def imported(directory: Path, rows: list[str], *flags: str) -> int:
@@ -243,20 +250,10 @@ def test_a_misspelt_name_is_refused_with_the_names_there_are(
 
 
 def test_a_sample_market_is_said_to_be_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    made = str(tmp_path / "made")
-    assert (
-        main(["sample", "--out", made, "--symbols", "2", "--start", "2024-01-02", "--end", "2024-12-31"]) == 0
-    )
-    assert main(["export", "--source", "snapshot", "--tables", made, "--out", str(tmp_path / "copy")]) == 0
-    again = [
-        "export",
-        "--source",
-        "snapshot",
-        "--tables",
-        str(tmp_path / "copy"),
-        "--out",
-        str(tmp_path / "s"),
-    ]
-    assert main(again) == 0
+    made, copy, again = (str(tmp_path / name) for name in ("made", "copy", "again"))
+    span = ["--start", "2024-01-02", "--end", "2024-12-31"]
+    assert main(["sample", "--out", made, "--symbols", "2", *span]) == 0
+    assert main(["export", "--source", "snapshot", "--tables", made, "--out", copy]) == 0
+    assert main(["export", "--source", "snapshot", "--tables", copy, "--out", again]) == 0
     shown = capsys.readouterr().out
     assert shown.count("plausibility: not applicable, this is a sample market") == 2

@@ -27,9 +27,8 @@ def show(audited: Audit, snapshot: Snapshot) -> None:
     show_findings(audited)
     _show_departures(audited)
     if audited.dead_channels:
-        console.print(
-            f"note: channels without any event in the train split: {', '.join(audited.dead_channels)}"
-        )
+        names = ", ".join(audited.dead_channels)
+        console.print(f"note: channels that never vary in the train split, and teach nothing: {names}")
     if audited.leaks:
         console.print("[red]FAIL[/]: the rows above are not what could have been known")
     elif audited.untrue:
