@@ -9,8 +9,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 from itertools import pairwise
-from typing import Final, get_args
+from typing import Any, Final, get_args
 
 import numpy as np
 import pandas as pd
@@ -149,9 +150,15 @@ def describe(departures: Iterable[Departure], accepted: Sequence[str] = ()) -> l
 
 def closed_days(first: date, last: date) -> frozenset[date]:
     """The weekdays on which nothing is released in the United States: federal holidays, but for two."""
-    calendar = USFederalHolidayCalendar()  # type: ignore[no-untyped-call]
-    named = calendar.holidays(first, last + timedelta(days=1), return_name=True)
-    return frozenset(day.date() for day, name in named.items() if not str(name).startswith(_OPEN_TO_PRIVATE))
+    return frozenset().union(*(_closed_in(year) for year in range(first.year, last.year + 1)))
+
+
+@lru_cache(maxsize=256)
+def _closed_in(year: int) -> frozenset[date]:
+    calendar = USFederalHolidayCalendar()
+    named = calendar.holidays(date(year, 1, 1), date(year, 12, 31), return_name=True)
+    closed = named[~named.astype("str").str.startswith(_OPEN_TO_PRIVATE)]
+    return frozenset(pd.DatetimeIndex(closed.index).date)
 
 
 def release_hours(local: pd.Series) -> str:
@@ -237,7 +244,7 @@ def _rhythm(
     name: str,
     times: pd.Series,
     facts: ReleaseFacts,
-    reach: tuple[pd.Timestamp, pd.Timestamp],
+    reach: tuple[Any, Any],
     bars: tuple[date, date] | None,
 ) -> Iterator[Departure]:
     limit = pd.Timedelta(days=facts.longest_gap)
@@ -272,15 +279,15 @@ def _figures(name: str, rows: pd.DataFrame, facts: ReleaseFacts) -> Iterator[Dep
     if facts.figure is None:
         return
     table = rows[["actual", "forecast"]].abs()
-    figures = table.stack()
+    figures: pd.Series = pd.concat([table["actual"], table["forecast"]], ignore_index=True)
     figures = figures[(figures > 0) & np.isfinite(figures)]
     if figures.empty:
         return
     low, high = facts.figure
     fits = {unit: (figures * unit >= low) & (figures * unit <= high) for unit in facts.units}
     usual = max(fits, key=lambda unit: int(fits[unit].sum()))
-    elsewhere = ~fits[usual] & np.logical_or.reduce(list(fits.values()))
-    nowhere = ~fits[usual] & ~elsewhere
+    somewhere = pd.DataFrame(fits).any(axis=1)
+    elsewhere, nowhere = somewhere & ~fits[usual], ~somewhere
     if elsewhere.sum() >= max(2, 0.05 * len(figures)):
         shown = some([f"{value:g}" for value in figures[elsewhere]], most=4)
         example = f"{figures[fits[usual]].median():g}"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from kronos_service.data.tables import TableError
+from kronos_shared.errors import KronosError
 
 SHOWN = 4
 """Values shown of one fault; the rest is counted."""
@@ -13,7 +13,8 @@ SHOWN = 4
 
 def listed(values: pd.Series) -> str:
     """`'-' (row 3), '2,351' (row 5) and 7 more` of wrong values, whose index is the row."""
-    shown = [f"{value!r} (row {row + 1})" for row, value in values.head(SHOWN).items()]
+    head = values.head(SHOWN)
+    shown = [f"{value!r} (row {row + 1})" for row, value in zip(head.index.tolist(), head, strict=True)]
     more = len(values) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
 
@@ -22,9 +23,9 @@ def listed(values: pd.Series) -> str:
 class Faults:
     """Faults in the order in which they were found."""
 
-    found: list[TableError] = field(default_factory=list)
+    found: list[KronosError] = field(default_factory=list)
 
-    def add(self, *faults: TableError) -> None:
+    def add(self, *faults: KronosError) -> None:
         """Remember faults, to go on and find the others."""
         self.found += faults
 

@@ -42,7 +42,9 @@ def read_figures(
         if name in rows.columns:
             numbers, unread = _read(rows[name], decimal)
             rows = rows.assign(**{name: numbers})
-            wrong += [(int(row) + 1, name, value) for row, value in unread.items()]
+            wrong += [
+                (row + 1, name, value) for row, value in zip(unread.index.tolist(), unread, strict=True)
+            ]
     return rows, [_fault(sorted(wrong, key=lambda one: one[0]), where)] if wrong else []
 
 

@@ -244,7 +244,7 @@ def _symbol_rows(file: Path | None, maps: ColumnMaps, bars: Sequence[_File[BarMa
             {"symbol": name}
             | dict(maps.symbols.constants)
             | _of_section(section, name)
-            | dict(maps.symbols.rows.get(name, {}))
+            | {str(column): value for column, value in maps.symbols.rows.get(name, {}).items()}
             for name, section in sorted(section_of.items())
         ]
         rows, where = pd.DataFrame(settings), "the map"

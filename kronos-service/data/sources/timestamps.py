@@ -47,7 +47,8 @@ def read_timestamps(
     """
     raw, own = without_missing(raw), faults or Faults()
     if isinstance(raw.dtype, pd.DatetimeTZDtype):
-        return raw.dt.tz_convert(zone)
+        converted: pd.Series = raw.dt.tz_convert(zone)
+        return converted
     if raw.dtype.kind == "M":
         moments, local = _localized(raw, zone), raw
     else:

@@ -62,7 +62,7 @@ def check_days(snapshot: Snapshot) -> Check:
 
 def overlap(one: pd.Series, other: pd.Series) -> Overlap:
     """Compare two series of daily returns, by date."""
-    following = other.set_axis(other.index - pd.Timedelta(days=1))
+    following = other.shift(-1, freq="D")
     table = pd.concat([one, other, following], axis=1, join="inner").dropna().to_numpy()
     if len(table) < 3 or (table.std(axis=0) == 0).any():
         return Overlap(len(table), 0.0, 0.0)
@@ -73,8 +73,7 @@ def overlap(one: pd.Series, other: pd.Series) -> Overlap:
 def _returns(bars: pd.DataFrame, symbol: str) -> pd.Series:
     """Log returns from open to close, by date: what happened within each bar."""
     rows = bars[bars["symbol"] == symbol].set_index("ts")
-    returns: pd.Series = np.log(rows["close"] / rows["open"])
-    return returns
+    return (rows["close"] / rows["open"]).map(math.log)
 
 
 def _finding(symbol: str, other: str, found: Overlap) -> Finding:
