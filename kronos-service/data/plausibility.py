@@ -48,6 +48,8 @@ MOST: Final = 0.5
 """A share of rows above it is most of them: no exception, but the rule of the file."""
 NEARLY_ALL: Final = 0.8
 """More than the share of months whose first is a working day."""
+ALL_BUT_ERRORS: Final = 0.95
+"""Of a year's releases: dates by chance, as in a drawn calendar, are often within their days."""
 FEW: Final = 6
 """Fewer releases of a type show no rule of days."""
 OFTEN: Final = 0.25
@@ -203,7 +205,7 @@ def _days(name: str, local: pd.Series, facts: ReleaseFacts) -> Iterator[Departur
     if outside.mean() > OFTEN and len(local) >= 2:
         first, last = facts.days
         says = f"releases outside day {first} to {last} of the month ({_listed(local[outside])})"
-        refused = outside.mean() > MOST and len(local) >= FEW
+        refused = outside.mean() > ALL_BUT_ERRORS and len(local) >= 2 * FEW and facts.has_long_window
         yield from _some("day-of-month", name, int(outside.sum()), len(local), says, refused=refused)
     elif facts.per_year[1] < 20 and len(local) >= FEW:
         day, count = Counter(local.dt.day).most_common(1)[0]

@@ -48,6 +48,11 @@ class ReleaseFacts:
     figure: tuple[float, float] | None = None
     units: tuple[float, ...] = field(default=(1.0,))
 
+    @property
+    def has_long_window(self) -> bool:
+        """Whether a date by chance is often within the days: a third of the month."""
+        return sum(self.has_day(day) for day in range(1, 32)) >= 10
+
     def has_day(self, day: int) -> bool:
         """Whether releases fall on this day of the month."""
         first, last = self.days

@@ -26,8 +26,6 @@ time_zone = "America/New_York"
 columns = { release_at = "Time", event_name = "event_type" }
 constants = { currency = "USD" }
 """
-DRAWN = ["--accept", "day-of-month"]
-"""The releases of the sample market are on drawn dates, which a calendar of the world is not."""
 ZONES = {"us_equity": "America/New_York", "index": "America/Chicago"}
 
 
@@ -61,7 +59,6 @@ def flags(directory: Path, *more: str) -> list[str]:
         str(directory / "map.toml"),
         "--out",
         str(directory / "s"),
-        *DRAWN,
         *more,
     ]
 

@@ -25,7 +25,8 @@ from kronos_service.data.sources.faults import Faults
 from kronos_service.data.sources.figures import read_figures
 from kronos_service.data.sources.session_dates import session_days
 from kronos_service.data.sources.snapshot import TableSource
-from kronos_service.data.sources.text_files import SUFFIXES, FileError, read_text_table
+from kronos_service.data.sources.text_files import SUFFIXES, read_text_table
+from kronos_service.data.sources.text_files import FileError as FileError
 from kronos_service.data.sources.timestamps import UNITS, epoch_units, read_timestamps, without_zone
 from kronos_service.data.tables import OPTIONAL, TableError, some
 from kronos_shared.columns import BAR_COLUMNS, CALENDAR_COLUMNS, FEATURES, SYMBOL_COLUMNS

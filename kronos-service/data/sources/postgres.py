@@ -20,7 +20,8 @@ import pandas as pd
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from kronos_service.data.sources.database_url import Address, PostgresError, read_address
+from kronos_service.data.sources.database_url import Address, read_address
+from kronos_service.data.sources.database_url import PostgresError as PostgresError
 from kronos_shared.columns import BAR_COLUMNS, CALENDAR_COLUMNS, FEATURES, SYMBOL_COLUMNS
 
 NUMBERS: Final = {*FEATURES, "actual", "forecast", "previous"}

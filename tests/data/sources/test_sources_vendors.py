@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import pandas as pd
+import numpy as np
 import pytest
 
 from kronos_service.data.sources.column_map import ColumnMapError, ColumnMaps, parse_column_maps, translate
@@ -119,9 +119,10 @@ def read(
 
 def bars_of(source: TableSource) -> list[tuple[str, str, bool, str]]:
     kinds = source.symbol_rows.set_index("symbol")
+    days = source.bar_rows["ts"].dt.strftime("%Y-%m-%d")
     return [
-        (row.symbol, kinds.asset_class[row.symbol], kinds.tradable[row.symbol], f"{row.ts:%Y-%m-%d}")
-        for row in source.bar_rows.itertuples()
+        (name, str(kinds["asset_class"][name]), bool(kinds["tradable"][name]), day)
+        for name, day in zip(source.bar_rows["symbol"].astype("str").tolist(), days.tolist(), strict=True)
     ]
 
 
@@ -141,10 +142,10 @@ def test_a_preset_reads_its_vendors_releases(tmp_path: Path, name: PresetName) -
     given = write(tmp_path, CALENDAR_FILES[name])
     maps = with_presets(parse_column_maps(f"[symbols.constants]\n{SPY}", "map"), [name])
     rows = read_files(write(tmp_path, {"bars.csv": BARS}), given, None, maps).event_rows
-    found = [
-        (row.event_type, f"{row.release_at:%Y-%m-%d %H:%M}", None if pd.isna(row.actual) else row.actual)
-        for row in rows.sort_values(["event_type", "release_at"]).itertuples()
-    ]
+    rows = rows.sort_values(["event_type", "release_at"])
+    moments = rows["release_at"].dt.strftime("%Y-%m-%d %H:%M")
+    actuals = [None if np.isnan(value) else value for value in rows["actual"].tolist()]
+    found = list(zip(rows["event_type"].tolist(), moments.tolist(), actuals, strict=True))
     assert found == RELEASED[name]
 
 

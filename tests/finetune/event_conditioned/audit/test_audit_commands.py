@@ -173,9 +173,14 @@ def test_the_audit_compares_the_calendar_with_the_world(
     """A snapshot made by an earlier version holds what an import would refuse now."""
     good = read_tables(a_snapshot(tmp_path, "2023-12-29", "2024-02-28"))
     late = good.calendar.assign(release_at=good.calendar["release_at"] + pd.Timedelta(days=3))
-    tables = {"symbols": good.symbols, "bars": good.bars, "calendar": late}
-    window = (date(2022, 1, 3), date(2023, 12, 29))
-    write_snapshot(tmp_path / "old", **tables, window=window, source="files:bars.csv")
+    write_snapshot(
+        tmp_path / "old",
+        symbols=good.symbols,
+        bars=good.bars,
+        calendar=late,
+        window=(date(2022, 1, 3), date(2023, 12, 29)),
+        source="files:bars.csv",
+    )
     spans = ["--train-start", "2022-02-01", "--val-start", "2023-06-01", "--test-start", "2023-09-01"]
     argv = ["audit", "--quick", "--snapshot", str(tmp_path / "old"), "--base-model", str(base_path), *spans]
     argv += ["--test-end", "2023-10-31"]
