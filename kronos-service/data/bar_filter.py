@@ -7,13 +7,14 @@ from typing import Literal
 
 import pandas as pd
 
+from kronos_service.data.plausibility import Departure, bar_departures
 from kronos_service.data.tables import batches
 from kronos_service.data.validation import (
     KEY,
     UNFINISHED,
     check_symbols,
     find_bad_bars,
-    find_split_ratios,
+    find_jumps,
     refuse_bad_bars,
     session_faults,
 )
@@ -34,10 +35,14 @@ class BarFilter:
     """The time up to which sessions have closed."""
     unfinished: int = 0
     """Bars left out because their session is still open."""
+    copies: int = 0
+    """Bars left out because one with the same key and the same values is there."""
+    departures: list[Departure] = field(default_factory=list)
+    """Bars that are valid and yet not what their market makes."""
     bad: pd.DataFrame = field(init=False)
     """After the last bar: those that cannot be true, as symbol, ts, reason."""
     splits: pd.DataFrame = field(init=False)
-    """After the last bar: overnight moves near a split ratio, as symbol, ts, ratio."""
+    """After the last bar: overnight jumps, such as a split makes, as symbol, ts, ratio."""
 
     def filter(self, frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         """The good bars of typed frames, symbol by symbol.
@@ -49,7 +54,9 @@ class BarFilter:
         seen, all_bad, splits = set[str](), list[pd.DataFrame](), list[pd.DataFrame]()
         check_symbols(self.symbols, pd.DataFrame({"symbol": []}))
         for held in batches(frames, AT_ONCE):
-            frame = pd.concat(held, ignore_index=True)
+            given = pd.concat(held, ignore_index=True)
+            frame = given.drop_duplicates(ignore_index=True)
+            self.copies += len(given) - len(frame)
             seen.update(frame["symbol"].unique())
             bars = frame[~still_open(frame, self.symbols, self.now)]
             self.unfinished += len(frame) - len(bars)
@@ -58,7 +65,8 @@ class BarFilter:
                 all_bad.append(bad)
                 is_bad = pd.MultiIndex.from_frame(bars[KEY]).isin(pd.MultiIndex.from_frame(bad[KEY]))
                 bars = bars[~is_bad]
-            splits.append(find_split_ratios(bars, self.symbols))
+            splits.append(find_jumps(bars, self.symbols))
+            self.departures += bar_departures(bars, self.symbols)
             for _, kept in bars.groupby("symbol", sort=True):
                 yield kept
         check_symbols(self.symbols, pd.DataFrame({"symbol": sorted(seen)}))

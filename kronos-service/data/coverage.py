@@ -12,6 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from kronos_service.data.plausibility import release_hours
 from kronos_service.data.snapshot.manifest import read_manifest
 from kronos_service.data.tables import TABLES, some
 from kronos_service.events.calendar import read_calendar
@@ -22,6 +23,8 @@ from kronos_service.events.taxonomy import CURRENCY, EVENT_TYPES, LEADERS
 
 LONG_AFTER: Final = pd.Timedelta(days=7)
 """A row first seen this long after its release was backfilled: the model may not use it earlier."""
+QUIET: Final = timedelta(days=31)
+"""Bars this long before the first release are not its first month."""
 _SHOWN: Final = 12
 
 
@@ -36,6 +39,8 @@ class Coverage:
     """Of the bars, as is `first`."""
     reach: date | None
     """UTC date of the last release in the channels' currency; None without any."""
+    begins: date | None
+    """UTC date of the first."""
     symbols: pd.DataFrame
     """One row each: symbol, asset_class, bars, first, last, missing and longest (sessions without a bar
     between first and last: how many, and the longest run), behind (sessions after its last bar that had
@@ -44,7 +49,8 @@ class Coverage:
     """Leaders without a bar: the event encoder raises without them."""
     event_types: pd.DataFrame
     """One row per type of the taxonomy: event_type, events, first, last, surprises (events with an actual and
-    a forecast), scored (those with enough earlier ones to give a scale), backfilled (rows)."""
+    a forecast), scored (those with enough earlier ones to give a scale), backfilled (rows), per_year (its
+    events in each year), hours (of New York, with how often), forecast and actual (shares of its events)."""
 
     @property
     def stale_leaders(self) -> pd.DataFrame:
@@ -76,6 +82,7 @@ def coverage(symbol_rows: pd.DataFrame, bars: pd.DataFrame, calendar_rows: pd.Da
         calendar_rows=len(calendar_rows),
         first=bars["ts"].min().date(),
         last=bars["ts"].max().date(),
+        begins=None if calendar.empty else calendar["release_at"].min().date(),
         reach=None if calendar.empty else calendar["release_at"].max().date(),
         symbols=symbols,
         missing_leaders=tuple(name for name in LEADERS if name not in present),
@@ -105,6 +112,8 @@ def print_coverage(found: Coverage, console: Console | None = None) -> None:
     else:
         show(_gap_table(gaps))
     show(_event_table(found))
+    if found.event_types["events"].any():
+        show(_release_table(found))
     for line in findings(found):
         show(f"[yellow]warning:[/] {line}", soft_wrap=True, highlight=False)
 
@@ -123,6 +132,21 @@ def findings(found: Coverage) -> list[str]:
     if empty:
         plural = "s" if len(empty) > 1 else ""
         lines.append(f"{len(empty)} symbol{plural} without bars: {some(empty)}")
+    behind = found.symbols[(found.symbols["behind"] > 0) & ~found.symbols["symbol"].isin(LEADERS)]
+    if not behind.empty:
+        stale = [
+            f"{row.symbol} ({row.last:%Y-%m-%d}, {row.behind})"
+            for row in behind.sort_values("behind", ascending=False, kind="stable").itertuples()
+        ]
+        lines.append(
+            f"{len(stale)} symbols end before the others (last bar, sessions behind): {some(stale)}: a "
+            "forecast of them would be one of the past"
+        )
+    if found.begins and found.begins > found.first + QUIET:
+        lines.append(
+            f"the calendar begins on {found.begins}, the bars on {found.first}: targets before it look like "
+            "days without events; load earlier releases, or train with --train-start from then on"
+        )
     if found.reach is None:
         lines.append(f"the calendar has no {CURRENCY} releases")
     elif found.reach < found.last + timedelta(days=REACH_DAYS):
@@ -176,6 +200,8 @@ def _span(days: Times | None, closed: Times) -> dict[str, object]:
 
 def _event_type(name: str, calendar: pd.DataFrame) -> dict[str, object]:
     rows = calendar[calendar["event_type"] == name]
+    events = rows.groupby("event_id", sort=False)[["release_at", "forecast", "actual"]].last()
+    years = events["release_at"].dt.year.value_counts().sort_index()
     surprises = find_surprises(read_calendar(rows)).usable_at
     earlier = np.searchsorted(surprises, surprises, side="left")
     return {
@@ -186,6 +212,10 @@ def _event_type(name: str, calendar: pd.DataFrame) -> dict[str, object]:
         "surprises": len(surprises),
         "scored": int((earlier >= MIN_EARLIER).sum()),
         "backfilled": len(find_backfilled(rows)),
+        "per_year": " ".join(str(count) for _, count in years.items()),
+        "hours": release_hours(events["release_at"].dt.tz_convert("America/New_York")),
+        "forecast": events["forecast"].notna().mean(),
+        "actual": events["actual"].notna().mean(),
     }
 
 
@@ -221,6 +251,16 @@ def _event_table(found: Coverage) -> Table:
     absent = found.event_types.loc[~is_seen, "event_type"]
     never = f"; never seen: {', '.join(absent)}" if len(absent) else ""
     table.caption = f"{found.calendar_rows:,} rows, {is_seen.sum()} event types{never}"
+    return table
+
+
+def _release_table(found: Coverage) -> Table:
+    """When releases come, to compare with the usual hours, and which of them have figures."""
+    names = ("event type", "by year", "New York", "forecast", "actual")
+    table = _table("Releases", *names)
+    for row in found.event_types[found.event_types["events"] > 0].itertuples():
+        shares = (f"{row.forecast:.0%}", f"{row.actual:.0%}")
+        table.add_row(str(row.event_type), str(row.per_year), str(row.hours), *shares)
     return table
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from kronos_service.data.snapshot.manifest import SAMPLE
 from kronos_service.data.snapshot.write import write_snapshot
 from kronos_service.events.scaling import Floats
 from kronos_service.events.sessions import Sessions, Times, sessions, utc
@@ -119,7 +120,7 @@ def write_sample(
 ) -> dict[str, Any]:
     """Write the market of `make_market` as a snapshot and return its manifest; same settings, same values."""
     market = make_market(seed, symbols=symbols, start=start, end=end)
-    source = f"sample market, seed {seed}, {symbols} equities"
+    source = f"{SAMPLE} {seed}, {symbols} equities"
     return write_snapshot(directory, **market._asdict(), window=(start, end), source=source)
 
 

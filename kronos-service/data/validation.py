@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from kronos_service.data.public_facts import CLASSES
 from kronos_service.data.tables import ReleaseTimeError, TableError, some
 from kronos_service.events.sessions import FIRST_DAY, sessions
 from kronos_service.events.taxonomy import CURRENCY, check_event_types
@@ -15,10 +16,10 @@ from kronos_shared.columns import ASSET_CLASSES, IMPACTS
 
 UNFINISHED: Final = "its session has not closed"
 NO_SESSION: Final = "no session on this date"
+DUPLICATE: Final = "duplicate key"
 TOO_EARLY: Final = "older than the session calendars"
 
 KEY: Final = ["symbol", "ts"]
-SPLIT_RATIOS: Final = (2, 3, 4, 5, 6, 7, 8, 10, 15, 20, 25, 30, 40, 50, 100)
 SPLIT_TOLERANCE: Final = 0.03
 """How near to a ratio, as a share of it, an overnight move must be to be reported."""
 
@@ -94,24 +95,34 @@ def check_calendar(calendar: pd.DataFrame) -> None:
     infinite = calendar[np.isinf(calendar[["actual", "forecast", "previous"]]).any(axis=1)]
     if not infinite.empty:
         raise TableError(f"table economic_calendar: infinite values in {some(infinite['event_id'].tolist())}")
-    twice = calendar[calendar.duplicated(["event_id", "first_seen_at"])]
+    keys = ["event_id", "first_seen_at"]
+    twice = calendar[calendar.duplicated(keys, keep=False)]
     if not twice.empty:
+        groups = twice.groupby(keys, dropna=False)
+        copies = [differences(rows.drop(columns=keys), str(key[0])) for key, rows in groups]
         raise TableError(
             "table economic_calendar: key (event_id, first_seen_at) repeats: "
-            f"{some(twice['event_id'].tolist())}; a revision needs its own first_seen_at"
+            f"{some(copies)}; a revision needs its own first_seen_at"
         )
+
+
+def without_copies(calendar: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """The calendar with each row once, and how many identical copies were left out."""
+    kept = calendar.drop_duplicates(ignore_index=True)
+    return kept, len(calendar) - len(kept)
 
 
 def find_bad_bars(bars: pd.DataFrame, symbols: pd.DataFrame, *, now: datetime) -> pd.DataFrame:
     """Every bar that cannot be true, as (symbol, ts, reason): each key once, with its first reason.
 
-    A null amount is valid: it stands for volume x mean(OHLC).
+    A null amount is valid: it stands for volume x mean(OHLC). All copies of a key are one entry, whose reason
+    gives the values that differ.
     """
     prices = bars[["open", "high", "low", "close"]]
     body = bars[["open", "close"]]
     faults = session_faults(bars, symbols, now=now)
     reasons = {
-        "duplicate key": bars.duplicated(KEY, keep=False),
+        DUPLICATE: bars.duplicated(KEY, keep=False),
         "ts not at 00:00 UTC": bars["ts"] != bars["ts"].dt.normalize(),
         "not finite": ~np.isfinite(prices).all(axis=1)
         | ~np.isfinite(bars["volume"])
@@ -124,8 +135,20 @@ def find_bad_bars(bars: pd.DataFrame, symbols: pd.DataFrame, *, now: datetime) -
         NO_SESSION: faults == NO_SESSION,
         UNFINISHED: faults == UNFINISHED,
     }
-    bad = _labelled(bars, reasons, "reason").drop_duplicates(KEY)
-    return bad.sort_values(KEY, ignore_index=True)
+    bad = _labelled(bars, reasons, "reason").drop_duplicates(KEY).sort_values(KEY, ignore_index=True)
+    twice = bad["reason"] == DUPLICATE
+    if twice.any():
+        copies = bars[reasons[DUPLICATE]].groupby(KEY)
+        keys = bad.loc[twice, KEY].itertuples(index=False, name=None)
+        bad.loc[twice, "reason"] = [differences(copies.get_group(key), DUPLICATE) for key in keys]
+    return bad
+
+
+def differences(copies: pd.DataFrame, reason: str) -> str:
+    """The reason, and what differs between rows of one key: "duplicate key: close 467.28 and 467.3"."""
+    columns = [name for name in copies.columns if name not in KEY and copies[name].nunique(dropna=False) > 1]
+    shown = [f"{name} {' and '.join(map(str, copies[name].unique()[:3]))}" for name in columns]
+    return f"{reason}: {some(shown, most=3)}" if shown else reason
 
 
 def session_faults(bars: pd.DataFrame, symbols: pd.DataFrame, *, now: datetime) -> pd.Series:
@@ -138,14 +161,35 @@ def session_faults(bars: pd.DataFrame, symbols: pd.DataFrame, *, now: datetime) 
     return faults
 
 
-def find_split_ratios(bars: pd.DataFrame, symbols: pd.DataFrame) -> pd.DataFrame:
-    """Overnight moves of equities near a split ratio, as (symbol, ts, ratio): prices may be unadjusted."""
-    equities = symbols.loc[symbols["asset_class"] == "us_equity", "symbol"]
-    rows = bars[bars["symbol"].isin(equities)]
-    move = rows.groupby("symbol")["close"].shift() / rows["open"]
-    ratios = {f"{n}:1": float(n) for n in SPLIT_RATIOS} | {f"1:{n}": 1 / n for n in SPLIT_RATIOS}
-    near = {label: (move / value - 1).abs() <= SPLIT_TOLERANCE for label, value in ratios.items()}
-    return _labelled(rows, near, "ratio").sort_values(KEY, ignore_index=True)
+def find_jumps(bars: pd.DataFrame, symbols: pd.DataFrame) -> pd.DataFrame:
+    """Moves from a close to the next open that no market makes, as (symbol, ts, ratio).
+
+    Those are moves of an equity near a split ratio (2:1, 1:12 ...), because prices may be unadjusted, and
+    moves of any symbol by the factor that `plausibility.toml` gives its class: a split, a relisting under the
+    same name, or prices in another unit.
+    """
+    asset_class = bars["symbol"].map(symbols.set_index("symbol")["asset_class"])
+    move = bars.groupby("symbol")["close"].shift() / bars["open"]
+    factor = move.where(move >= 1, 1 / move)
+    whole = factor.round().clip(lower=2)
+    is_split = (asset_class == "us_equity") & (_distance(move, whole) <= SPLIT_TOLERANCE)
+    is_large = factor >= asset_class.map({name: facts.jump for name, facts in CLASSES.items()})
+    found = bars.loc[is_split | is_large, KEY]
+    ratios = [
+        _ratio(float(move[row]), is_split=bool(is_split[row]), factor=float(factor[row]))
+        for row in found.index
+    ]
+    return found.assign(ratio=ratios).sort_values(KEY, ignore_index=True)
+
+
+def _ratio(move: float, factor: float, *, is_split: bool) -> str:
+    shown = f"{factor:,.0f}" if is_split or factor >= 10 else f"{factor:.1f}"
+    return f"{shown}:1" if move >= 1 else f"1:{shown}"
+
+
+def _distance(move: pd.Series, whole: pd.Series) -> pd.Series:
+    """How far a move is from the nearest split ratio, as a share of it."""
+    return (move / whole.where(move >= 1, 1 / whole) - 1).abs()
 
 
 def _labelled(rows: pd.DataFrame, masks: Mapping[str, pd.Series], column: str) -> pd.DataFrame:

@@ -121,6 +121,7 @@ def export(argv: Sequence[str]) -> None:
             on_bad_row=config.on_bad_row,
             incremental=config.incremental,
             resume=config.resume,
+            accept=config.accept,
         )
     sys.stdout.write("\n".join(summary.lines()) + "\n")
     print_coverage(read_coverage(config.out))

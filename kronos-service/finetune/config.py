@@ -6,7 +6,9 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from kronos_service.data.public_facts import AcceptedName
 from kronos_service.data.sources import SourceName
+from kronos_service.data.sources.presets import PresetName
 from kronos_service.finetune.event_conditioned.config import Precision
 from kronos_service.model.presets import PresetName
 from kronos_shared.cli import ConfigError, Settings
@@ -25,6 +27,8 @@ class ExportConfig(Settings):
     """first session date of the bars; all there are if left out"""
     on_bad_row: Literal["fail", "drop"] = "fail"
     """a bar that cannot be true stops the export, or is dropped and listed"""
+    accept: tuple[AcceptedName, ...] = ()
+    """departures from what is public about releases and markets that are meant, by their names"""
     incremental: bool = False
     """add what is new to the snapshot in --out, and keep what its calendar knew before"""
     resume: bool = False
@@ -54,10 +58,14 @@ class ImportConfig(Settings):
     """file of symbols with their asset class; without it the map gives them"""
     map: Path | None = None
     """TOML file that says what the files call our columns, and in which time zone"""
+    preset: tuple[PresetName, ...] = ()
+    """the shape of a vendor's files, beside the map or instead of it; several for files of several vendors"""
     out: Path
     """directory of the snapshot; an older one there stays until the new one is whole"""
     on_bad_row: Literal["fail", "drop"] = "fail"
     """a bar that cannot be true stops the import, or is dropped and listed"""
+    accept: tuple[AcceptedName, ...] = ()
+    """departures from what is public about releases and markets that are meant, by their names"""
 
 
 class SampleConfig(Settings):

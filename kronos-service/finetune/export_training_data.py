@@ -10,7 +10,7 @@
 """
 
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -26,13 +26,20 @@ from kronos_service.data.incremental import (
     extend_bars,
     first_day,
 )
-from kronos_service.data.snapshot.manifest import Origin
+from kronos_service.data.plausibility import (
+    Departure,
+    calendar_departures,
+    describe,
+    refuse,
+)
+from kronos_service.data.public_facts import AcceptedName
+from kronos_service.data.snapshot.manifest import NOT_APPLICABLE, Origin, is_sample
 from kronos_service.data.snapshot.revisions import Revised, revise
 from kronos_service.data.snapshot.staging import open_staging
 from kronos_service.data.snapshot.write import STAGING, commit, exclusive
 from kronos_service.data.sources import Source
 from kronos_service.data.tables import TableError, calendar_table, symbol_table
-from kronos_service.data.validation import check_calendar
+from kronos_service.data.validation import check_calendar, without_copies
 from kronos_service.finetune.progress import follow
 
 
@@ -54,7 +61,11 @@ class ExportSummary:
     dropped: pd.DataFrame
     """Bad bars that were dropped: symbol, ts, reason."""
     splits: pd.DataFrame
-    """Overnight moves near a split ratio: symbol, ts, ratio."""
+    """Overnight jumps, such as a split makes: symbol, ts, ratio."""
+    departures: tuple[Departure, ...]
+    """What differs from what is public about releases and markets."""
+    accepted: tuple[str, ...]
+    """The departures that the user expects."""
     notes: tuple[str, ...]
     """What an incremental or resumed export found, one line each."""
     seconds: float
@@ -71,6 +82,7 @@ class ExportSummary:
             f"warning: {row.symbol} {row.ts:%Y-%m-%d} opens {row.ratio} to the last close: a split?"
             for row in self.splits.itertuples()
         ]
+        lines += describe(self.departures, self.accepted)
         return lines
 
 
@@ -82,6 +94,7 @@ def export(
     on_bad_row: OnBadRow = "fail",
     incremental: bool = False,
     resume: bool = False,
+    accept: Sequence[AcceptedName] = (),
     now: datetime | None = None,
     console: Console | None = None,
 ) -> ExportSummary:
@@ -93,6 +106,7 @@ def export(
         on_bad_row: whether a bar that cannot be true fails the export, or is dropped and listed.
         incremental: extend the older snapshot by what is new, and keep what its calendar knew before.
         resume: skip the symbols that an interrupted export of the same rows had read; not with incremental.
+        accept: departures from what is public (see `plausibility`) that are meant, and no reason to refuse.
         now: the time up to which sessions have closed (default: the present).
         console: where the progress bar goes (default: standard error).
 
@@ -120,7 +134,14 @@ def export(
             calendar = revised.calendar
             bars = extend_bars(earlier, source, symbols, now)
             notes += _changes(revised, is_past_same=bars is not None)
+        calendar, same = without_copies(calendar)
+        notes += [f"{same} identical copies of calendar rows are left out"] * bool(same)
         check_calendar(calendar)
+        is_market = not is_sample(source.name)
+        if is_market:
+            refuse(calendar_departures(calendar, now=now), accept)
+        else:
+            notes.append(NOT_APPLICABLE)
         request = {"source": source.name, "since": since and since.isoformat()}
         with open_staging(directory / STAGING, request, resume=resume, now=now) as staging:
             last = next(reversed(staging.names()), None)
@@ -135,8 +156,15 @@ def export(
             if not set(staging.names()) <= set(symbols["symbol"]):  # added to the source while it was read
                 symbols = symbol_table(source.symbols())
             bar_filter = BarFilter(symbols=symbols, on_bad_row=on_bad_row, now=staging.read_at)
-            window = (since or staging.first_day(), now.date())
-            origin = Origin(source=source.name, window=window, read_at=staging.read_at, calendar_read_at=now)
+            reach = staging.days()
+            window = (since or reach[0], now.date())
+            origin = Origin(
+                source=source.name,
+                window=window,
+                read_at=staging.read_at,
+                calendar_read_at=now,
+                accepted=tuple(accept),
+            )
             manifest = commit(
                 directory,
                 symbols=symbols,
@@ -144,6 +172,9 @@ def export(
                 calendar=calendar,
                 origin=origin,
             )
+    departures = calendar_departures(calendar, now=now, bars=reach) + bar_filter.departures
+    if bar_filter.copies:
+        notes.append(f"{bar_filter.copies} identical copies of bars are left out")
     return ExportSummary(
         directory=directory,
         sha256=manifest["sha256"],
@@ -154,6 +185,8 @@ def export(
         unfinished=bar_filter.unfinished,
         dropped=bar_filter.bad,
         splits=bar_filter.splits,
+        departures=tuple(departures) if is_market else (),
+        accepted=tuple(accept),
         notes=tuple(notes),
         seconds=time.perf_counter() - started,
     )

@@ -8,6 +8,7 @@ import sys
 from kronos_service.data.coverage import print_coverage, read_coverage
 from kronos_service.data.sources.column_map import ColumnMaps, read_column_maps
 from kronos_service.data.sources.files import read_files
+from kronos_service.data.sources.presets import with_presets
 from kronos_service.finetune.config import ImportConfig
 from kronos_service.finetune.export_training_data import ExportSummary, export
 
@@ -19,8 +20,9 @@ def import_tables(config: ImportConfig) -> ExportSummary:
         KronosError: a file, the map or a row is invalid; an older snapshot stays as it was.
     """
     maps = read_column_maps(config.map) if config.map else ColumnMaps()
+    maps = with_presets(maps, config.preset) if config.preset else maps
     source = read_files(config.ohlcv, config.calendar, config.symbols, maps)
-    summary = export(source, config.out, on_bad_row=config.on_bad_row)
+    summary = export(source, config.out, on_bad_row=config.on_bad_row, accept=config.accept)
     sys.stdout.write("\n".join([*summary.lines(), *source.notes]) + "\n")
     print_coverage(read_coverage(config.out))
     return summary

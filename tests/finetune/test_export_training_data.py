@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -135,8 +135,12 @@ def test_a_bad_row_stops_the_export_and_names_its_key(tmp_path: Path) -> None:
 def test_a_bad_row_may_be_dropped_and_is_listed_then(tmp_path: Path) -> None:
     source = market(low=10.5)
     twice = with_bars(source, [("SPY", "2024-03-05")])
+    twice.bar_rows["volume"] = [5.0 + number for number in range(len(twice.bar_rows))]  # copies that differ
     summary = run(twice, tmp_path / "s", on_bad_row="drop")
-    assert summary.dropped["reason"].tolist() == ["low above open or close", "duplicate key"]
+    assert summary.dropped["reason"].tolist() == [
+        "low above open or close",
+        "duplicate key: volume 31.0 and 32.0",
+    ]
     assert [line for line in summary.lines() if "AAA 2024-03-01" in line and "dropped" in line]
     left = set(read_tables(tmp_path / "s").bars[["symbol", "ts"]].itertuples(index=False, name=None))
     expected = set(
@@ -146,6 +150,18 @@ def test_a_bad_row_may_be_dropped_and_is_listed_then(tmp_path: Path) -> None:
         ("AAA", pd.Timestamp("2024-03-01T00Z")),
         ("SPY", pd.Timestamp("2024-03-05T00Z")),
     }
+
+
+def test_identical_copies_are_kept_once_and_counted(tmp_path: Path) -> None:
+    source = market()
+    twice = with_bars(source, [("SPY", "2024-03-05"), ("SPY", "2024-03-05"), ("AAA", "2024-03-06")])
+    twice = replace(twice, event_rows=pd.concat([twice.event_rows] * 2))
+    summary = run(twice, tmp_path / "s")
+    assert summary.sha256 == run(source, tmp_path / "once").sha256
+    assert summary.notes == (
+        "1 identical copies of calendar rows are left out",
+        "3 identical copies of bars are left out",
+    )
 
 
 @pytest.mark.parametrize(

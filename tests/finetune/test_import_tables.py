@@ -52,7 +52,15 @@ def mine(market: Snapshot, tmp_path: Path) -> Path:
 def flags(directory: Path, *more: str) -> list[str]:
     bars = sorted(str(file) for kind in ("csv", "parquet") for file in directory.glob(f"[A-Z]*.{kind}"))
     files = ["--ohlcv", *bars, "--calendar", str(directory / "releases.csv")]
-    return ["import", *files, "--map", str(directory / "map.toml"), "--out", str(directory / "s"), *more]
+    return [
+        "import",
+        *files,
+        "--map",
+        str(directory / "map.toml"),
+        "--out",
+        str(directory / "s"),
+        *more,
+    ]
 
 
 def edit(file: Path, column: str, row: int, value: str | float) -> None:

@@ -13,6 +13,11 @@ from kronos_shared.errors import KronosError
 
 SCHEMA_VERSION: Final = 1
 MANIFEST: Final = "manifest.json"
+SAMPLE: Final = "sample market, seed"
+"""How the source of a synthetic market begins."""
+NOT_APPLICABLE: Final = (
+    "plausibility: not applicable, this is a sample market: its dates and figures are drawn, not published"
+)
 
 
 class SnapshotError(KronosError):
@@ -36,6 +41,13 @@ class Origin:
     """When the reading of the bars began: bars of sessions still open then are not in the snapshot."""
     calendar_read_at: datetime | None = None
     """Just before the calendar was read; later than `read_at` if the export was resumed."""
+    accepted: tuple[str, ...] = ()
+    """Departures from what is public (see `plausibility`) that the user expects."""
+
+
+def is_sample(source: str) -> bool:
+    """Whether a source is the synthetic market of `sample`, of which nothing is public."""
+    return SAMPLE in source
 
 
 def make_manifest(rows: Mapping[str, int], hashes: Mapping[str, str], origin: Origin) -> dict[str, Any]:
@@ -47,6 +59,7 @@ def make_manifest(rows: Mapping[str, int], hashes: Mapping[str, str], origin: Or
         "read_at": origin.read_at and origin.read_at.isoformat(),
         "calendar_read_at": origin.calendar_read_at and origin.calendar_read_at.isoformat(),
         "sha256": content_hash(hashes),
+        **({"accepted": list(origin.accepted)} if origin.accepted else {}),
         "tables": {
             name: {
                 "file": f"{name}-{hashes[name][:12]}.parquet",

@@ -61,11 +61,13 @@ class Staging:
         """Every symbol that has been read whole, in the order of the source."""
         return [symbol for path in sorted(self.directory.glob("*.parquet")) for symbol in _symbols(path)]
 
-    def first_day(self) -> date:
-        """Session date of the earliest bar, from the files' footers."""
+    def days(self) -> tuple[date, date]:
+        """Session dates of the earliest and the latest bar, from the files' footers."""
         footers = [pq.read_metadata(path) for path in self.directory.glob("*.parquet")]
         groups = [footer.row_group(i) for footer in footers for i in range(footer.num_row_groups)]
-        return pd.Timestamp(min(group.column(1).statistics.min for group in groups)).date()
+        stamps = [group.column(1).statistics for group in groups]
+        first, last = min(one.min for one in stamps), max(one.max for one in stamps)
+        return pd.Timestamp(first).date(), pd.Timestamp(last).date()
 
 
 @contextmanager

@@ -1,29 +1,47 @@
 """Tables from a user's own csv or parquet files, under any column names and in any time zone.
 
-They become a source like any other: the same validation leads into the same snapshot.
+They become a source like any other: the same validation leads into the same snapshot. What is filtered out is
+never parsed, and the faults of all files are reported together.
 """
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Generic, NamedTuple
 
 import pandas as pd
 
-from kronos_service.data.sources.column_map import ColumnMap, ColumnMapError, ColumnMaps
+from kronos_service.data.sources.calendar_rows import read_events
+from kronos_service.data.sources.column_map import (
+    BarMap,
+    ColumnMap,
+    ColumnMapError,
+    ColumnMaps,
+    FileMap,
+    Section,
+    choose_section,
+    translate,
+)
+from kronos_service.data.sources.faults import Faults
+from kronos_service.data.sources.figures import read_figures
+from kronos_service.data.sources.session_dates import session_days
 from kronos_service.data.sources.snapshot import TableSource
-from kronos_service.data.sources.timestamps import read_timestamps, refuse_bare_dates, session_days
-from kronos_service.data.tables import OPTIONAL, TableError, read_csv, some
-from kronos_service.events.taxonomy import CURRENCY, EVENT_TYPES
+from kronos_service.data.sources.text_files import SUFFIXES, read_text_table
+from kronos_service.data.sources.text_files import FileError as FileError
+from kronos_service.data.sources.timestamps import UNITS, epoch_units, read_timestamps, without_zone
+from kronos_service.data.tables import OPTIONAL, TableError, some
 from kronos_shared.columns import BAR_COLUMNS, CALENDAR_COLUMNS, FEATURES, SYMBOL_COLUMNS
 from kronos_shared.errors import first_line
 
-_FIGURE: Final = re.compile(r"([+-]?\d*\.?\d+(?:[eE][+-]?\d+)?)\s*([%KMBT]?)")
-_UNITS: Final = {"": 1.0, "%": 1.0, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
+SCHEDULE: Final = ("event_name", "actual", "forecast")
+"""Columns that a file of releases may lack: it is then a schedule without figures."""
 
 
-class FileError(TableError):
-    """A file cannot be read, or a column is not what the map says."""
+class _File(NamedTuple, Generic[Section]):
+    """A file, its section of the map, and its rows under our names."""
+
+    path: Path
+    section: Section
+    rows: pd.DataFrame
 
 
 def read_files(
@@ -42,18 +60,19 @@ def read_files(
         ColumnMapError: the map contradicts the files, or leaves a symbol without an asset class.
         TableError: timestamps are not what the map says (`TimestampError`), or release times are bare dates.
     """
-    bars = [(file, _named_bars(file, maps)) for file in ohlcv]
-    events = [(file, _complete(file, _named(file, maps.calendar), "calendar")) for file in calendar]
-    notes = _unmatched("ohlcv", maps.ohlcv, [rows for _, rows in bars])
-    notes += _unmatched("calendar", maps.calendar, [rows for _, rows in events])
-    bars = [(file, _mapped(rows, maps.ohlcv)) for file, rows in bars]
+    faults, notes = Faults(), list[str]()
+    bars = _read_all(ohlcv, maps.ohlcv, BAR_COLUMNS, faults, notes)
+    events = _read_all(calendar, maps.calendar, CALENDAR_COLUMNS, faults, notes)
+    faults.refuse()  # without its columns there is nothing to go on with
+    notes += _unmatched("ohlcv", bars) + _unmatched("calendar", events)
+    bars = [one._replace(rows=mapped(one.rows, one.section)) for one in bars]
     symbol_rows = _symbol_rows(symbols, maps, bars)
     asset_class = symbol_rows.drop_duplicates("symbol").set_index("symbol")["asset_class"]
-    event_rows = pd.concat([_events(file, rows, maps) for file, rows in events], ignore_index=True)
-    if maps.calendar.unknown_event_types == "drop":
-        event_rows, dropped = _without_unknown_types(event_rows)
-        notes += dropped
-    bar_rows = pd.concat([_bars(file, rows, asset_class, maps) for file, rows in bars], ignore_index=True)
+    bar_rows = pd.concat([_bars(one, asset_class, faults, notes) for one in bars], ignore_index=True)
+    event_rows = read_events(
+        [(one.path, mapped(one.rows, one.section), one.rows, one.section) for one in events], faults, notes
+    )
+    faults.refuse()
     more = f" and {len(ohlcv) - 1} more" if len(ohlcv) > 1 else ""
     return TableSource(
         name=f"files:{ohlcv[0].name}{more}",
@@ -64,27 +83,88 @@ def read_files(
     )
 
 
-def _read(file: Path) -> pd.DataFrame:
+def mapped(rows: pd.DataFrame, column_map: ColumnMap) -> pd.DataFrame:
+    """Replace their values by ours, as the map says."""
+    changed = {}
+    for ours, words in column_map.values.items():
+        if ours in rows.columns:
+            distinct = {value: translate(words, str(value)) for value in rows[ours].dropna().unique()}
+            known = {value: word for value, word in distinct.items() if word is not None}
+            changed[ours] = rows[ours].map(lambda value, known=known: known.get(value, value))
+    return rows.assign(**changed)
+
+
+def _read_all(
+    paths: Sequence[Path],
+    sections: Sequence[Section],
+    ours: Sequence[str],
+    faults: Faults,
+    notes: list[str],
+) -> list[_File[Section]]:
+    """The files under our names; one that cannot be read is a fault, and so are missing columns."""
+    files = []
+    for path in paths:
+        try:
+            frame, has_header = _read(path)
+            columns = [str(name) for name in frame.columns]
+            section = choose_section(sections, path, columns if has_header else ())
+            frame = _headed(path, frame, section, notes) if not has_header else frame
+            files.append(_File(path, section, _complete(path, _named(path, frame, section), ours)))
+        except (TableError, ColumnMapError) as error:
+            faults.add(error)
+            continue
+        if section.preset:
+            notes.append(f"{path.name} is read as the preset {section.preset} says")
+    used = {id(one.section) for one in files}
+    notes += [
+        f"warning: files = {some(list(one.files))} of the map names none of the files given"
+        for one in sections
+        if one.files and id(one) not in used and not faults.found
+    ]
+    return files
+
+
+def _read(file: Path) -> tuple[pd.DataFrame, bool]:
     kind = file.suffix.lower()
-    if kind not in (".csv", ".parquet"):
-        raise FileError(f"{file}: expected a .csv or a .parquet file")
+    if kind in SUFFIXES:
+        return read_text_table(file)
+    if kind != ".parquet":
+        raise FileError(
+            f"{file}: expected a .csv or a .parquet file (text may also be called {', '.join(SUFFIXES[1:])})"
+        )
     try:
-        frame = read_csv(file) if kind == ".csv" else pd.read_parquet(file)
+        frame = pd.read_parquet(file)
     except OSError as error:
         raise FileError(f"cannot read {file} ({error.strerror or error})") from None
     except ValueError as error:
-        raise FileError(f"{file} does not parse as {kind[1:]}: {first_line(error)}") from None
+        raise FileError(f"{file} does not parse as parquet: {first_line(error)}") from None
     if frame.empty:
         raise FileError(f"{file} has no rows")
-    if kind == ".csv" and not isinstance(frame.index, pd.RangeIndex):
-        raise FileError(f"{file}: its rows have more cells than its header; fix the header")
     # A parquet file may keep its dates in a named index.
-    return frame.reset_index(drop=frame.index.names == [None])
+    return frame.reset_index(drop=frame.index.names == [None]), True
 
 
-def _named(file: Path, column_map: ColumnMap) -> pd.DataFrame:
+def _headed(file: Path, frame: pd.DataFrame, section: FileMap, notes: list[str]) -> pd.DataFrame:
+    """The frame of a file without a line of names, under those of the map."""
+    count = len(frame.columns)
+    if not section.header:
+        raise FileError(
+            f"{file} has no line of column names: its first line holds values, such as "
+            f"{some([str(value) for value in frame.iloc[0]], most=3)}; name its {count} columns in order "
+            f"with header = [...] in the map, or use the --preset of its vendor"
+        )
+    if len(section.header) != count:
+        raise FileError(
+            f"{file} has no line of column names and {count} columns; header of the map names "
+            f"{len(section.header)}"
+        )
+    notes.append(f"{file.name} has no line of column names: they are taken from header of the map")
+    return frame.set_axis(list(section.header), axis=1)
+
+
+def _named(file: Path, frame: pd.DataFrame, column_map: ColumnMap) -> pd.DataFrame:
     """Our columns, under our names, as far as the file has them or the map makes them."""
-    frame, chosen = _read(file), {}
+    chosen = {}
     for ours in column_map.ours:
         theirs = column_map.columns.get(ours, ours)
         parts = [theirs] if isinstance(theirs, str) else theirs
@@ -98,7 +178,14 @@ def _named(file: Path, column_map: ColumnMap) -> pd.DataFrame:
                 present = some([str(name) for name in frame.columns], most=12)
                 raise FileError(f"{file} has no column {some(missing)} (for {ours}); it has {present}")
             chosen[ours] = _joined(frame, parts)
-    return pd.DataFrame(chosen)
+    rows = pd.DataFrame(chosen)
+    if isinstance(column_map, BarMap) and column_map.symbol_from_file_name:
+        if "symbol" in rows.columns:
+            raise ColumnMapError(
+                f"{file} has a column for symbol, and the map takes it from the name: keep one"
+            )
+        rows = rows.assign(symbol=column_map.symbol_of(file))
+    return rows
 
 
 def _joined(frame: pd.DataFrame, parts: Sequence[str]) -> pd.Series:
@@ -108,127 +195,110 @@ def _joined(frame: pd.DataFrame, parts: Sequence[str]) -> pd.Series:
     return whole.where(frame[list(parts)].notna().all(axis=1))
 
 
-def _named_bars(file: Path, maps: ColumnMaps) -> pd.DataFrame:
-    rows = _named(file, maps.ohlcv)
-    if maps.ohlcv.symbol_from_file_name:
-        if "symbol" in rows.columns:
-            raise ColumnMapError(
-                f"{file} has a column for symbol, and the map takes it from the name: keep one"
-            )
-        rows = rows.assign(symbol=file.stem)
-    _complete(file, rows, "ohlcv")
-    if rows["symbol"].isna().any():
-        raise FileError(f"{file}, row {int(rows['symbol'].isna().to_numpy().argmax()) + 1} has no symbol")
-    return rows
-
-
-def _complete(file: Path, rows: pd.DataFrame, section: str) -> pd.DataFrame:
-    needed = BAR_COLUMNS if section == "ohlcv" else CALENDAR_COLUMNS
-    missing = [name for name in needed if name not in rows.columns and name not in OPTIONAL]
+def _complete(file: Path, rows: pd.DataFrame, needed: Sequence[str]) -> pd.DataFrame:
+    section = "ohlcv" if needed is BAR_COLUMNS else "calendar"
+    may_lack = OPTIONAL if section == "ohlcv" else (*OPTIONAL, *SCHEDULE)
+    missing = [name for name in needed if name not in rows.columns and name not in may_lack]
     if missing:
         raise FileError(
             f"{file} has no column {some(missing)}: say which of its columns it is under [{section}.columns] "
             f"of the map, or give its one value under [{section}.constants]"
         )
+    if section == "ohlcv" and rows["symbol"].isna().any():
+        raise FileError(f"{file}, row {int(rows['symbol'].isna().to_numpy().argmax()) + 1} has no symbol")
     return rows
 
 
-def _mapped(rows: pd.DataFrame, column_map: ColumnMap) -> pd.DataFrame:
-    """Replace their values by ours, as the map says."""
-    changed = {
-        ours: rows[ours].map(lambda value, words=words: words.get(str(value), value))
-        for ours, words in column_map.values.items()
-        if ours in rows.columns
-    }
-    return rows.assign(**changed)
+def _unmatched(table: str, files: Sequence[_File[Section]]) -> list[str]:
+    """A note per mapped value that no row has: a misspelt one would silently map nothing.
 
-
-def _unmatched(table: str, column_map: ColumnMap, frames: Sequence[pd.DataFrame]) -> list[str]:
-    """A note per mapped value that no row has: a misspelt one would silently map nothing."""
+    Presets list what a vendor may have, so theirs are left out.
+    """
     notes = []
-    for ours, words in column_map.values.items():
-        seen = {str(value) for rows in frames if ours in rows.columns for value in rows[ours].unique()}
-        unseen = sorted(set(words) - seen)
-        if unseen:
-            notes.append(f"warning: {table}.values.{ours} of the map matches nothing: {some(unseen)}")
+    for section in {id(one.section): one.section for one in files}.values():
+        for ours, words in {} if section.preset else section.values.items():
+            frames = [one.rows for one in files if one.section is section and ours in one.rows.columns]
+            seen = {str(value) for rows in frames for value in rows[ours].unique()}
+            unseen = [
+                theirs
+                for theirs in words
+                if not any(translate({theirs: ""}, one) is not None for one in seen)
+            ]
+            if unseen:
+                notes.append(
+                    f"warning: {table}.values.{ours} of the map matches nothing: {some(sorted(unseen))}"
+                )
     return notes
 
 
-def _symbol_rows(
-    file: Path | None, maps: ColumnMaps, bars: Sequence[tuple[Path, pd.DataFrame]]
-) -> pd.DataFrame:
+def _symbol_rows(file: Path | None, maps: ColumnMaps, bars: Sequence[_File[BarMap]]) -> pd.DataFrame:
     if file is not None:
         if maps.symbols.rows:
             raise ColumnMapError(f"{file} and symbols.rows of the map both list symbols: keep one")
-        rows, where = _mapped(_named(file, maps.symbols), maps.symbols), file.name
+        rows, where = mapped(_named(file, _read(file)[0], maps.symbols), maps.symbols), file.name
     else:
-        names = sorted({str(name) for _, table in bars for name in table["symbol"].unique()})
-        unknown = sorted(set(maps.symbols.rows) - set(names))
+        section_of = {str(name): one.section for one in bars for name in one.rows["symbol"].unique()}
+        unknown = sorted(set(maps.symbols.rows) - set(section_of))
         if unknown:
             raise ColumnMapError(f"symbols.rows of the map lists {some(unknown)}, of which no file has bars")
-        settings = [{"symbol": n, **maps.symbols.constants, **maps.symbols.rows.get(n, {})} for n in names]
+        settings = [
+            {"symbol": name}
+            | dict(maps.symbols.constants)
+            | _of_section(section, name)
+            | {str(column): value for column, value in maps.symbols.rows.get(name, {}).items()}
+            for name, section in sorted(section_of.items())
+        ]
         rows, where = pd.DataFrame(settings), "the map"
     for column in SYMBOL_COLUMNS:
         lacking = rows if column not in rows.columns else rows[rows[column].isna()]
         if not lacking.empty:
-            listed = some([str(name) for name in lacking.get("symbol", pd.Series(lacking.index))])
+            names = some([str(name) for name in lacking.get("symbol", pd.Series(lacking.index))])
             raise FileError(
-                f"{where} gives no {column} for {listed}: set it under [symbols.constants] or [symbols.rows] "
+                f"{where} gives no {column} for {names}: set it under [symbols.constants] or [symbols.rows] "
                 "of the map, or in the file of symbols"
             )
     return rows
 
 
-def _bars(file: Path, rows: pd.DataFrame, asset_class: pd.Series, maps: ColumnMaps) -> pd.DataFrame:
+def _of_section(section: BarMap, symbol: str) -> dict[str, str | bool]:
+    """What a section says of a symbol of its files."""
+    found: dict[str, str | bool] = {}
+    for column, given in (("asset_class", section.asset_class), ("tradable", section.tradable)):
+        value = translate(given, symbol) if isinstance(given, dict) else given
+        if isinstance(value, str | bool):
+            found[column] = value
+    return found
+
+
+def _bars(file: _File[BarMap], asset_class: pd.Series, faults: Faults, notes: list[str]) -> pd.DataFrame:
     """Bars with session dates and numbers; the asset class decides the zone of a symbol's timestamps."""
-    rows = _with_numbers(file, rows, FEATURES)
-    where = f"{file.name}, ts"
+    path, section, rows = file
+    where = f"{path.name}, ts"
+    rows, wrong = read_figures(rows, FEATURES, path.name, section.decimal)
+    faults.add(*wrong)
     dated = []
     for name, stamps in rows["ts"].groupby(rows["symbol"].map(asset_class).fillna("")):
-        moments = read_timestamps(stamps, where, maps.ohlcv.zone_of(str(name)), maps.ohlcv)
-        dated.append(session_days(moments, str(name), where))
+        moments = read_timestamps(stamps, where, section.zone_of(str(name)), section, faults)
+        naive = without_zone(stamps, section)
+        dated.append(
+            session_days(
+                moments,
+                str(name),
+                where,
+                day_starts=section.day_start_of(str(name)),
+                is_moment=~naive & (stamps.astype("str").str.len() > len("2024-06-12")),
+                faults=faults,
+            )
+        )
+    notes += epoch_notes(path, rows["ts"], section)
     return rows.assign(ts=pd.concat(dated))
 
 
-def _events(file: Path, rows: pd.DataFrame, maps: ColumnMaps) -> pd.DataFrame:
-    """Calendar rows with our values, moments and numbers."""
-    rows = _with_numbers(file, _mapped(rows, maps.calendar), ("actual", "forecast", "previous"))
-    ours = rows["currency"] == CURRENCY
-    for column, at_midnight in (("release_at", ours), ("first_seen_at", ours & False)):
-        if column in rows.columns:
-            raw, where = rows[column], f"{file.name}, {column}"
-            moments = read_timestamps(raw, where, maps.calendar.time_zone, maps.calendar)
-            refuse_bare_dates(raw, moments, at_midnight, where)
-            rows = rows.assign(**{column: moments.dt.tz_convert("UTC")})
-    return rows
-
-
-def _with_numbers(file: Path, rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    return rows.assign(**{name: _numbers(file, rows[name], name) for name in columns if name in rows.columns})
-
-
-def _numbers(file: Path, raw: pd.Series, column: str) -> pd.Series:
-    """Numbers, also as 3.2%, 216K or 1.5M; commas are ambiguous (1,234 or 1,5) and refused."""
-    try:
-        return pd.to_numeric(raw).astype("float64")
-    except (ValueError, TypeError):
-        text = raw.astype("str").str.strip().where(raw.notna())
-    found = text.str.extract(f"^{_FIGURE.pattern}$")
-    wrong = text.notna() & found[0].isna()
-    if wrong.any():
-        row = int(wrong.to_numpy().argmax())
-        raise FileError(
-            f"{file.name}, row {row + 1}: {column} is {text.iloc[row]!r}; expected a number such as 1234.5, "
-            "3.2% or 216K"
-        )
-    return pd.to_numeric(found[0]).astype("float64") * found[1].map(_UNITS)
-
-
-def _without_unknown_types(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Rows whose type is known or whose currency no channel uses, and a note of what was left out."""
-    unknown = (rows["currency"] == CURRENCY) & ~rows["event_type"].isin(list(EVENT_TYPES))
-    if not unknown.any():
-        return rows, []
-    counts = rows.loc[unknown, "event_type"].astype("str").value_counts()
-    listed = some([f"{name} ({count})" for name, count in counts.items()])
-    return rows[~unknown], [f"left out {int(unknown.sum())} {CURRENCY} rows of other event types: {listed}"]
+def epoch_notes(file: Path, raw: pd.Series, section: FileMap) -> list[str]:
+    """A note where numbers were read as times in a unit that the map does not name."""
+    units = epoch_units(raw, section)
+    return [
+        f"{file.name}: {int((units == unit).sum())} times are {name} since 1970, by their size"
+        for unit, name in UNITS.items()
+        if (units == unit).any() and unit != section.epoch
+    ]

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final
-from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
 import adbc_driver_manager
 import adbc_driver_postgresql.dbapi as adbc
@@ -21,34 +20,36 @@ import pandas as pd
 from pydantic import SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from kronos_service.data.sources.database_url import Address, read_address
+from kronos_service.data.sources.database_url import PostgresError as PostgresError
 from kronos_shared.columns import BAR_COLUMNS, CALENDAR_COLUMNS, FEATURES, SYMBOL_COLUMNS
-from kronos_shared.errors import KronosError
 
 NUMBERS: Final = {*FEATURES, "actual", "forecast", "previous"}
-SCHEMES: Final = ("postgresql", "postgres")
-NETWORK: Final = {
-    "connect_timeout": "10",
-    "keepalives_idle": "30",
-    "keepalives_interval": "10",
-    "keepalives_count": "3",
-}
-"""libpq's settings unless the URL has its own: they notice a dead server in a minute instead of hours."""
-
 REMEDIES: Final = (
+    (
+        r"Tenant or user not found",
+        "the pooler expects the user as USER.PROJECT, such as kronos_export.abcdefghijklmnop, at the host "
+        "of the project's region",
+    ),
     (
         r"password authentication failed|no password supplied",
         "check its user and password, which may have expired",
     ),
-    (r"could not translate host name|Name or service", "check its host name"),
+    (r"could not translate host name|Name or service|nodename nor servname", "check its host name"),
     (r"database .* does not exist", "check the name of the database"),
     (r"Connection refused|timeout expired|Network is unreachable|No route", "check its host and port"),
     (r"SSL", "check its sslmode"),
     (r"statement timeout", "raise statement_timeout for its user"),
 )
-
-
-class PostgresError(KronosError):
-    """The database cannot be read with these settings."""
+_DIRECT: Final = re.compile(r"db\.[a-z0-9]+\.supabase\.co")
+_UNREACHABLE: Final = re.compile(
+    r"could not translate|Name or service|nodename nor servname|Network is unreachable|No route|"
+    r"timeout expired"
+)
+_IPV6_ONLY: Final = (
+    "Supabase's direct connection has an IPv6 address only, which this machine does not reach: use the "
+    "session pooler (Connect in the dashboard, port 5432), whose user is kronos_export.PROJECT"
+)
 
 
 class PostgresSettings(BaseSettings):
@@ -66,6 +67,7 @@ class PostgresSource:
 
     connection: Any
     name: str
+    address: Address
 
     def symbols(self) -> pd.DataFrame:
         return pd.concat(self._read("symbols", SYMBOL_COLUMNS, "symbol"), ignore_index=True)
@@ -112,7 +114,7 @@ class PostgresSource:
             with self.connection.cursor() as cursor:
                 yield cursor
         except adbc_driver_manager.Error as error:
-            raise PostgresError(_explain(table, self.name, error)) from None
+            raise PostgresError(_explain(table, self.address, error)) from None
 
 
 def postgres_settings() -> PostgresSettings:
@@ -134,42 +136,25 @@ def postgres_source(settings: PostgresSettings | None = None) -> Iterator[Postgr
     Raises:
         PostgresError: DATABASE_URL is absent or invalid, or the server refuses the connection.
     """
-    url = (settings or postgres_settings()).database_url.get_secret_value()
-    address, name = _checked(url)
+    address = read_address((settings or postgres_settings()).database_url.get_secret_value())
     try:
-        connection = adbc.connect(address)
+        connection = adbc.connect(address.url)
     except adbc_driver_manager.Error as error:
-        words = _words(error)
-        remedy = next((what for cause, what in REMEDIES if re.search(cause, words)), "check it")
-        raise PostgresError(f"DATABASE_URL opens no connection to {name} ({words}): {remedy}") from None
+        raise PostgresError(_no_connection(address, _words(error))) from None
     with connection:
         with connection.cursor() as cursor:
             cursor.execute("set transaction isolation level repeatable read, read only")
             cursor.execute("set time zone 'UTC'")  # of dates and times without a zone
-        yield PostgresSource(connection=connection, name=name)
+        yield PostgresSource(connection=connection, name=address.name, address=address)
 
 
-def _checked(url: str) -> tuple[str, str]:
-    """The URL for libpq, and a name without secrets; a URL that libpq would quote in its error is refused."""
-    form = "expected postgresql://user:password@host:5432/database"
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port or 5432
-    except ValueError:
-        raise PostgresError(f"DATABASE_URL does not parse: {form} (percent-encode the password)") from None
-    if re.search(r"%(?![0-9a-fA-F]{2})", url):  # libpq would quote it, with the password
-        raise PostgresError("DATABASE_URL has a stray %: percent-encode it as %25")
-    if parts.scheme not in SCHEMES or not host or re.search(r"\s", url):
-        scheme = f"scheme {parts.scheme!r}" if re.fullmatch(r"[a-z+0-9]{1,24}", parts.scheme) else "no scheme"
-        raise PostgresError(f"DATABASE_URL is not an address of PostgreSQL ({scheme}): {form}")
-    if port == 6543 and host.endswith(".supabase.com"):
-        raise PostgresError(
-            "DATABASE_URL names the transaction pooler (port 6543), which cannot read in bulk: "
-            "use the session pooler or the direct connection, port 5432"
-        )
-    given = {key: values[-1] for key, values in parse_qs(parts.query, keep_blank_values=True).items()}
-    query = urlencode(NETWORK | given, quote_via=quote)
-    return parts._replace(query=query).geturl(), f"postgres:{host}{unquote(parts.path)}"
+def _no_connection(address: Address, words: str) -> str:
+    if _DIRECT.fullmatch(address.host) and _UNREACHABLE.search(words):
+        remedy = _IPV6_ONLY
+    else:
+        remedy = next((what for cause, what in REMEDIES if re.search(cause, words)), "check it")
+    said = f" ({shown})" if (shown := address.says(words)) else ""
+    return f"DATABASE_URL opens no connection to {address.name}{said}: {remedy}"
 
 
 def _conditions(values: dict[str, date | str | None]) -> str:
@@ -182,8 +167,8 @@ def _conditions(values: dict[str, date | str | None]) -> str:
     return f"where {' and '.join(given)}" if given else ""
 
 
-def _explain(table: str, name: str, error: adbc_driver_manager.Error) -> str:
-    words = _words(error)
+def _explain(table: str, address: Address, error: adbc_driver_manager.Error) -> str:
+    name, words = address.name, address.says(_words(error)) or "its words name this user"
     match error.sqlstate:
         case "42P01":
             return f"no table {table} in {name}: create it with shared/schema.sql ({words})"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from kronos_service.data.snapshot.manifest import is_sample
 from kronos_service.data.snapshot.read import read_tables
 
 
@@ -47,8 +48,9 @@ def snapshot_source(directory: Path) -> TableSource:
         KronosError: it is not a snapshot, or is damaged.
     """
     snapshot = read_tables(directory)
+    made_from = str((snapshot.manifest or {}).get("source", ""))
     return TableSource(
-        name=f"snapshot:{snapshot.name}",
+        name=f"snapshot:{snapshot.name}" + (f", a {made_from}" if is_sample(made_from) else ""),
         symbol_rows=snapshot.symbols,
         bar_rows=snapshot.bars,
         event_rows=snapshot.calendar,

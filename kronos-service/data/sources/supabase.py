@@ -5,6 +5,7 @@ minutes. The ranges follow the server's order of symbols and cover all of it, so
 meanwhile falls into one of them.
 """
 
+import re
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -31,6 +32,10 @@ KEYS: Final = {
     "economic_calendar": ("event_id", "first_seen_at"),
 }
 """Unique key that orders each table; in the calendar the row that was always known comes first."""
+_ADDRESS: Final = re.compile(
+    r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?(?:/[A-Za-z0-9._~/-]*)?"
+)
+"""What messages may show: without user-info, however malformed."""
 RANGE: Final = 3
 """Symbols per range: enough to fill whole pages, few enough that all threads end together."""
 
@@ -122,6 +127,11 @@ def supabase_source(
     except ValidationError as error:
         wrong = ", ".join(f"SUPABASE_{'_'.join(map(str, e['loc']))}".upper() for e in error.errors())
         raise SupabaseError(f"set {wrong} in the environment (absent or not valid)") from None
+    if not _ADDRESS.fullmatch(settings.url):
+        raise SupabaseError(
+            "SUPABASE_URL is not valid: expected an address such as https://abc.supabase.co, without user, "
+            "password or query"
+        )
     http = httpx.Client(
         timeout=settings.timeout_s, transport=transport, event_hooks={"response": [refuse_busy]}
     )

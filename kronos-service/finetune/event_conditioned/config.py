@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from kronos_service.data.public_facts import AcceptedName
 from kronos_service.model.presets import BASES
 from kronos_shared.cli import ConfigError, Settings, check, did_you_mean
 
@@ -390,20 +391,36 @@ def variation(assignment: str) -> tuple[str, Any]:
     return name, check(EventLoraConfig, name, text, f"--vary {name}")
 
 
-class AuditConfig(Settings):
+class AuditConfig(_Source):
     """Recompute what the model is given, independently, and show every row that knows the future."""
 
-    snapshot: Path | None = None
-    """directory of a snapshot or of tables; the embedded sample if left out"""
+    train_start: date = _Training.model_fields["train_start"].default
+    """first target date of the train split"""
+    val_start: date = _Training.model_fields["val_start"].default
+    """first target date of the validation split; train ends the day before"""
+    test_start: date = _Training.model_fields["test_start"].default
+    """first target date of the test split; validation ends the day before"""
+    test_end: date = _Training.model_fields["test_end"].default
+    """last target date of the test split"""
     quick: bool = False
     """a few seconds instead of minutes: fewer symbols, rows and futures"""
-    base_model: str = Field(
-        default="kronos-nano", description=f"the base whose tokenizer reads the bars: {BASES}"
-    )
-    revision: str | None = None
-    """hub revision of the base; pinned for the released models"""
+    accept: tuple[AcceptedName, ...] = ()
+    """departures from what is public about releases and markets that are meant, by their names"""
     seed: int = 0
     """seed of the draw of symbols, rows and futures"""
+
+    @model_validator(mode="after")
+    def _dates_ascend(self) -> Self:
+        self._training()
+        return self
+
+    def split_dates(self) -> "dict[str, tuple[np.datetime64, np.datetime64]]":
+        """First and last target date of each split."""
+        return self._training().split_dates()
+
+    def _training(self) -> EventLoraConfig:
+        names = ("train_start", "val_start", "test_start", "test_end")
+        return EventLoraConfig(**{name: getattr(self, name) for name in names})
 
 
 class ReportConfig(Settings):

@@ -46,7 +46,7 @@ def test_what_went_in_comes_out_in_the_order_of_the_symbols(
         assert len(list((tmp_path / "p").glob("*.parquet"))) > 1
         pd.testing.assert_frame_equal(pd.concat(staged.bars(), ignore_index=True), BARS)
         assert staged.names() == sorted(set(BARS["symbol"]), reverse=True)
-        assert staged.first_day() == date(2024, 1, 1)
+        assert staged.days()[0] == date(2024, 1, 1)
     assert not (tmp_path / "p").exists()
 
 

@@ -15,13 +15,13 @@ def read(directory: Path, text: str) -> ColumnMaps:
 
 def test_an_empty_map_means_our_names_and_utc(tmp_path: Path) -> None:
     assert read(tmp_path, "") == ColumnMaps()
-    assert ColumnMaps().ohlcv.zone_of("us_equity") == ColumnMaps().calendar.time_zone == "UTC"
+    assert ColumnMaps().ohlcv[0].zone_of("us_equity") == ColumnMaps().calendar[0].time_zone == "UTC"
 
 
 def test_a_zone_for_all_or_for_some_asset_classes(tmp_path: Path) -> None:
-    one = read(tmp_path, '[ohlcv]\ntime_zone = "America/New_York"').ohlcv
+    one = read(tmp_path, '[ohlcv]\ntime_zone = "America/New_York"').ohlcv[0]
     assert one.zone_of("crypto") == one.zone_of("index") == "America/New_York"
-    some = read(tmp_path, '[ohlcv]\ntime_zone = { index = "America/Chicago" }').ohlcv
+    some = read(tmp_path, '[ohlcv]\ntime_zone = { index = "America/Chicago" }').ohlcv[0]
     assert (some.zone_of("index"), some.zone_of("crypto")) == ("America/Chicago", "UTC")
 
 

@@ -13,7 +13,7 @@ from kronos_service.data.snapshot.write import write_snapshot
 from kronos_service.data.sources.column_map import ColumnMapError, ColumnMaps
 from kronos_service.data.sources.files import FileError, read_files
 from kronos_service.data.sources.snapshot import TableSource
-from kronos_service.data.tables import ReleaseTimeError
+from kronos_service.data.tables import ReleaseTimeError, TableError
 
 BARS = "symbol,ts,open,high,low,close,volume\nSPY,2024-06-11,10,11,9,10,5\n"
 EVENTS = (
@@ -165,23 +165,27 @@ def test_figures_with_units_are_numbers(tmp_path: Path, text: str, value: float)
     assert source.event_rows["actual"].tolist() == [value]
 
 
-@pytest.mark.parametrize("text", ["<0.1%", "null", '"1,500"', "3.2.1", "--4", "5Q"])
+@pytest.mark.parametrize("text", ["<0.1%", '"1,500"', "3.2.1", "--4", "5Q"])
 def test_what_is_no_clear_number_is_refused_with_file_and_row(tmp_path: Path, text: str) -> None:
     events = EVENTS + EVENTS.splitlines()[1].replace("3.3,", f"{text},") + "\n"
     with pytest.raises(FileError, match=r"events.csv, row 2: actual is .*; expected a number"):
         read(tmp_path, events=events)
 
 
-def test_event_types_that_are_not_ours_are_kept_for_refusal_or_left_out_and_counted(tmp_path: Path) -> None:
+def test_event_types_that_are_not_ours_are_refused_or_left_out_and_counted(tmp_path: Path) -> None:
     events = (
         EVENTS
         + "Crude Oil,Oil,USD,low,2024-06-13T14:30:00Z,1,2\n" * 2
         + "BoE,Rate,GBP,high,2024-06-13T11:00:00Z,1,2\n"
     )
-    assert len(read(tmp_path, events=events).event_rows) == 4
+    with pytest.raises(TableError, match=r"events.csv: expected event types .* got Crude Oil \(2\): map"):
+        read(tmp_path, events=events)
     source = read(tmp_path, maps(calendar={"unknown_event_types": "drop"}), events=events)
-    assert source.event_rows["event_type"].tolist() == ["cpi", "BoE"]  # other currencies are no concern
-    assert source.notes == ("left out 2 USD rows of other event types: Crude Oil (2)",)
+    assert source.event_rows["event_type"].tolist() == ["cpi"]
+    assert source.notes == (
+        "left out 1 rows of other currencies than USD: GBP (1)",
+        "left out 2 USD rows of other event types: Crude Oil (2)",
+    )
 
 
 def test_a_name_in_the_map_that_matches_nothing_is_said(tmp_path: Path) -> None:

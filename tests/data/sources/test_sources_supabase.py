@@ -200,6 +200,15 @@ def test_an_empty_or_hidden_table_is_an_error() -> None:
         source(FakePostgrest({"symbols": []})).symbols()
 
 
+@pytest.mark.parametrize(
+    "url", ["https://me:S3cret@abc.supabase.co", "https://me:S3/x@abc.supabase.co", "S3cret", "ftp://S3", ""]
+)
+def test_an_address_with_user_and_password_is_refused_without_showing_it(url: str) -> None:
+    with pytest.raises(SupabaseError, match="SUPABASE_URL is not valid: expected an address such") as refused:
+        supabase_source(SupabaseSettings(url=url, key=SecretStr("k")))
+    assert "S3" not in str(refused.value)
+
+
 def test_settings_come_from_the_environment_and_absent_ones_are_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

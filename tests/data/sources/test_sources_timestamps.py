@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kronos_service.data.sources.column_map import TimedColumnMap
+from kronos_service.data.sources.column_map import FileMap
+from kronos_service.data.sources.session_dates import session_days
 from kronos_service.data.sources.timestamps import (
     TimestampError,
     read_timestamps,
     refuse_bare_dates,
-    session_days,
 )
 from kronos_service.data.tables import ReleaseTimeError
 from kronos_service.events.sessions import sessions
@@ -77,7 +77,7 @@ def test_the_stamps_that_vendors_use_become_the_session_date(
 )
 def test_a_stamp_that_could_be_another_day_is_refused(stamp: str, zone: str, asset_class: str) -> None:
     with pytest.raises(
-        TimestampError, match=r"file, ts: 1 stamps are neither midnight .* set ohlcv.time_zone"
+        TimestampError, match=r"file, ts: 1 stamps are neither midnight .* set ohlcv\.(time_zone|day_starts)"
     ):
         days([stamp], zone, asset_class)
 
@@ -155,26 +155,21 @@ def test_text_with_and_without_its_own_zone_may_be_mixed_and_nulls_stay() -> Non
 def test_a_format_and_an_epoch_say_how_to_read_what_is_not_iso() -> None:
     moment = pd.Timestamp("2024-06-12T12:30Z")
     american = pd.Series(["06/12/2024 08:30AM"])
-    assert (
-        read_timestamps(american, "f", NEW_YORK, TimedColumnMap(time_format="%m/%d/%Y %I:%M%p"))[0] == moment
-    )
+    assert read_timestamps(american, "f", NEW_YORK, FileMap(time_format="%m/%d/%Y %I:%M%p"))[0] == moment
     with_offset = pd.Series(["12.06.24 14:30 +0200"])
-    assert (
-        read_timestamps(with_offset, "f", NEW_YORK, TimedColumnMap(time_format="%d.%m.%y %H:%M %z"))[0]
-        == moment
-    )
+    assert read_timestamps(with_offset, "f", NEW_YORK, FileMap(time_format="%d.%m.%y %H:%M %z"))[0] == moment
     # A date at the end is no offset.
     assert (
-        read_timestamps(
-            pd.Series(["08:30 12-06-24"]), "f", NEW_YORK, TimedColumnMap(time_format="%H:%M %d-%m-%y")
-        )[0]
+        read_timestamps(pd.Series(["08:30 12-06-24"]), "f", NEW_YORK, FileMap(time_format="%H:%M %d-%m-%y"))[
+            0
+        ]
         == moment
     )
     for value in (1718195400000, "1718195400000", 1718195400000.0):
-        assert read_timestamps(pd.Series([value]), "f", NEW_YORK, TimedColumnMap(epoch="ms"))[0] == moment
+        assert read_timestamps(pd.Series([value]), "f", NEW_YORK, FileMap(epoch="ms"))[0] == moment
 
 
-@pytest.mark.parametrize("value", ["yesterday", "1718195400", "06/12/2024", 1718195400, 17.5])
+@pytest.mark.parametrize("value", ["yesterday", "17181954", "06/12/2024", 17181954, 17.5])
 def test_what_is_not_a_time_is_refused_with_its_value(value: object) -> None:
     with pytest.raises(TimestampError, match="f: expected ISO 8601 times, got .*" + str(value)[:4]):
         read_timestamps(pd.Series([value]), "f", "UTC")

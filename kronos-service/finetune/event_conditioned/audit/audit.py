@@ -5,14 +5,18 @@ compared bit for bit at a seeded draw of `positions`; `scramble` changes the fut
 expects the same inputs. No code is shared with the encoder, so an error in either shows as a difference.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
+from kronos_service.data.plausibility import Departure, bar_departures, calendar_departures
 from kronos_service.data.sample import sample_snapshot_path
+from kronos_service.data.snapshot.manifest import is_sample
 from kronos_service.data.snapshot.read import Snapshot, load_snapshot
 from kronos_service.finetune.event_conditioned.audit import terminal
+from kronos_service.finetune.event_conditioned.audit.alignment import check_days
 from kronos_service.finetune.event_conditioned.audit.checks import (
     check_leaders,
     check_rows,
@@ -84,7 +88,10 @@ def run_checks(
     rows = read_rows(snapshot, symbols)
     positions = scored_positions(splits, symbols)
     if not positions:
-        raise SplitError("expected targets to audit, got none: export more history or move the split dates")
+        raise SplitError(
+            "expected targets to audit, got none: export more history or move the split dates "
+            "(--train-start, --val-start, --test-start, --test-end)"
+        )
     datasets = {name: splits.dataset(name) for name, split in splits.splits.items() if split.windows}
     drawn, windows, futures = (
         draw_positions(positions, splits, rows, count, rng)
@@ -101,6 +108,7 @@ def run_checks(
         check_windows(rows, datasets, windows),
         check_tokens(bundle, datasets, windows),
         check_scramble(snapshot, rows, bundle, futures, seed),
+        check_days(snapshot),
         check_channels(splits),
     ]
     return Audit(checks=checks, quick=quick, seed=seed)
@@ -124,15 +132,40 @@ def require_no_leak(snapshot: Snapshot, splits: Splits, bundle: Bundle, *, seed:
     return audited.record()
 
 
+def find_departures(snapshot: Snapshot) -> tuple[Departure, ...] | None:
+    """What differs from what is public; None where nothing is, in a sample market."""
+    manifest = snapshot.manifest or {}
+    if is_sample(str(manifest.get("source", ""))):
+        return None
+    read_at = manifest.get("calendar_read_at")
+    now = datetime.fromisoformat(read_at) if read_at else datetime.now(UTC)
+    days = snapshot.bars["ts"]
+    reach = (days.min().date(), days.max().date())
+    found = calendar_departures(snapshot.calendar, now=now, bars=reach)
+    return (*found, *bar_departures(snapshot.bars, snapshot.symbols))
+
+
+def accepted(snapshot: Snapshot, config: AuditConfig) -> tuple[str, ...]:
+    """The departures that were accepted when the snapshot was made, or are now."""
+    before = (snapshot.manifest or {}).get("accepted", [])
+    return (*map(str, before), *config.accept)
+
+
 def audit_snapshot(config: AuditConfig) -> Audit:
-    """Audit a snapshot with the split dates and windows that event-lora takes by default, and print it.
+    """Audit a snapshot with the split dates of the settings, event-lora's by default, and print it.
 
     Raises:
         KronosError: the snapshot or the base cannot be used at all.
     """
     settings, size = EventLoraConfig(), QUICK if config.quick else FULL
+    dates = config.split_dates()
     snapshot = load_snapshot(config.snapshot or sample_snapshot_path())
-    bundle = load_bundle(config.base_model, revision=config.revision)
+    bundle = load_bundle(
+        config.base_model,
+        revision=config.revision,
+        tokenizer=config.tokenizer,
+        tokenizer_revision=config.tokenizer_revision,
+    )
     tradable = snapshot.symbols[snapshot.symbols["tradable"]]
     symbols = draw_symbols(
         tradable["symbol"].tolist(), tradable["asset_class"].tolist(), size.symbols, Random(config.seed)
@@ -141,11 +174,12 @@ def audit_snapshot(config: AuditConfig) -> Audit:
         splits = build_splits(
             only(snapshot, symbols),
             bundle,
-            dates=settings.split_dates(),
+            dates=dates,
             context=min(bundle.context, LONGEST_CONTEXT),
             scored=settings.targets_per_window,
             cache=Path(cache),
         )
         audited = audit(snapshot, splits, bundle, quick=config.quick, seed=config.seed)
+    audited = replace(audited, departures=find_departures(snapshot), accepted=accepted(snapshot, config))
     terminal.show(audited, snapshot)
     return audited

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from kronos_service.data.plausibility import Departure
 from kronos_shared.adapter_manifest import AuditRecord
 
 LIVE_CHANNELS = "live channels"
@@ -34,11 +35,25 @@ class Audit:
     checks: list[Check]
     quick: bool
     seed: int
+    departures: tuple[Departure, ...] | None = ()
+    """What differs from what is public about releases and markets; None where that does not apply."""
+    accepted: tuple[str, ...] = ()
+    """The names of departures that are meant."""
 
     @property
     def passed(self) -> bool:
-        """Whether there is no finding at all."""
-        return not any(check.findings for check in self.checks)
+        """Whether nothing is known before its time and nothing cannot be true."""
+        return not self.leaks and not self.untrue
+
+    @property
+    def untrue(self) -> list[Departure]:
+        """The departures that cannot be true and are not accepted."""
+        return [one for one in self.departures or () if one.is_refused and one.name not in self.accepted]
+
+    @property
+    def dead_channels(self) -> list[str]:
+        """The channels that never vary: a note, because they teach nothing and leak nothing."""
+        return [one.what for check in self.checks if check.name == LIVE_CHANNELS for one in check.findings]
 
     def record(self) -> AuditRecord:
         """The verdict on look-ahead, for the manifest of what is trained on this data."""

@@ -1,9 +1,14 @@
 """What a person sees of an audit: the verdict, what was looked at, and the rows that show a fault."""
 
+from typing import get_args
+
 from rich.table import Table
 
+from kronos_service.data.plausibility import describe
+from kronos_service.data.public_facts import AcceptedName
+from kronos_service.data.snapshot.manifest import NOT_APPLICABLE
 from kronos_service.data.snapshot.read import Snapshot
-from kronos_service.finetune.event_conditioned.audit.findings import Audit
+from kronos_service.finetune.event_conditioned.audit.findings import LIVE_CHANNELS, Audit
 from kronos_service.finetune.progress import console
 
 SHOWN = 8
@@ -20,16 +25,33 @@ def show(audited: Audit, snapshot: Snapshot) -> None:
         table.add_row(check.name, f"{check.looked_at:,} {check.unit}", count)
     console.print(table)
     show_findings(audited)
-    if audited.passed:
-        console.print("[green]pass[/]: nothing was known before its time")
-    else:
+    _show_departures(audited)
+    if audited.dead_channels:
+        names = ", ".join(audited.dead_channels)
+        console.print(f"note: channels that never vary in the train split, and teach nothing: {names}")
+    if audited.leaks:
         console.print("[red]FAIL[/]: the rows above are not what could have been known")
+    elif audited.untrue:
+        names = " ".join(sorted({one.name for one in audited.untrue} & set(get_args(AcceptedName))))
+        remedy = f"; --accept {names} where it is meant" if names else ""
+        console.print(f"[red]FAIL[/]: nothing was known before its time, but the data cannot be true{remedy}")
+    else:
+        console.print("[green]pass[/]: nothing was known before its time")
+
+
+def _show_departures(audited: Audit) -> None:
+    """What differs from the world, in a line each."""
+    if audited.departures is None:
+        console.print(NOT_APPLICABLE, soft_wrap=True, highlight=False)
+        return
+    for line in describe(audited.departures, audited.accepted):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def show_findings(audited: Audit) -> None:
-    """Print the first findings of each check that has any."""
+    """Print the first findings of each check that has any; dead channels are a note."""
     for check in audited.checks:
-        if check.findings:
+        if check.findings and check.name != LIVE_CHANNELS:
             table = Table("where", "what", "expected", "given", title=f"Findings: {check.name}")
             for finding in check.findings[:SHOWN]:
                 table.add_row(*finding)

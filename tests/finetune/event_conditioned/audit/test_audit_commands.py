@@ -1,13 +1,21 @@
 """The audit as a user meets it: its command, and the quick one that event-lora does before it trains."""
 
 import json
+import re
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from kronos_service.data.snapshot.read import read_tables
+from kronos_service.data.snapshot.write import write_snapshot
 from kronos_service.events import leaders
+from kronos_service.events.sessions import sessions
+from kronos_service.events.taxonomy import LEADER_ASSET_CLASS
 from kronos_service.finetune.__main__ import main
 from kronos_service.model.adapter.read import read_adapter
 
@@ -102,3 +110,92 @@ def test_event_lora_does_not_train_on_a_leak(
     assert "nothing was trained" in output.err
     assert "Findings: leaders before targets" in output.out
     assert not (tmp_path / "run").exists()
+
+
+DEAD_END = """
+[symbols]
+rows.BTCUSDT = { asset_class = "crypto", tradable = true }
+rows.SPY = { asset_class = "us_equity", tradable = true }
+rows.DXY = { asset_class = "fx", tradable = false }
+rows.VIX = { asset_class = "index", tradable = false }
+"""
+
+
+def a_snapshot(directory: Path, last_bar: str, last_release: str) -> str:
+    """Bars of the four leaders from 2022 on and a monthly CPI that may end before them."""
+    rng, tables = np.random.default_rng(0), []
+    for name, asset_class in LEADER_ASSET_CLASS.items():
+        days = sessions(asset_class, date(2022, 1, 3), date.fromisoformat(last_bar)).dates
+        path = {"VIX": 20, "SPY": 400, "DXY": 100, "BTCUSDT": 3e4}[name] * np.exp(
+            np.cumsum(rng.normal(0, 0.005, len(days) + 1))
+        )
+        rows = pd.DataFrame({"symbol": name, "ts": days, "open": path[:-1], "close": path[1:]})
+        edges = rows[["open", "close"]]
+        volume = 0 if name in ("DXY", "VIX") else 1000.0
+        tables.append(rows.assign(high=edges.max(axis=1), low=edges.min(axis=1), volume=volume))
+    pd.concat(tables).to_csv(directory / "bars.csv", index=False)
+    due = pd.bdate_range("2022-01-01", last_release, freq="WOM-2TUE") + pd.Timedelta(days=1)
+    releases = pd.DataFrame({"release_at": [f"{day:%Y-%m-%d}T13:30:00Z" for day in due], "event_type": "cpi"})
+    releases = releases.assign(currency="USD", impact="high", actual=0.3, forecast=0.2)
+    releases["actual"] = np.where(
+        due < pd.Timestamp(last_bar), rng.normal(0.3, 0.1, len(due)).round(1), np.nan
+    )
+    releases.to_csv(directory / "releases.csv", index=False)
+    (directory / "map.toml").write_text(DEAD_END)
+    files = ["--ohlcv", str(directory / "bars.csv"), "--calendar", str(directory / "releases.csv")]
+    out = str(directory / "s")
+    assert main(["import", *files, "--map", str(directory / "map.toml"), "--out", out]) == 0
+    return out
+
+
+def test_what_the_audit_advises_works_where_it_is_advised(
+    base_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The calendar ends before the bars: the message names flags, and the audit takes them."""
+    snapshot = a_snapshot(tmp_path, "2023-12-29", "2023-11-30")
+    argv = ["audit", "--quick", "--snapshot", snapshot, "--base-model", str(base_path)]
+    spans = ["--train-start", "2022-02-01", "--val-start", "2023-06-01", "--test-start", "2023-09-01"]
+    capsys.readouterr()
+    assert main([*argv, *spans, "--test-end", "2023-12-29"]) == 2
+    error = capsys.readouterr().err
+    advised = set(re.findall(r"--[a-z-]+", error))
+    assert advised == {"--val-start", "--test-start", "--test-end"}
+    assert main([*argv, *spans, "--test-end", "2023-10-31"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "note: channels that never vary in the train split, and teach nothing: fomc_rate" in shown
+    assert "pass: nothing was known before its time" in shown
+    assert "FAIL" not in shown
+
+
+def test_the_audit_compares_the_calendar_with_the_world(
+    base_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A snapshot made by an earlier version holds what an import would refuse now."""
+    good = read_tables(a_snapshot(tmp_path, "2023-12-29", "2024-02-28"))
+    late = good.calendar.assign(release_at=good.calendar["release_at"] + pd.Timedelta(days=3))
+    write_snapshot(
+        tmp_path / "old",
+        symbols=good.symbols,
+        bars=good.bars,
+        calendar=late,
+        window=(date(2022, 1, 3), date(2023, 12, 29)),
+        source="files:bars.csv",
+    )
+    spans = ["--train-start", "2022-02-01", "--val-start", "2023-06-01", "--test-start", "2023-09-01"]
+    argv = ["audit", "--quick", "--snapshot", str(tmp_path / "old"), "--base-model", str(base_path), *spans]
+    argv += ["--test-end", "2023-10-31"]
+    capsys.readouterr()
+    assert main(argv) == 1
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "warning: closed-day: cpi: " in shown
+    advised = re.search(r"(--accept [a-z-]+) where it is meant", shown)
+    assert advised is not None
+    assert main([*argv, *advised[1].split()]) == 0
+    assert "accepted: closed-day: cpi: " in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_embedded_sample_is_said_to_have_nothing_to_compare(
+    market_path: Path, base_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["audit", "--quick", "--snapshot", str(market_path), "--base-model", str(base_path)]) == 0
+    assert "plausibility: not applicable, this is a sample market" in capsys.readouterr().out
