@@ -4,9 +4,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from typing import Final, TypeVar
-
-import anyio
+from typing import Final
 
 from kronos_service.inference.errors import NotReady
 from kronos_service.inference.market.market import Market
@@ -14,8 +12,9 @@ from kronos_service.inference.market.refresher import MarketRefresher
 from kronos_service.inference.metrics import Metrics, StateCollector
 from kronos_service.inference.models.loader import AdapterLoader
 from kronos_service.inference.models.served_model import ServedModel
-from kronos_service.inference.requests.prepare import check_limits, prepare
+from kronos_service.inference.requests.prepare import check_limits, inline_rows, prepare
 from kronos_service.inference.requests.response import respond
+from kronos_service.inference.scheduler.preparation import Preparation
 from kronos_service.inference.scheduler.queue import SHUTTING_DOWN, ForecastQueue
 from kronos_service.inference.scheduler.work import BatchKey, Cost, ForecastJob, warm_up
 from kronos_service.inference.schemas import ForecastRequest
@@ -24,10 +23,6 @@ from kronos_service.model.factory import BaseChoice
 from kronos_service.model.generation.generate import ROWS_PER_PASS
 from kronos_service.model.generation.sampling import Sampling
 
-Result = TypeVar("Result")
-
-PREPARERS: Final = 4
-"""Threads that prepare requests and write responses: more would only take turns on the interpreter."""
 RETRY_SECONDS: Final = 5
 
 
@@ -57,7 +52,7 @@ class Service:
         self.metrics.registry.register(
             StateCollector(self.loader.status, self.refresher.status, lambda: clock().timestamp())
         )
-        self._preparers = anyio.CapacityLimiter(PREPARERS)
+        self.preparation = Preparation()
 
     def start(self) -> None:
         """Load the model and read the source in the background; until both are there it is not ready."""
@@ -104,10 +99,13 @@ class Service:
         # the most it can cost: how many bars there are is known only once it is prepared
         cost = Cost(serving=serving, key=key, bars=serving.context * series, series=series)
         seconds = (request.deadline_ms or self.settings.default_deadline_ms) / 1000
-        ticket = self.queue.admit(cost, arrived + seconds)
+        rows = inline_rows(request)
+        ticket = self.queue.admit(cost, arrived + seconds, preparation=self.preparation.seconds(rows))
         try:
-            prepared = await self._in_background(
-                partial(prepare, request, serving, market, now=self.clock(), max_bars=self.settings.max_bars)
+            prepared = await self.preparation.prepare(
+                partial(prepare, request, serving, market, now=self.clock(), max_bars=self.settings.max_bars),
+                rows=rows,
+                expires_at=ticket.expires_at,
             )
             job = ForecastJob(
                 serving=serving,
@@ -118,7 +116,11 @@ class Service:
             self.queue.submit(ticket, job)
         finally:
             self.queue.give_up(ticket)
-        generated = await asyncio.wrap_future(job.future)
+        try:
+            generated = await asyncio.wrap_future(job.future)
+        except asyncio.CancelledError:
+            self.queue.withdraw(job)
+            raise
         response = partial(
             respond,
             request,
@@ -129,7 +131,7 @@ class Service:
             request_id=request_id,
             now=self.clock(),
         )
-        return await self._in_background(lambda: response().model_dump_json().encode())
+        return await self.preparation.run(lambda: response().model_dump_json().encode())
 
     def _warm_up(self, serving: ServedModel) -> None:
         warm_up(serving)
@@ -143,10 +145,6 @@ class Service:
             self.metrics.rejections.labels("not_ready").inc()
             raise NotReady(reason or "starting", retry_after=RETRY_SECONDS)
         return serving, market
-
-    async def _in_background(self, call: Callable[[], Result]) -> Result:
-        """Run off the event loop, a few at a time."""
-        return await anyio.to_thread.run_sync(call, limiter=self._preparers)
 
 
 def _base_choice(settings: Settings) -> BaseChoice | None:

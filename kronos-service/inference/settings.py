@@ -13,6 +13,10 @@ from kronos_shared.errors import KronosError
 
 PREFIX: Final = "KRONOS_"
 SHORTEST_KEY: Final = 16
+MOST_EVENTS: Final = 20_000
+MOST_SERIES: Final = 1024
+MOST_BARS: Final = 8192
+"""A request's lists end here, at the first item too many, whatever limits an operator sets."""
 
 Keys = Annotated[tuple[SecretStr, ...], NoDecode]
 
@@ -56,8 +60,8 @@ class Settings(BaseSettings):
     """How often the source is looked at."""
 
     max_body_bytes: int = Field(default=4 * 2**20, ge=1024)
-    max_series: int = Field(default=16, ge=1)
-    max_bars: int = Field(default=1024, ge=64)
+    max_series: int = Field(default=16, ge=1, le=MOST_SERIES)
+    max_bars: int = Field(default=1024, ge=64, le=MOST_BARS)
     max_horizon: int = Field(default=64, ge=1)
     max_paths: int = Field(default=256, ge=1)
     max_rows: int = Field(default=256, ge=1)
@@ -69,6 +73,11 @@ class Settings(BaseSettings):
     max_deadline_ms: int = Field(default=60_000, ge=1)
     batch_window_ms: float = Field(default=5.0, ge=0)
     """How long an idle service waits for company before it runs a forecast."""
+
+    @property
+    def most_values(self) -> int:
+        """JSON values of a body at most: eight an event or bar, and some for what a request says once."""
+        return 8 * (MOST_EVENTS + self.max_series * self.max_bars) + 4096
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)

@@ -18,7 +18,7 @@ from kronos_service.inference.metrics import Metrics
 
 REQUEST_ID: Final = "X-Request-Id"
 HUNG_UP: Final = 499
-"""Counted, as nginx does, where the client left before its body was whole; nobody reads a response."""
+"""Counted, as nginx does, where the client left before its answer was there; nobody reads a response."""
 _SAFE_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 _log = structlog.get_logger()

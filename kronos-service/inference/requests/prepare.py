@@ -50,6 +50,12 @@ class PreparedSeries:
     """Where the calendar ends."""
 
 
+def inline_rows(request: ForecastRequest) -> int:
+    """Events and candles that the request brings along: preparing them takes time."""
+    events = 0 if request.calendar is None else len(request.calendar.events)
+    return events + sum(len(one.candles or ()) for one in request.series)
+
+
 def check_limits(request: ForecastRequest, settings: Settings) -> None:
     """Raise Unprocessable, naming every field that is over the operator's limit."""
     faults = tuple(_limit_faults(request, settings))
