@@ -2,7 +2,8 @@
 
 If the bytes match their digest and are invalid, retrying cannot help: the digest is quarantined until
 somebody asks for a reload. If they do not match (a file is missing, half visible on a network disk, corrupt
-on this one), the digest itself may be fine: every poll retries. The last good model keeps serving meanwhile.
+on this one) or cannot be read (not permitted, a failing disk), the digest itself may be fine: every poll
+retries. The last good model keeps serving meanwhile.
 """
 
 import os
@@ -18,12 +19,17 @@ from typing import Any
 
 from kronos_service.inference.models.cache import Loaded, ModelCache, QuarantinedError
 from kronos_service.inference.models.loader_status import LoaderStatus, Refusal
-from kronos_service.inference.models.replica_state import ReplicaState, ReplicaStateError
+from kronos_service.inference.models.replica_state import (
+    ReplicaState,
+    ReplicaStateError,
+    StateUnreachableError,
+)
 from kronos_service.inference.models.served_model import ServedModel, base_alone
 from kronos_service.model.adapter.files import AdapterError, AdapterFiles, read_capped
 from kronos_service.model.factory import BaseChoice
 from kronos_shared import adapter_store
 from kronos_shared.adapter_manifest import LARGEST_POINTER, LATEST, VERSIONS, Latest
+from kronos_shared.disk_errors import explain, is_missing
 from kronos_shared.errors import KronosError
 
 LONGEST_REASON = 500
@@ -65,6 +71,8 @@ class AdapterLoader:
             )
         self._adapters, self._state = adapters, ReplicaState(state)
         self._cache = ModelCache(adapters, base=base, device=device, warm_up=warm_up)
+        self._pin: Latest | None = None
+        """The pin as it was last read: it holds while the state directory cannot be."""
         self._base_only = allow_base_only and base is not None
         self._poll_seconds = poll_seconds
         self._status = LoaderStatus()
@@ -155,6 +163,9 @@ class AdapterLoader:
                 reason = self._fall_back(reason)
             if self._status.state_unsaved is not None:
                 self._remember()
+        except OSError as error:
+            self._count(errors=1)
+            reason = f"the disk {explain(error)}"
         except Exception as error:  # the polling thread must survive whatever an adapter makes it raise
             self._count(errors=1)
             reason = f"unforeseen {type(error).__name__}: {error}"
@@ -162,21 +173,28 @@ class AdapterLoader:
 
     def _follow(self, *, retry: bool) -> str | None:
         """Load what the pin or LATEST names; returns why that failed, or None."""
+        unread = None
         try:
-            pin = self._state.pin()
+            try:
+                pin = self._state.pin()
+            except StateUnreachableError as error:
+                if self._pin is None and self._state.has_last_good():
+                    raise  # there may be a pin: what served last is the better guess
+                pin, unread = self._pin, str(error)
+            self._pin = pin
             self._update(pinned=pin and pin.version)
             if pin is not None:
                 self._take(pin, retry=retry, is_latest=False)
                 with suppress(KronosError):  # recorded as a refusal; a pin does not depend on LATEST
                     self._read_latest()
-                return None
+                return unread
             latest = self._read_latest()
             if latest is None:
                 return self._reason_without_latest()
             self._take(latest, retry=retry, is_latest=True)
         except KronosError as error:
             return str(error)
-        return None
+        return unread
 
     def _reason_without_latest(self) -> str | None:
         serving = self._status.serving
@@ -190,12 +208,20 @@ class AdapterLoader:
         Raises:
             AdapterError: it is invalid, or contradicts what was read before: generations only grow.
         """
-        if not os.path.lexists(self._adapters / LATEST):
-            return None
+        try:
+            os.lstat(self._adapters / LATEST)
+        except OSError as error:
+            if is_missing(error):
+                return None
+            raise self._refusal(None, AdapterError(f"{LATEST} {explain(error)}")) from error
         try:
             pointer = Latest.from_bytes(read_capped(self._adapters, LATEST, LARGEST_POINTER))
             self._published_at = (self._adapters / LATEST).stat().st_mtime
-        except (ValueError, OSError) as error:
+        except OSError as error:
+            raise self._refusal(None, AdapterError(f"{LATEST} {explain(error)}")) from None
+        except ValueError as error:
+            if isinstance(error.__cause__, OSError):  # it could not be read: nothing is known about it
+                raise self._refusal(None, AdapterError(str(error))) from None
             reason = f"{LATEST} is not a valid pointer: {error}"
             raise self._refusal(None, AdapterError(reason)) from None
         seen = self._status.latest

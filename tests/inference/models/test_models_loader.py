@@ -357,7 +357,7 @@ def test_the_polling_thread_outlives_an_error_that_nobody_foresaw(
     pointer = publish(adapter_of(0), empty_store, keep=9)
     loader = new_loader()
     with monkeypatch.context() as patch:
-        patch.setattr(os.path, "lexists", lambda path: 1 / 0)
+        patch.setattr("kronos_service.inference.models.loader.read_capped", lambda *_: 1 / 0)
         loader.start()
         eventually(lambda: loader.status().counters.errors > 2)
         assert loader.status().reason == "unforeseen ZeroDivisionError: division by zero"
