@@ -51,6 +51,8 @@ _SERIES: Final[dict[str, Any]] = {
     "symbol": "SPY",
     "asset_class": "us_equity",
     "last_bar": "2026-03-31",
+    "stale_sessions": 0,
+    "is_stale": False,
     "as_of": "2026-03-31T20:05:00Z",
     "bars_given": 1024,
     "bars_used": 510,
@@ -250,6 +252,8 @@ class SeriesOut(BaseModel):
     symbol: str
     asset_class: AssetClass
     last_bar: date
+    stale_sessions: int = Field(description="Sessions that have closed after last_bar.")
+    is_stale: bool = Field(description="More of them than the operator allows: a forecast of the past.")
     as_of: AwareDatetime = Field(description="Nothing that became known later was used.")
     bars_given: int
     bars_used: int

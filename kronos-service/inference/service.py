@@ -50,7 +50,7 @@ class Service:
         )
         self.metrics.queue_depth.set_function(lambda: self.queue.depth)
         self.metrics.registry.register(
-            StateCollector(self.loader.status, self.refresher.status, lambda: clock().timestamp())
+            StateCollector(self.loader.status, self.refresher.status, clock, most_stale=settings.stale_after)
         )
         self.preparation = Preparation()
 
@@ -103,7 +103,15 @@ class Service:
         ticket = self.queue.admit(cost, arrived + seconds, preparation=self.preparation.seconds(rows))
         try:
             prepared = await self.preparation.prepare(
-                partial(prepare, request, serving, market, now=self.clock(), max_bars=self.settings.max_bars),
+                partial(
+                    prepare,
+                    request,
+                    serving,
+                    market,
+                    now=self.clock(),
+                    max_bars=self.settings.max_bars,
+                    max_stale_sessions=self.settings.max_stale_sessions,
+                ),
                 rows=rows,
                 expires_at=ticket.expires_at,
             )
@@ -130,6 +138,7 @@ class Service:
             leader_dates=market.leader_dates,
             request_id=request_id,
             now=self.clock(),
+            stale_after=self.settings.stale_after,
         )
         return await self.preparation.run(lambda: response().model_dump_json().encode())
 

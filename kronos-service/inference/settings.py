@@ -13,6 +13,8 @@ from kronos_shared.errors import KronosError
 
 PREFIX: Final = "KRONOS_"
 SHORTEST_KEY: Final = 16
+STALE_SESSIONS: Final = 5
+"""A symbol lacks a session for hours after each close, and a few days at worst."""
 MOST_EVENTS: Final = 20_000
 MOST_SERIES: Final = 1024
 MOST_BARS: Final = 8192
@@ -59,6 +61,9 @@ class Settings(BaseSettings):
     refresh_seconds: float = Field(default=60.0, gt=0)
     """How often the source is looked at."""
 
+    max_stale_sessions: int | None = Field(default=None, ge=0)
+    """Reject a symbol that lacks more of the latest sessions; unset: answer, and say that it is stale."""
+
     max_body_bytes: int = Field(default=4 * 2**20, ge=1024)
     max_series: int = Field(default=16, ge=1, le=MOST_SERIES)
     max_bars: int = Field(default=1024, ge=64, le=MOST_BARS)
@@ -73,6 +78,11 @@ class Settings(BaseSettings):
     max_deadline_ms: int = Field(default=60_000, ge=1)
     batch_window_ms: float = Field(default=5.0, ge=0)
     """How long an idle service waits for company before it runs a forecast."""
+
+    @property
+    def stale_after(self) -> int:
+        """Sessions that a symbol may lack before it is called stale."""
+        return STALE_SESSIONS if self.max_stale_sessions is None else self.max_stale_sessions
 
     @property
     def most_values(self) -> int:
