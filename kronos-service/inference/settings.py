@@ -65,6 +65,14 @@ class Settings(BaseSettings):
     """Reject a symbol that lacks more of the latest sessions; unset: answer, and say that it is stale."""
 
     max_body_bytes: int = Field(default=4 * 2**20, ge=1024)
+    max_held_bytes: int = Field(default=64 * 2**20, ge=1024)
+    """Bodies that are being received, all together; the next one is answered 429."""
+    max_connections: int = Field(default=512, ge=1)
+    """Connections at once; one beyond takes the place of one that has not sent its request."""
+    head_seconds: float = Field(default=10.0, gt=0)
+    """A connection that has not sent the whole head of its request by then is closed."""
+    body_seconds: float = Field(default=30.0, gt=0)
+    """As long again for its body."""
     max_series: int = Field(default=16, ge=1, le=MOST_SERIES)
     max_bars: int = Field(default=1024, ge=64, le=MOST_BARS)
     max_horizon: int = Field(default=64, ge=1)

@@ -41,6 +41,6 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -
     for router in (routes.forecasts, routes.adapters, routes.public):
         app.include_router(router)
     error_responses.install(app)
-    app.add_middleware(BodyLimit, most_bytes=settings.max_body_bytes)
+    app.add_middleware(BodyLimit, most_bytes=settings.max_body_bytes, most_held=settings.max_held_bytes)
     app.add_middleware(Trace, metrics=service.metrics, is_closing=lambda: service.queue.is_closed)
     return app

@@ -5,18 +5,22 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
+import anyio
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from kronos_service.inference.errors import BodyTooLarge
+from kronos_service.inference.errors import BodyTooLarge, Overloaded
 from kronos_service.inference.http.error_responses import error_response
 from kronos_service.inference.metrics import Metrics
 
 REQUEST_ID: Final = "X-Request-Id"
+LINGER_SECONDS: Final = 5.0
+"""How long a body that is rejected is still read, and thrown away."""
 HUNG_UP: Final = 499
 """Counted, as nginx does, where the client left before its answer was there; nobody reads a response."""
 _SAFE_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -68,11 +72,30 @@ class Trace:
         _log.info("request", method=scope["method"], route=route, status=status, seconds=round(seconds, 4))
 
 
-class BodyLimit:
-    """Rejects a body over the limit before it is parsed: by its declared length, or as it arrives."""
+async def _then_read_on(scope: Scope, receive: Receive, send: Send, message: Message) -> None:
+    """Send a response, and read what the client still sends before the connection closes.
 
-    def __init__(self, app: ASGIApp, *, most_bytes: int) -> None:
-        self.app, self.most_bytes = app, most_bytes
+    Many clients read the response only after the whole body: with its bytes unread the kernel would reset
+    the connection, and they would see that instead.
+    """
+    if message["type"] != "http.response.body" or "expect" in Headers(scope=scope):
+        await send(message)
+        return
+    await send({**message, "more_body": True})
+    with anyio.move_on_after(LINGER_SECONDS):
+        while (await receive()).get("more_body", False):
+            pass
+    await send({"type": "http.response.body", "body": b""})
+
+
+class BodyLimit:
+    """Rejects a body over the limit before it is parsed: by its declared length, or as it arrives; and a
+    further body while those being received take all the memory that they may.
+    """
+
+    def __init__(self, app: ASGIApp, *, most_bytes: int, most_held: int) -> None:
+        self.app, self.most_bytes, self.most_held = app, most_bytes, most_held
+        self.held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -87,7 +110,11 @@ class BodyLimit:
         async def counted() -> Message:
             nonlocal received
             message = await receive()
-            received += len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            if received + size <= self.most_bytes and self.held + size > self.most_held:
+                raise Overloaded("too many bodies are being received: try later", retry_after=1)
+            received += size
+            self.held += size
             if received > self.most_bytes:
                 raise self._error()
             return message
@@ -97,15 +124,18 @@ class BodyLimit:
                 await send(message)
 
         # Whoever reads the body may turn the error into a response of its own, which is held back.
-        with suppress(BodyTooLarge):
-            await self.app(scope, counted, unless_rejected)
+        try:
+            with suppress(BodyTooLarge):
+                await self.app(scope, counted, unless_rejected)
+        finally:
+            self.held -= received
         if received > self.most_bytes:
             await self._reject(scope, receive, send)
 
     async def _reject(self, scope: Scope, receive: Receive, send: Send) -> None:
         response = error_response(scope["state"]["request_id"], self._error())
         response.headers["Connection"] = "close"
-        await response(scope, receive, send)
+        await response(scope, receive, partial(_then_read_on, scope, receive, send))
 
     def _error(self) -> BodyTooLarge:
         return BodyTooLarge(f"expected a body of at most {self.most_bytes} bytes: send fewer bars or series")

@@ -126,17 +126,19 @@ def test_what_a_wrong_clock_decided_is_judged_again(
 def test_a_source_of_impossible_bars_leaves_the_last_market_and_is_read_again(
     market: Snapshot, settings_of: Callable[..., Settings], tmp_path: Path
 ) -> None:
-    directory = write(market, tmp_path / "snapshot")
-    feed = MarketRefresher(settings_of(snapshot=directory), clock=lambda: NOW)
+    market.symbols.to_parquet(tmp_path / "symbols.parquet")
+    market.calendar.to_parquet(tmp_path / "economic_calendar.parquet")
+    market.bars.to_parquet(tmp_path / "ohlcv_1d.parquet")
+    feed = MarketRefresher(settings_of(snapshot=tmp_path), clock=lambda: NOW)
     feed.refresh()
     before = feed.current()
-    write(replace(market, bars=market.bars.assign(high=market.bars["low"] / 2)), directory)
+    market.bars.assign(high=market.bars["low"] / 2).to_parquet(tmp_path / "ohlcv_1d.parquet")
     for failures in (1, 2):
         feed.refresh()
         status = feed.status()
         assert (status.market, status.failures) == (before, failures)
         assert "no bar of a session that has closed" in (status.error or "")
-    write(market, directory)
+    market.bars.to_parquet(tmp_path / "ohlcv_1d.parquet")
     feed.refresh()
     assert feed.status().error is None
 
