@@ -22,6 +22,12 @@ class Metrics:
         self.requests = Counter(
             "kronos_requests", "Requests answered.", ["route", "status"], registry=registry
         )
+        self.key_requests = Counter(
+            "kronos_key_requests",
+            "Requests answered, by the name of their key.",
+            ["key", "status"],
+            registry=registry,
+        )
         self.request_seconds = Histogram(
             "kronos_request_seconds",
             "From arrival to answer.",
@@ -32,7 +38,7 @@ class Metrics:
         self.rejections = Counter(
             "kronos_rejections", "Forecasts turned away.", ["reason"], registry=registry
         )
-        for reason in ("queue_full", "deadline", "expired", "not_ready"):
+        for reason in ("queue_full", "deadline", "expired", "not_ready", "key_rate", "key_share"):
             self.rejections.labels(reason)
         self.batch_size = Histogram(
             "kronos_batch_requests",

@@ -16,6 +16,7 @@ from kronos_service.inference.requests.prepare import check_limits, inline_rows,
 from kronos_service.inference.requests.response import respond
 from kronos_service.inference.scheduler.preparation import Preparation
 from kronos_service.inference.scheduler.queue import SHUTTING_DOWN, ForecastQueue
+from kronos_service.inference.scheduler.shares import Shares
 from kronos_service.inference.scheduler.work import BatchKey, Cost, ForecastJob, warm_up
 from kronos_service.inference.schemas import ForecastRequest
 from kronos_service.inference.settings import Settings
@@ -53,6 +54,7 @@ class Service:
             StateCollector(self.loader.status, self.refresher.status, clock, most_stale=settings.stale_after)
         )
         self.preparation = Preparation()
+        self.shares = Shares(settings.key_limits, places=settings.queue_size, metrics=self.metrics)
 
     def start(self) -> None:
         """Load the model and read the source in the background; until both are there it is not ready."""
@@ -67,6 +69,16 @@ class Service:
         self.loader.stop()
         self.refresher.stop()
 
+    def lacks(self) -> str | None:
+        """What is missing for a forecast, for anybody to read: no paths, no versions; None if nothing is."""
+        if self.queue.is_closed:
+            return SHUTTING_DOWN
+        if self.loader.current() is None:
+            return "no model: GET /v1/model says why"
+        if self.refresher.current() is None:
+            return "no market data: GET /v1/model says why"
+        return None
+
     def not_ready_because(self) -> str | None:
         """Why nothing can be forecast now, or None."""
         if self.queue.is_closed:
@@ -77,15 +89,19 @@ class Service:
             return f"no market data: {self.refresher.status().error or 'the source is being read'}"
         return None
 
-    def check_open(self) -> None:
-        """Raise NotReady or Overloaded while nothing can be admitted, whatever the body says."""
+    def check_open(self, caller: str) -> None:
+        """Raise NotReady or Overloaded while nothing of this key can be admitted, whatever the body says."""
         self._ready()
+        self.shares.check(caller)
         self.queue.check_room()
 
-    async def forecast(self, request: ForecastRequest, *, request_id: str, arrived: float) -> bytes:
+    async def forecast(
+        self, request: ForecastRequest, *, caller: str, request_id: str, arrived: float
+    ) -> bytes:
         """The JSON of a ForecastResponse.
 
         Args:
+            caller: name of the key that asks.
             arrived: on the monotonic clock; the deadline counts from it.
 
         Raises:
@@ -100,7 +116,14 @@ class Service:
         cost = Cost(serving=serving, key=key, bars=serving.context * series, series=series)
         seconds = (request.deadline_ms or self.settings.default_deadline_ms) / 1000
         rows = inline_rows(request)
-        ticket = self.queue.admit(cost, arrived + seconds, preparation=self.preparation.seconds(rows))
+        self.shares.take(caller)
+        ticket = self.queue.admit(
+            cost,
+            arrived + seconds,
+            preparation=self.preparation.seconds(rows),
+            owner=caller,
+            places=self.shares.places(caller),
+        )
         try:
             prepared = await self.preparation.prepare(
                 partial(
@@ -120,6 +143,7 @@ class Service:
                 key=key,
                 histories=[one.prepared.history for one in prepared],
                 expires_at=ticket.expires_at,
+                owner=caller,
             )
             self.queue.submit(ticket, job)
         finally:

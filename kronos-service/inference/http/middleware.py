@@ -68,17 +68,36 @@ class Trace:
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "unmatched")
         self.metrics.requests.labels(route, status).inc()
+        if (caller := scope["state"].get("caller")) is not None:
+            self.metrics.key_requests.labels(caller.name, status).inc()
         self.metrics.request_seconds.labels(route).observe(seconds)
         _log.info("request", method=scope["method"], route=route, status=status, seconds=round(seconds, 4))
 
 
-async def _then_read_on(scope: Scope, receive: Receive, send: Send, message: Message) -> None:
-    """Send a response, and read what the client still sends before the connection closes.
+class HeadAsGet:
+    """Answers HEAD as GET without the content: monitors ask so."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self.app(scope, receive, send)
+            return
+
+        async def without_content(message: Message) -> None:
+            await send(message | {"body": b""} if message["type"] == "http.response.body" else message)
+
+        await self.app({**scope, "method": "GET"}, receive, without_content)
+
+
+async def _then_read_on(receive: Receive, send: Send, message: Message) -> None:
+    """Send a message of a response; after its content, read what the client still sends.
 
     Many clients read the response only after the whole body: with its bytes unread the kernel would reset
     the connection, and they would see that instead.
     """
-    if message["type"] != "http.response.body" or "expect" in Headers(scope=scope):
+    if message["type"] != "http.response.body":
         await send(message)
         return
     await send({**message, "more_body": True})
@@ -105,11 +124,12 @@ class BodyLimit:
         if declared.isdecimal() and int(declared) > self.most_bytes:
             await self._reject(scope, receive, send)
             return
-        received = 0
+        received, is_whole = 0, False
 
         async def counted() -> Message:
-            nonlocal received
+            nonlocal received, is_whole
             message = await receive()
+            is_whole = not message.get("more_body", False)
             size = len(message.get("body", b""))
             if received + size <= self.most_bytes and self.held + size > self.most_held:
                 raise Overloaded("too many bodies are being received: try later", retry_after=1)
@@ -130,12 +150,13 @@ class BodyLimit:
         finally:
             self.held -= received
         if received > self.most_bytes:
-            await self._reject(scope, receive, send)
+            await self._reject(scope, receive, send, is_whole=is_whole)
 
-    async def _reject(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _reject(self, scope: Scope, receive: Receive, send: Send, *, is_whole: bool = False) -> None:
         response = error_response(scope["state"]["request_id"], self._error())
         response.headers["Connection"] = "close"
-        await response(scope, receive, partial(_then_read_on, scope, receive, send))
+        reads_on = not is_whole and "expect" not in Headers(scope=scope)
+        await response(scope, receive, partial(_then_read_on, receive, send) if reads_on else send)
 
     def _error(self) -> BodyTooLarge:
         return BodyTooLarge(f"expected a body of at most {self.most_bytes} bytes: send fewer bars or series")

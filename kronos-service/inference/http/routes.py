@@ -76,12 +76,14 @@ async def _read_body(request: Request, model: Any) -> BaseModel:
     """The body as a model, parsed in another thread if it is large.
 
     Raises:
-        NotJson: another content type.
+        NotJson: another content type, or compressed.
         Unprocessable: names every field at fault; NaN and infinite numbers are faults.
     """
     kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise NotJson(f"expected Content-Type application/json, got {kind[:64] or 'none'}")
+    if (encoding := request.headers.get("Content-Encoding", "identity").strip().lower()) != "identity":
+        raise NotJson(f"expected a body without Content-Encoding, got {encoding[:64]!r}: send it as it is")
     body = await request.body()
     parse = partial(_parse, model, body, most_values=request.app.state.settings.most_values)
     if len(body) <= SMALL_BODY:
@@ -129,7 +131,7 @@ async def service_of(request: Request) -> Service:
 
 async def require_room(request: Request) -> None:
     """Raise NotReady or Overloaded while nothing can be admitted, whatever the body says."""
-    (await service_of(request)).check_open()
+    (await service_of(request)).check_open(request.state.caller.name)
 
 
 ServiceHere = Annotated[Service, Depends(service_of)]
@@ -163,7 +165,9 @@ adapters = APIRouter(
 async def forecast(request: Request, service: ServiceHere, body: ForecastRequest) -> Response:
     """Sample paths, quantiles and mean of the next bars of each series, given what was known at its as_of."""
     state = request.state
-    work = service.forecast(body, request_id=state.request_id, arrived=state.arrived)
+    work = service.forecast(
+        body, caller=state.caller.name, request_id=state.request_id, arrived=state.arrived
+    )
     content = await _unless_gone(request, work)
     return Response(content, media_type="application/json")
 
@@ -201,8 +205,8 @@ async def livez() -> str:
 @public.get("/readyz", response_class=PlainTextResponse, responses=_errors(503))
 async def readyz(service: ServiceHere) -> str:
     """Forecasts are answered."""
-    if (reason := service.not_ready_because()) is not None:
-        raise NotReady(reason, retry_after=RETRY_SECONDS)
+    if (lacking := service.lacks()) is not None:
+        raise NotReady(lacking, retry_after=RETRY_SECONDS)
     return "ready"
 
 

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 
 from kronos_service.inference.http.app import create_app
 from kronos_service.inference.http.protocol import BoundedProtocol
+from kronos_service.inference.models.replica_state import sole_use
 from kronos_service.inference.service import Service
 from kronos_service.inference.settings import Settings
 
@@ -59,9 +60,18 @@ class Server(uvicorn.Server):
 
 
 def serve(settings: Settings) -> None:
-    """Serve until a signal ends it."""
+    """Serve until a signal ends it.
+
+    Raises:
+        SettingsError: another service uses the state directory, or what the app says.
+    """
     app = create_app(settings)
     configure_logs()
+    with sole_use(settings.state_dir):
+        _serve(app, settings)
+
+
+def _serve(app: FastAPI, settings: Settings) -> None:
     if settings.source == "snapshot" and settings.snapshot is None:
         _log.warning("sample_market", advice="its prices are made up: set KRONOS_SNAPSHOT or KRONOS_SOURCE")
     sys.setswitchinterval(SWITCH_SECONDS)

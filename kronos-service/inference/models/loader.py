@@ -17,6 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from kronos_service.inference.models.cache import Loaded, ModelCache, QuarantinedError
 from kronos_service.inference.models.loader_status import LoaderStatus, Refusal
 from kronos_service.inference.models.replica_state import (
@@ -33,6 +35,7 @@ from kronos_shared.disk_errors import explain, is_missing
 from kronos_shared.errors import KronosError
 
 LONGEST_REASON = 500
+_log = structlog.get_logger()
 NOTHING = "nothing has been published yet"
 
 
@@ -114,6 +117,7 @@ class AdapterLoader:
             if self._reloads_done <= asked:
                 self._reloads_begun += 1
                 self._count(reloads=1)
+                _log.info("adapter_reload")
                 self._look(retry=True)
                 self._reloads_done = self._reloads_begun
             return self._status
@@ -127,6 +131,7 @@ class AdapterLoader:
         """
         with self._lock:
             self._state.set_pin(None if version is None else self._obtain_version(version).pointer)
+            _log.info("adapter_pinned", version=version)
             self._look(retry=version is None)
             return self._status
 
@@ -139,7 +144,8 @@ class AdapterLoader:
         with self._lock:
             wanted = adapter_store.previous(self._adapters) if version is None else version
             self._obtain_version(wanted)
-            adapter_store.rollback(self._adapters, wanted)
+            pointer = adapter_store.rollback(self._adapters, wanted)
+            _log.info("adapter_rolled_back", version=wanted, generation=pointer.generation)
             self._look(retry=True)
             return self._status
 
@@ -168,6 +174,8 @@ class AdapterLoader:
             reason = f"the disk {explain(error)}"
         except Exception as error:  # the polling thread must survive whatever an adapter makes it raise
             self._count(errors=1)
+            if self._status.reason != self._short(f"unforeseen {type(error).__name__}: {error}"):
+                _log.exception("adapter_unforeseen")
             reason = f"unforeseen {type(error).__name__}: {error}"
         self._update(reason=reason and self._short(reason))
 
@@ -260,7 +268,9 @@ class AdapterLoader:
         except KronosError as error:
             raise self._refusal(pointer, error) from error
         finally:
-            self._count(loads=int(self._cache.resident is not resident))
+            if self._cache.resident is not resident:
+                self._count(loads=1)
+                _log.info("adapter_loaded", version=pointer.version, digest=pointer.manifest_sha256)
             quarantined = {key: self._short(reason) for key, reason in self._cache.quarantined.items()}
             self._update(quarantined=quarantined, resident=self._resident())
 
@@ -294,6 +304,14 @@ class AdapterLoader:
         # One assignment: a request reads `serving` once, so it sees the old model or the new one, whole.
         self._status = after
         self._update(last_flip_seconds=time.perf_counter() - started)
+        _log.info(
+            "adapter_serves",
+            version=serving.version,
+            digest=serving.digest,
+            generation=serving.generation,
+            instead_of=before and before.version,
+            reason=after.reason,
+        )
         self._remember()
 
     def _remember(self) -> None:
@@ -305,6 +323,8 @@ class AdapterLoader:
             self._state.remember(first.pointer, first.files)
             self._update(state_unsaved=None)
         except ReplicaStateError as error:
+            if self._status.state_unsaved is None:
+                _log.warning("state_unsaved", reason=self._short(str(error)))
             self._update(state_unsaved=self._short(str(error)))
 
     def _fall_back(self, reason: str | None) -> str | None:
@@ -321,6 +341,7 @@ class AdapterLoader:
         if self._base_only:
             try:
                 self._update(serving=base_alone(self._cache.bundle_for(None)))
+                _log.info("base_serves", reason=reason and self._short(reason))
                 reason = None if reason == NOTHING else reason
             except KronosError as error:
                 reason = f"{reason}; the base: {error}"
@@ -336,6 +357,7 @@ class AdapterLoader:
         if last is None or (last.version, last.digest, last.reason) != (version, digest, reason):
             refusal = Refusal(version=version, digest=digest, reason=reason, at=datetime.now(UTC))
             self._count(refusals=1)
+            _log.warning("adapter_refused", version=version, digest=digest, reason=reason)
             self._update(last_refusal=refusal)
         return error
 

@@ -5,8 +5,13 @@ state/versions/<version>/        a copy of the last good adapter, since the stor
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import structlog
+from filelock import FileLock, Timeout
 
 from kronos_service.model.adapter.files import (
     AdapterError,
@@ -22,6 +27,9 @@ from kronos_shared.errors import KronosError
 
 LAST_GOOD = "last_good.json"
 PIN = "pin.json"
+LOCK = ".lock"
+
+_log = structlog.get_logger()
 
 
 class ReplicaStateError(KronosError):
@@ -30,6 +38,31 @@ class ReplicaStateError(KronosError):
 
 class StateUnreachableError(ReplicaStateError):
     """The state directory is not permitted to this user, or its disk is in trouble: it may pass."""
+
+
+@contextmanager
+def sole_use(directory: Path) -> Iterator[None]:
+    """Hold the state directory for this process; the system frees it however the process ends.
+
+    One that cannot be written holds nothing that two services could spoil for each other.
+
+    Raises:
+        ReplicaStateError: another process holds it.
+    """
+    lock = FileLock(directory / LOCK, timeout=0)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise ReplicaStateError(
+            f"another service uses the state directory {directory}: set KRONOS_STATE_DIR to one of its own"
+        ) from None
+    except OSError as error:
+        _log.warning("state_not_held", reason=explain(error))
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,8 @@ class Ticket:
     expires_at: float
     preparation: float = 0.0
     """Seconds that preparing it takes."""
+    owner: str = ""
+    """Name of the key that asks."""
 
 
 class ForecastQueue:
@@ -76,18 +78,29 @@ class ForecastQueue:
         with self._changed:
             self._check_room()
 
-    def admit(self, cost: Cost, expires_at: float, *, preparation: float = 0.0) -> Ticket:
+    def admit(
+        self,
+        cost: Cost,
+        expires_at: float,
+        *,
+        preparation: float = 0.0,
+        owner: str = "",
+        places: int | None = None,
+    ) -> Ticket:
         """A place in the queue, taken before the request is prepared; end it with `submit` or `give_up`.
 
         Args:
             preparation: seconds that preparing it is expected to take.
+            owner: name of the key that asks.
+            places: the most that this key may hold; None: all.
 
         Raises:
             NotReady: the service is shutting down.
             Overloaded: the queue is full, or too long for the deadline; says when to try again.
         """
-        ticket = Ticket(cost=cost, expires_at=expires_at, preparation=preparation)
+        ticket = Ticket(cost=cost, expires_at=expires_at, preparation=preparation, owner=owner)
         with self._changed:
+            self._check_share(owner, places)
             self._check(ticket)
             self._tickets.add(ticket)
         return ticket
@@ -154,6 +167,13 @@ class ForecastQueue:
         if self.depth >= self._size:
             self._metrics.rejections.labels("queue_full").inc()
             message = f"{self._size} requests are waiting already: try later"
+            raise Overloaded(message, retry_after=_whole(self._seconds_until_done()))
+
+    def _check_share(self, owner: str, places: int | None) -> None:
+        held = sum(one.owner == owner for one in (*self._tickets, *self._waiting))
+        if places is not None and held >= places:
+            self._metrics.rejections.labels("key_share").inc()
+            message = f"{held} requests of your key are waiting already, as many as it may have: try later"
             raise Overloaded(message, retry_after=_whole(self._seconds_until_done()))
 
     def _check(self, ticket: Ticket) -> None:

@@ -98,6 +98,8 @@ class ForecastJob:
     expires_at: float
     """On the monotonic clock: a job that has not begun by then is dropped."""
     future: "Future[Generated]" = field(default_factory=Future)
+    owner: str = ""
+    """Name of the key that asked for it."""
     gone: Event = field(default_factory=Event)
     """Set once nobody waits for it any more: its rows are dropped at the next decoding step."""
 

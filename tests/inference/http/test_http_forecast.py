@@ -172,6 +172,13 @@ def test_suppositions_that_cannot_be_are_refused(client: TestClient, ask: Ask) -
     move = {"leader": "VIX", "date": series["dates"][0], "z": 2.0}
     (fault,) = refused(client, scenario={"leaders": [move, move]})
     assert fault["field"] == "scenario.leaders.1.date"
+    new_year = move | {"date": "2022-12-31"}
+    weekend = {"series": [{"symbol": "BTCUSDT"}], "scenario": {"leaders": [new_year]}}
+    (fault,) = refused(client, **weekend)
+    assert fault["field"] == "scenario.leaders.0.date"
+    assert fault["message"] == "VIX does not trade on 2022-12-31: expected a session of index"
+    trades = {"leaders": [new_year | {"leader": "BTCUSDT"}]}
+    ask(series=[{"symbol": "BTCUSDT"}], scenario=trades)
     (fault,) = refused(client, scenario={"leaders": [move | {"leader": "GOLD"}]})
     assert fault["field"] == "scenario.leaders.0.leader"
 

@@ -1,6 +1,7 @@
 """Around every request: ids, limits on bodies, logs without secrets, metrics, errors of our own."""
 
 import asyncio
+import gzip
 import json
 import logging
 import time
@@ -329,3 +330,64 @@ def test_a_symbol_left_behind_is_marked_counted_and_named_or_rejected(
             "message": "SYN02 ends at 2021-12-31, 251 sessions ago: expected at most 10",
         }
         assert ask(client, series=both[:1])["series"][0]["is_stale"] is False
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/openapi.json", "/v1/model"])
+def test_head_is_get_without_the_content(client: TestClient, path: str) -> None:
+    whole, head = client.get(path), client.head(path)
+    assert (head.status_code, head.content) == (whole.status_code, b"")
+    assert head.headers["Content-Type"] == whole.headers["Content-Type"]
+    assert client.head("/v1/forecast").status_code == 405
+
+
+def test_pages_of_the_named_origins_alone_may_call(serve: Serve) -> None:
+    asked = {
+        "Origin": "https://desk.example",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "Authorization, Content-Type",
+    }
+    with serve(cors_origins="https://desk.example") as client:
+        allowed = client.options("/v1/forecast", headers=asked)
+        assert allowed.status_code == 200
+        assert allowed.headers["Access-Control-Allow-Origin"] == "https://desk.example"
+        answer = client.post("/v1/forecast", json={}, headers={"Origin": "https://desk.example"})
+        assert (answer.status_code, answer.headers["Access-Control-Allow-Origin"]) == (
+            422,
+            "https://desk.example",
+        )
+        other = client.options("/v1/forecast", headers=asked | {"Origin": "https://evil.example"})
+        assert "Access-Control-Allow-Origin" not in other.headers
+
+
+def test_without_origins_no_page_may_call(client: TestClient) -> None:
+    answer = client.get("/livez", headers={"Origin": "https://desk.example"})
+    assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+@pytest.mark.parametrize("prefix", ["", "/kronos"])
+def test_a_proxy_may_publish_it_under_a_path(serve: Serve, prefix: str) -> None:
+    with serve(root_path="/kronos") as client:
+        assert client.get(f"{prefix}/livez").text == "ok"
+        assert client.get(f"{prefix}/openapi.json").json()["servers"] == [{"url": "/kronos"}]
+
+
+def test_an_encoded_body_is_415(client: TestClient) -> None:
+    content = gzip.compress(json.dumps(BODY).encode())
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    answer = client.post("/v1/forecast", content=content, headers=headers)
+    assert answer.status_code == 415
+    assert "without Content-Encoding" in answer.json()["error"]["message"]
+    plain = client.post("/v1/forecast", json=BODY, headers={"Content-Encoding": "identity"})
+    assert plain.status_code == 200
+
+
+def test_readyz_tells_strangers_no_path(settings_of: Callable[..., Settings], tmp_path: Path) -> None:
+    (tmp_path / "market").mkdir()
+    app = create_app(settings_of(adapters=tmp_path / "store", snapshot=tmp_path / "market"))
+    with TestClient(app, raise_server_exceptions=False) as client:
+        for _ in range(20):
+            answer = client.get("/readyz")
+            assert answer.status_code == 503
+            message = answer.json()["error"]["message"]
+            assert message == "no model: GET /v1/model says why"
+            time.sleep(0.01)

@@ -380,3 +380,19 @@ def test_what_preparing_takes_counts_against_the_deadline(
         queue.admit(cost, time.monotonic() + 10, preparation=5.0)
     queue.give_up(queue.admit(cost, time.monotonic() + 10))  # small ones do not wait for it
     queue.give_up(first)
+
+
+def test_one_key_holds_no_more_places_than_its_share(
+    queue_of: Callable[..., ForecastQueue], serving: ServedModel, gate: Gate
+) -> None:
+    queue = queue_of(size=4)
+    cost, later = work(serving).cost, time.monotonic() + 60
+    tickets = [queue.admit(cost, later, owner="alice", places=2)]
+    queue.submit(tickets.pop(), work(serving, owner="alice"))
+    assert gate.entered.acquire(timeout=20)  # it runs, and waits no more
+    tickets = [queue.admit(cost, later, owner="alice", places=2) for _ in range(2)]
+    with pytest.raises(Overloaded, match="2 requests of your key"):
+        queue.admit(cost, later, owner="alice", places=2)
+    tickets.append(queue.admit(cost, later, owner="bob", places=2))
+    for ticket in tickets:
+        queue.give_up(ticket)
