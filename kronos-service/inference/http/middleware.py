@@ -86,7 +86,7 @@ class HeadAsGet:
             return
 
         async def without_content(message: Message) -> None:
-            await send(message | {"body": b""} if message["type"] == "http.response.body" else message)
+            await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
 
         await self.app({**scope, "method": "GET"}, receive, without_content)
 

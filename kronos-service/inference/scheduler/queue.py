@@ -170,7 +170,9 @@ class ForecastQueue:
             raise Overloaded(message, retry_after=_whole(self._seconds_until_done()))
 
     def _check_share(self, owner: str, places: int | None) -> None:
-        held = sum(one.owner == owner for one in (*self._tickets, *self._waiting))
+        held = sum(one.owner == owner for one in self._tickets) + sum(
+            job.owner == owner for job in self._waiting
+        )
         if places is not None and held >= places:
             self._metrics.rejections.labels("key_share").inc()
             message = f"{held} requests of your key are waiting already, as many as it may have: try later"

@@ -166,7 +166,7 @@ class PathDecoder:
     def keep(self, series: Sequence[int]) -> None:
         """Drop the paths of all other series; those kept are the same to the last bit."""
         self._histories = [self._histories[one] for one in series]
-        self._hidden = self._hidden.unflatten(0, (-1, self._paths))[list(series)].flatten(0, 1)
+        self._hidden = self._hidden.view(-1, self._paths, self._hidden.shape[1])[list(series)].flatten(0, 1)
         self._positions = self._positions[list(series)]
         self._blocks.keep(series)
         self._dependency.keep(series)
