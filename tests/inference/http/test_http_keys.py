@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from io import StringIO
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from kronos_shared.adapter_store import publish
 
 Serve = Callable[..., AbstractContextManager[TestClient]]
 ALICE, BOB, CAROL = (f"the-secret-of-{name}-123456" for name in ("alice", "bob", "carol"))
+TICKS = count(1)
 BODY = {"series": [{"symbol": "SPY"}], "horizon": 2, "paths": 2}
 
 
@@ -44,13 +46,9 @@ def json_logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[StringIO]:
 
 def write(path: Path, *lines: str) -> Path:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    later = time.time() + write.calls
+    later = time.time() + next(TICKS)
     os.utime(path, (later, later))  # two writes within one tick of the disk's clock differ too
-    write.calls += 1
     return path
-
-
-write.calls = 1
 
 
 def status(client: TestClient, key: str) -> int:

@@ -109,10 +109,11 @@ def test_work_whose_client_has_hung_up_is_dropped_and_counted(
     monkeypatch.setattr("kronos_service.inference.http.server.NOTICE_SECONDS", 0.1)
     server, url = running
     queue = server.service.queue
-    for taken, depth in ((1, 0), (1, 1)):  # one runs, the next one waits
-        with sent(url):
-            eventually(lambda taken=taken, depth=depth: (held.taken, queue.depth) == (taken, depth))
-        eventually(lambda: queue.depth == 0)
+    with sent(url):
+        eventually(lambda: (held.taken, queue.depth) == (1, 0))  # it runs
+    with sent(url):
+        eventually(lambda: (held.taken, queue.depth) == (1, 1))  # it waits
+    eventually(lambda: queue.depth == 0)
     eventually(lambda: 'status="499"} 2.0' in httpx.get(f"{url}/metrics").text)
     held.free.set()
     eventually(lambda: not queue.is_busy)

@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from kronos_service.inference.errors import Overloaded
 from kronos_service.inference.metrics import Metrics
-from kronos_service.inference.scheduler import shares as module
 from kronos_service.inference.scheduler.shares import Shares
 from kronos_service.inference.settings import KeyLimit
 
@@ -16,7 +15,7 @@ def test_no_key_gets_more_than_its_rate_and_a_second_ahead(rate: float, pauses: 
     now, taken = 1000.0, 0
     shares = Shares({"a": KeyLimit(rate=rate, share=1)}, places=8, metrics=Metrics())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module.time, "monotonic", lambda: now)
+        patch.setattr("kronos_service.inference.scheduler.shares.time.monotonic", lambda: now)
         for pause in pauses:
             now += pause
             try:

@@ -194,7 +194,8 @@ UNITS = [(1e-9, 1e9), (1e-5, 1.0), (1e9, 1e-9)]
 
 def in_units(bars: Floats, price: float, volume: float) -> Floats:
     """Bars (..., 6) with price and volume quoted in other units."""
-    return bars * np.array([price] * 4 + [volume, price * volume])
+    scale: Floats = np.array([price] * 4 + [volume, price * volume])
+    return np.multiply(bars, scale)
 
 
 @pytest.mark.parametrize(("price", "volume"), UNITS)
