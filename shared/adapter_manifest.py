@@ -119,6 +119,9 @@ class NormalizationRecord(_Record):
 
     clip: float = Field(gt=0)
     epsilon: float = Field(gt=0)
+    """Added to the deviation."""
+    relative: bool = False
+    """Whether epsilon is a share of the column's mean; earlier adapters added it whatever the unit."""
     min_history: int = Field(ge=1)
     context: int = Field(ge=2)
 

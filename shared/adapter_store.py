@@ -9,8 +9,9 @@ step.
 """
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -28,7 +29,10 @@ from kronos_shared.adapter_manifest import (
     version_number,
 )
 from kronos_shared.atomic import fsync, new_directory, remove, replace_file
+from kronos_shared.disk_errors import explain, is_missing
 from kronos_shared.errors import KronosError
+
+_log = logging.getLogger(__name__)
 
 LOCK_SECONDS = 60.0
 """How long to wait for another publisher; publishing takes well under a second."""
@@ -68,11 +72,18 @@ def latest_version(adapters: Path) -> Path | None:
 
 
 def published(adapters: Path) -> list[str]:
-    """Names of the versions, oldest first."""
-    versions = adapters / VERSIONS
-    if not versions.is_dir():
-        return []
-    return sorted((path.name for path in versions.iterdir() if is_version(path.name)), key=version_number)
+    """Names of the versions, oldest first.
+
+    Raises:
+        StoreError: they cannot be listed.
+    """
+    try:
+        names = [path.name for path in (adapters / VERSIONS).iterdir()]
+    except OSError as error:
+        if is_missing(error):
+            return []
+        raise StoreError(f"{adapters / VERSIONS} {explain(error)}") from error
+    return sorted(filter(is_version, names), key=version_number)
 
 
 def publish(
@@ -181,17 +192,20 @@ def _locked(adapters: Path) -> Iterator[None]:
             f"another publisher has held {adapters / '.lock'} for {LOCK_SECONDS:g} s; end it, then try again"
         ) from None
     except OSError as error:
-        raise StoreError(f"cannot publish in {adapters}: {error.strerror or error}") from error
+        raise StoreError(f"cannot publish in {adapters}: it {explain(error)}") from error
 
 
 def _sweep(adapters: Path) -> None:
     """Remove what killed publishers left and what is retired: names that begin with a dot.
 
-    Files of another user stay until that user publishes; nothing reads them.
+    What cannot be removed (another user's, or busy on a network disk) stays until a later call: nothing reads
+    it.
     """
     for path in (*(adapters / VERSIONS).glob(".*"), *adapters.glob(f".{LATEST}-*")):
-        with suppress(PermissionError):
+        try:
             remove(path)
+        except OSError as error:
+            _log.warning("left over in %s: %s %s", adapters, path.name, explain(error))
 
 
 def _read_whole(directory: Path) -> dict[str, bytes]:
@@ -233,8 +247,16 @@ def _point_to(adapters: Path, pointer: Latest) -> None:
 
 
 def _retire(adapters: Path, *, keep: int, serving: set[str | None]) -> None:
-    """Remove all but the newest versions; a rename hides each whole before its files go one by one."""
-    for name in published(adapters)[:-keep]:
-        if name not in serving:
-            (adapters / VERSIONS / name).rename(adapters / VERSIONS / f".{name}")
+    """Remove all but the newest versions; a rename hides each whole before its files go one by one.
+
+    LATEST has moved by now, so nothing here may make publishing fail.
+    """
+    try:
+        for name in published(adapters)[:-keep]:
+            if name not in serving:
+                (adapters / VERSIONS / name).rename(adapters / VERSIONS / f".{name}")
+    except OSError as error:
+        _log.warning("older versions stay in %s: removing one %s", adapters, explain(error))
+    except StoreError as error:
+        _log.warning("older versions stay: %s", error)
     _sweep(adapters)

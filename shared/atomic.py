@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from kronos_shared.disk_errors import UNSUPPORTED
+
 
 @contextmanager
 def new_directory(final: Path) -> Iterator[Path]:
@@ -81,11 +83,17 @@ def remove(path: Path) -> None:
 
 
 def fsync(path: Path) -> None:
-    """Force a file or directory to disk; Windows cannot open a directory, and needs no such call."""
+    """Force a file or directory to disk; Windows cannot open a directory, and some network disks cannot
+    force one: what they promise about a rename is all there is.
+    """
     if path.is_dir() and os.name == "nt":
         return
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    is_directory = path.is_dir()
+    handle = os.open(path, os.O_RDONLY if is_directory else os.O_RDWR)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if not is_directory or error.errno not in UNSUPPORTED:
+            raise
     finally:
         os.close(handle)

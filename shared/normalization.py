@@ -8,7 +8,14 @@ import pandas as pd
 
 from kronos_shared.columns import AMOUNT, FEATURES, PRICES, VOLUME
 
-EPSILON: Final = 1e-5
+EPSILON: Final = 1e-7
+"""Share of a column's mean that is added to its deviation: a constant column divides by more than rounding.
+
+Upstream Kronos adds 1e-5 whatever the unit. Both add the same at a price of 100, but a series quoted in other
+units keeps its z-scores only with a share (docs/decisions.md has the difference).
+"""
+UPSTREAM_EPSILON: Final = 1e-5
+"""Added to the deviation in windows that adapters were trained on before; their tokens are the same."""
 CLIP: Final = 5.0
 MIN_HISTORY: Final = 64
 """Bars before the first predicted one, at least: fewer give no steady mean and deviation."""
@@ -32,13 +39,20 @@ def statistics(x: Floats) -> tuple[Floats, Floats]:
 
 
 def normalize(x: Floats, mean: Floats, std: Floats) -> npt.NDArray[np.float32]:
-    """Z-scores clipped to +-5, in float32; a constant column becomes zero (epsilon 1e-5, as upstream)."""
-    return np.clip((x - mean) / (std + EPSILON), -CLIP, CLIP).astype(np.float32)
+    """Z-scores clipped to +-5, in float32, whatever unit a column is in; a constant column becomes zero."""
+    away = x - mean
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        z = np.where(away == 0, 0.0, away / _scale(mean, std))  # scale is 0 for a column of zeros
+    return np.clip(z, -CLIP, CLIP).astype(np.float32)
 
 
 def denormalize(z: npt.NDArray[np.floating], mean: Floats, std: Floats) -> Floats:
     """The inverse of `normalize` for values that were not clipped; z is (..., 6)."""
-    return z.astype(np.float64) * (std + EPSILON) + mean
+    return z.astype(np.float64) * _scale(mean, std) + mean
+
+
+def _scale(mean: Floats, std: Floats) -> Floats:
+    return std + EPSILON * np.abs(mean)
 
 
 def time_features(ts: pd.DatetimeIndex) -> npt.NDArray[np.int64]:

@@ -1,5 +1,6 @@
 """Surprises: how far each release was from its forecast, and which bar may know it first."""
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -69,8 +70,13 @@ def usable_from(release_at: Times, first_seen_at: Times) -> Times:
 
 def _sigma(usable_at: Times, value: Floats) -> Floats:
     """For each surprise of a type, in order of time: the deviation of those usable strictly earlier, or 0."""
-    sigma = np.zeros(len(value))
-    for i, earlier in enumerate(np.searchsorted(usable_at, usable_at, side="left")):
-        if earlier >= MIN_EARLIER:
-            sigma[i] = value[:earlier].std(ddof=1)
-    return sigma
+    deviations = np.zeros(len(value) + 1)
+    mean = squares = 0.0
+    # Welford's recurrence: one pass, however long a calendar is, and exact for equal values
+    for count, one in enumerate(value.tolist(), start=1):
+        away = one - mean
+        mean += away / count
+        squares += away * (one - mean)
+        if count >= MIN_EARLIER:
+            deviations[count] = math.sqrt(squares / (count - 1))
+    return deviations[np.searchsorted(usable_at, usable_at, side="left")]

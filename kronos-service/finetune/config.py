@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from kronos_service.data.public_facts import AcceptedName
 from kronos_service.data.sources import SourceName
-from kronos_service.data.sources.presets import PresetName
+from kronos_service.data.sources.presets import PresetName as VendorPreset
 from kronos_service.finetune.event_conditioned.config import Precision
 from kronos_service.model.presets import PresetName
 from kronos_shared.cli import ConfigError, Settings
@@ -58,7 +58,7 @@ class ImportConfig(Settings):
     """file of symbols with their asset class; without it the map gives them"""
     map: Path | None = None
     """TOML file that says what the files call our columns, and in which time zone"""
-    preset: tuple[PresetName, ...] = ()
+    preset: tuple[VendorPreset, ...] = ()
     """the shape of a vendor's files, beside the map or instead of it; several for files of several vendors"""
     out: Path
     """directory of the snapshot; an older one there stays until the new one is whole"""

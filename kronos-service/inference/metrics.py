@@ -1,6 +1,7 @@
 """The Prometheus metrics; a registry per app, so that two apps in one process share nothing."""
 
 from collections.abc import Callable, Iterator
+from datetime import datetime
 
 import pandas as pd
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -21,6 +22,12 @@ class Metrics:
         self.requests = Counter(
             "kronos_requests", "Requests answered.", ["route", "status"], registry=registry
         )
+        self.key_requests = Counter(
+            "kronos_key_requests",
+            "Requests answered, by the name of their key.",
+            ["key", "status"],
+            registry=registry,
+        )
         self.request_seconds = Histogram(
             "kronos_request_seconds",
             "From arrival to answer.",
@@ -31,7 +38,7 @@ class Metrics:
         self.rejections = Counter(
             "kronos_rejections", "Forecasts turned away.", ["reason"], registry=registry
         )
-        for reason in ("queue_full", "deadline", "expired", "not_ready"):
+        for reason in ("queue_full", "deadline", "expired", "not_ready", "key_rate", "key_share"):
             self.rejections.labels(reason)
         self.batch_size = Histogram(
             "kronos_batch_requests",
@@ -55,9 +62,12 @@ class StateCollector(Collector):
         self,
         loader: Callable[[], LoaderStatus],
         refresher: Callable[[], RefresherStatus],
-        now: Callable[[], float],
+        now: Callable[[], datetime],
+        *,
+        most_stale: int,
     ) -> None:
         self._loader, self._refresher, self._now = loader, refresher, now
+        self._most_stale = most_stale
 
     def collect(self) -> Iterator[Metric]:
         """The families `kronos_adapter_*` and `kronos_source_*`."""
@@ -69,21 +79,28 @@ class StateCollector(Collector):
         if source.market is None or source.checked_at is None:
             return
         until = pd.Timestamp(source.market.tables.reach).timestamp()
+        last = source.market.last_bar
         for name, text, value in (
             (
                 "age_seconds",
                 "Since the source was read or found unchanged.",
-                now - source.checked_at.timestamp(),
+                now.timestamp() - source.checked_at.timestamp(),
             ),
-            ("calendar_seconds", "How far ahead the calendar reaches.", until - now),
+            ("calendar_seconds", "How far ahead the calendar reaches.", until - now.timestamp()),
             (
                 "last_bar_age_seconds",
                 "Since the date of the latest bar.",
-                now - source.market.last_bar.timestamp(),
+                None if last is None else now.timestamp() - last.timestamp(),
+            ),
+            (
+                "stale_symbols",
+                "Symbols whose last bar is too many sessions old.",
+                len(source.market.stale_symbols(now, most=self._most_stale)),
             ),
             ("bad_bars", "Bars left out: they cannot be true.", len(source.market.dropped)),
         ):
-            yield GaugeMetricFamily(f"kronos_source_{name}", text, value=value)
+            if value is not None:
+                yield GaugeMetricFamily(f"kronos_source_{name}", text, value=value)
 
 
 def _adapter_families(status: LoaderStatus) -> Iterator[Metric]:

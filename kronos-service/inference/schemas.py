@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validato
 
 from kronos_service.events.taxonomy import LEADERS
 from kronos_service.inference.errors import FieldFault
+from kronos_service.inference.settings import MOST_BARS, MOST_EVENTS, MOST_SERIES
 from kronos_shared.adapter_manifest import VERSION_PATTERN
 from kronos_shared.columns import ASSET_CLASSES
 from kronos_shared.normalization import MIN_HISTORY
@@ -31,7 +32,6 @@ else:
     Leader = Literal[LEADERS]
 assert set(ASSET_CLASSES) == set(AssetClass.__args__)  # type: ignore[attr-defined]
 
-MOST_EVENTS: Final = 20_000
 
 _MEAN: Final[dict[str, list[float]]] = {
     "open": [394.4, 395.5],
@@ -51,6 +51,8 @@ _SERIES: Final[dict[str, Any]] = {
     "symbol": "SPY",
     "asset_class": "us_equity",
     "last_bar": "2026-03-31",
+    "stale_sessions": 0,
+    "is_stale": False,
     "as_of": "2026-03-31T20:05:00Z",
     "bars_given": 1024,
     "bars_used": 510,
@@ -114,6 +116,7 @@ class SeriesIn(_Body):
     asset_class: AssetClass | None = Field(None, description="With candles: it decides the sessions.")
     candles: list[Candle] | None = Field(
         None,
+        max_length=MOST_BARS,
         description=f"Ascending, one per session without gaps, at least {MIN_HISTORY}, none unfinished.",
     )
 
@@ -175,7 +178,7 @@ class ForecastRequest(_Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": _REQUESTS})
 
-    series: list[SeriesIn] = Field(min_length=1)
+    series: list[SeriesIn] = Field(min_length=1, max_length=MOST_SERIES)
     horizon: int = Field(ge=1, description="Bars to forecast.")
     paths: int = Field(default=30, ge=1, description="Sample paths per series.")
     seed: int = Field(default=0, ge=0, lt=2**63, description="The same seed and model give the same numbers.")
@@ -249,6 +252,8 @@ class SeriesOut(BaseModel):
     symbol: str
     asset_class: AssetClass
     last_bar: date
+    stale_sessions: int = Field(description="Sessions that have closed after last_bar.")
+    is_stale: bool = Field(description="More of them than the operator allows: a forecast of the past.")
     as_of: AwareDatetime = Field(description="Nothing that became known later was used.")
     bars_given: int
     bars_used: int

@@ -4,9 +4,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from typing import Final, TypeVar
-
-import anyio
+from typing import Final
 
 from kronos_service.inference.errors import NotReady
 from kronos_service.inference.market.market import Market
@@ -14,9 +12,11 @@ from kronos_service.inference.market.refresher import MarketRefresher
 from kronos_service.inference.metrics import Metrics, StateCollector
 from kronos_service.inference.models.loader import AdapterLoader
 from kronos_service.inference.models.served_model import ServedModel
-from kronos_service.inference.requests.prepare import check_limits, prepare
+from kronos_service.inference.requests.prepare import check_limits, inline_rows, prepare
 from kronos_service.inference.requests.response import respond
+from kronos_service.inference.scheduler.preparation import Preparation
 from kronos_service.inference.scheduler.queue import SHUTTING_DOWN, ForecastQueue
+from kronos_service.inference.scheduler.shares import Shares
 from kronos_service.inference.scheduler.work import BatchKey, Cost, ForecastJob, warm_up
 from kronos_service.inference.schemas import ForecastRequest
 from kronos_service.inference.settings import Settings
@@ -24,10 +24,6 @@ from kronos_service.model.factory import BaseChoice
 from kronos_service.model.generation.generate import ROWS_PER_PASS
 from kronos_service.model.generation.sampling import Sampling
 
-Result = TypeVar("Result")
-
-PREPARERS: Final = 4
-"""Threads that prepare requests and write responses: more would only take turns on the interpreter."""
 RETRY_SECONDS: Final = 5
 
 
@@ -55,9 +51,10 @@ class Service:
         )
         self.metrics.queue_depth.set_function(lambda: self.queue.depth)
         self.metrics.registry.register(
-            StateCollector(self.loader.status, self.refresher.status, lambda: clock().timestamp())
+            StateCollector(self.loader.status, self.refresher.status, clock, most_stale=settings.stale_after)
         )
-        self._preparers = anyio.CapacityLimiter(PREPARERS)
+        self.preparation = Preparation()
+        self.shares = Shares(settings.key_limits, places=settings.queue_size, metrics=self.metrics)
 
     def start(self) -> None:
         """Load the model and read the source in the background; until both are there it is not ready."""
@@ -72,6 +69,16 @@ class Service:
         self.loader.stop()
         self.refresher.stop()
 
+    def lacks(self) -> str | None:
+        """What is missing for a forecast, for anybody to read: no paths, no versions; None if nothing is."""
+        if self.queue.is_closed:
+            return SHUTTING_DOWN
+        if self.loader.current() is None:
+            return "no model: GET /v1/model says why"
+        if self.refresher.current() is None:
+            return "no market data: GET /v1/model says why"
+        return None
+
     def not_ready_because(self) -> str | None:
         """Why nothing can be forecast now, or None."""
         if self.queue.is_closed:
@@ -82,15 +89,19 @@ class Service:
             return f"no market data: {self.refresher.status().error or 'the source is being read'}"
         return None
 
-    def check_open(self) -> None:
-        """Raise NotReady or Overloaded while nothing can be admitted, whatever the body says."""
+    def check_open(self, caller: str) -> None:
+        """Raise NotReady or Overloaded while nothing of this key can be admitted, whatever the body says."""
         self._ready()
+        self.shares.check(caller)
         self.queue.check_room()
 
-    async def forecast(self, request: ForecastRequest, *, request_id: str, arrived: float) -> bytes:
+    async def forecast(
+        self, request: ForecastRequest, *, caller: str, request_id: str, arrived: float
+    ) -> bytes:
         """The JSON of a ForecastResponse.
 
         Args:
+            caller: name of the key that asks.
             arrived: on the monotonic clock; the deadline counts from it.
 
         Raises:
@@ -104,21 +115,44 @@ class Service:
         # the most it can cost: how many bars there are is known only once it is prepared
         cost = Cost(serving=serving, key=key, bars=serving.context * series, series=series)
         seconds = (request.deadline_ms or self.settings.default_deadline_ms) / 1000
-        ticket = self.queue.admit(cost, arrived + seconds)
+        rows = inline_rows(request)
+        self.shares.take(caller)
+        ticket = self.queue.admit(
+            cost,
+            arrived + seconds,
+            preparation=self.preparation.seconds(rows),
+            owner=caller,
+            places=self.shares.places(caller),
+        )
         try:
-            prepared = await self._in_background(
-                partial(prepare, request, serving, market, now=self.clock(), max_bars=self.settings.max_bars)
+            prepared = await self.preparation.prepare(
+                partial(
+                    prepare,
+                    request,
+                    serving,
+                    market,
+                    now=self.clock(),
+                    max_bars=self.settings.max_bars,
+                    max_stale_sessions=self.settings.max_stale_sessions,
+                ),
+                rows=rows,
+                expires_at=ticket.expires_at,
             )
             job = ForecastJob(
                 serving=serving,
                 key=key,
                 histories=[one.prepared.history for one in prepared],
                 expires_at=ticket.expires_at,
+                owner=caller,
             )
             self.queue.submit(ticket, job)
         finally:
             self.queue.give_up(ticket)
-        generated = await asyncio.wrap_future(job.future)
+        try:
+            generated = await asyncio.wrap_future(job.future)
+        except asyncio.CancelledError:
+            self.queue.withdraw(job)
+            raise
         response = partial(
             respond,
             request,
@@ -128,8 +162,9 @@ class Service:
             leader_dates=market.leader_dates,
             request_id=request_id,
             now=self.clock(),
+            stale_after=self.settings.stale_after,
         )
-        return await self._in_background(lambda: response().model_dump_json().encode())
+        return await self.preparation.run(lambda: response().model_dump_json().encode())
 
     def _warm_up(self, serving: ServedModel) -> None:
         warm_up(serving)
@@ -143,10 +178,6 @@ class Service:
             self.metrics.rejections.labels("not_ready").inc()
             raise NotReady(reason or "starting", retry_after=RETRY_SECONDS)
         return serving, market
-
-    async def _in_background(self, call: Callable[[], Result]) -> Result:
-        """Run off the event loop, a few at a time."""
-        return await anyio.to_thread.run_sync(call, limiter=self._preparers)
 
 
 def _base_choice(settings: Settings) -> BaseChoice | None:

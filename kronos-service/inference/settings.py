@@ -1,10 +1,23 @@
 """Settings of the service, from the environment (KRONOS_API_KEYS=...), and of the command forecast."""
 
+import difflib
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from kronos_service.data.sources import SourceName
@@ -13,13 +26,77 @@ from kronos_shared.cli import Settings as CommandSettings
 from kronos_shared.errors import KronosError
 
 PREFIX: Final = "KRONOS_"
+OTHER_COMMANDS: Final = (
+    *("EVENT_LORA", "EVALUATE", "ABLATE", "REPORT", "AUDIT", "EXPORT", "IMPORT", "PRETRAIN", "SAMPLE"),
+    *("FORECAST", "UI"),
+)
+"""KRONOS_<COMMAND>_<FIELD> is a setting of another command, which checks it itself."""
 SHORTEST_KEY: Final = 16
+STALE_SESSIONS: Final = 5
+"""A symbol lacks a session for hours after each close, and a few days at worst."""
+MOST_EVENTS: Final = 20_000
+MOST_SERIES: Final = 1024
+MOST_BARS: Final = 8192
+"""A request's lists end here, at the first item too many, whatever limits an operator sets."""
+
+_NAMED: Final = re.compile(rf"([\w.-]{{1,32}}):(.{{{SHORTEST_KEY},}})", re.ASCII)
+EVERY_KEY: Final = "*"
 
 Keys = Annotated[tuple[SecretStr, ...], NoDecode]
 
 
 class SettingsError(KronosError):
     """Settings that the service cannot start with."""
+
+
+@dataclass(frozen=True)
+class NamedKey:
+    """A key, and the name that logs and metrics call it by."""
+
+    name: str
+    secret: SecretStr
+
+
+class KeyLimit(BaseModel):
+    """What one key may take."""
+
+    model_config = ConfigDict(frozen=True)
+
+    rate: float = Field(gt=0, allow_inf_nan=False)
+    """Requests a second."""
+    share: float = Field(gt=0, le=1)
+    """Of the places in the queue."""
+
+
+def named_key(entry: str, otherwise: str) -> NamedKey:
+    """The key of an entry NAME:KEY, or KEY, which is called `otherwise`.
+
+    Raises:
+        ValueError: too short; the message does not show it.
+    """
+    named = _NAMED.fullmatch(entry)
+    name, key = named.groups() if named else (otherwise, entry)
+    if len(key) < SHORTEST_KEY or not key.isascii():
+        raise ValueError(f"keys need at least {SHORTEST_KEY} ASCII characters: openssl rand -hex 24")
+    return NamedKey(name, SecretStr(key))
+
+
+def _named_keys(role: str, entries: Sequence[SecretStr]) -> list[NamedKey]:
+    return [
+        named_key(entry.get_secret_value(), f"{role}-{number}") for number, entry in enumerate(entries, 1)
+    ]
+
+
+def _key_limit(text: str) -> tuple[str, KeyLimit]:
+    found = re.fullmatch(r"\s*(\*|[\w.-]+)=([\d.]+):([\d.]+)\s*", text)
+    try:
+        if found is None:
+            raise ValueError
+        return found[1], KeyLimit(rate=float(found[2]), share=float(found[3]))
+    except ValueError:
+        raise ValueError(
+            "expected NAME=RATE:SHARE, such as alice=2:0.25, with a rate above 0 and a share up to 1"
+        ) from None
 
 
 class Settings(BaseSettings):
@@ -29,10 +106,15 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, frozen=True, extra="forbid", populate_by_name=True, str_strip_whitespace=True
     )
 
-    api_keys: Keys = Field(min_length=1)
-    """Keys that may forecast, separated by commas."""
+    api_keys: Keys = ()
+    """Keys that may forecast, KEY or NAME:KEY, separated by commas."""
     admin_keys: Keys = ()
     """Keys that may reload, pin and roll back adapters; with none, nobody may."""
+    api_keys_file: Path | None = None
+    """More of them, NAME:KEY one a line; read again when it changes."""
+    admin_keys_file: Path | None = None
+    key_limits: Annotated[Mapping[str, KeyLimit], NoDecode] = {}
+    """NAME=RATE:SHARE, separated by commas: requests a second, share of the queue; * is every other key."""
 
     adapters: Path = Path("adapters")
     """Root of the adapter store; nothing outside it is ever loaded."""
@@ -56,9 +138,20 @@ class Settings(BaseSettings):
     refresh_seconds: float = Field(default=60.0, gt=0)
     """How often the source is looked at."""
 
+    max_stale_sessions: int | None = Field(default=None, ge=0)
+    """Reject a symbol that lacks more of the latest sessions; unset: answer, and say that it is stale."""
+
     max_body_bytes: int = Field(default=4 * 2**20, ge=1024)
-    max_series: int = Field(default=16, ge=1)
-    max_bars: int = Field(default=1024, ge=64)
+    max_held_bytes: int = Field(default=64 * 2**20, ge=1024)
+    """Bodies that are being received, all together; the next one is answered 429."""
+    max_connections: int = Field(default=512, ge=1)
+    """Connections at once; one beyond takes the place of one that has not sent its request."""
+    head_seconds: float = Field(default=10.0, gt=0)
+    """A connection that has not sent the whole head of its request by then is closed."""
+    body_seconds: float = Field(default=30.0, gt=0)
+    """As long again for its body."""
+    max_series: int = Field(default=16, ge=1, le=MOST_SERIES)
+    max_bars: int = Field(default=1024, ge=64, le=MOST_BARS)
     max_horizon: int = Field(default=64, ge=1)
     max_paths: int = Field(default=256, ge=1)
     max_rows: int = Field(default=256, ge=1)
@@ -71,20 +164,59 @@ class Settings(BaseSettings):
     batch_window_ms: float = Field(default=5.0, ge=0)
     """How long an idle service waits for company before it runs a forecast."""
 
+    @property
+    def api_keys_of_environment(self) -> list[NamedKey]:
+        """The API keys that are not in a file."""
+        return _named_keys("api", self.api_keys)
+
+    @property
+    def admin_keys_of_environment(self) -> list[NamedKey]:
+        """The admin keys that are not in a file."""
+        return _named_keys("admin", self.admin_keys)
+
+    @property
+    def stale_after(self) -> int:
+        """Sessions that a symbol may lack before it is called stale."""
+        return STALE_SESSIONS if self.max_stale_sessions is None else self.max_stale_sessions
+
+    @property
+    def most_values(self) -> int:
+        """JSON values of a body at most: eight an event or bar, and some for what a request says once."""
+        return 8 * (MOST_EVENTS + self.max_series * self.max_bars) + 4096
+
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Origins whose pages may call the service from a browser, separated by commas; * is every one."""
+    root_path: str = Field(default="", pattern=r"^(/[^/?#]+)*$")
+    """Path under which a proxy publishes the service, such as /kronos."""
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
 
-    @field_validator("api_keys", "admin_keys", mode="before")
+    @field_validator("cors_origins", mode="after")
+    @classmethod
+    def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if origin != "*" and not re.fullmatch(r"https?://[^/?#\s]+", origin):
+                raise ValueError(f"expected origins such as https://desk.example, got {origin!r}")
+        return value
+
+    @field_validator("api_keys", "admin_keys", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return [key.strip() for key in value.split(",") if key.strip()] if isinstance(value, str) else value
 
+    @field_validator("key_limits", mode="before")
+    @classmethod
+    def _split_limits(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return dict(_key_limit(part) for part in value.split(",") if part.strip())
+
     @model_validator(mode="after")
     def _check(self) -> Self:
-        api, admin = ({key.get_secret_value() for key in keys} for keys in (self.api_keys, self.admin_keys))
-        if any(len(key) < SHORTEST_KEY or not key.isascii() for key in api | admin):
-            raise ValueError(f"keys need at least {SHORTEST_KEY} ASCII characters: openssl rand -hex 24")
-        if api & admin:
+        if not self.api_keys and self.api_keys_file is None:
+            raise ValueError("KRONOS_API_KEYS: Field required, or KRONOS_API_KEYS_FILE")
+        api = {one.secret for one in self.api_keys_of_environment}
+        if api & {one.secret for one in self.admin_keys_of_environment}:
             raise ValueError("a key is either an API key or an admin key, not both: make another one")
         if self.default_deadline_ms > self.max_deadline_ms:
             raise ValueError("default_deadline_ms must not exceed max_deadline_ms")
@@ -101,8 +233,10 @@ def load_settings(**overrides: Any) -> Settings:
     """The settings of the environment, or those given instead.
 
     Raises:
-        SettingsError: every variable that is absent or not valid, in one line and without its value.
+        SettingsError: every variable that is absent, unknown or not valid, in one line and without its value.
     """
+    if not overrides:
+        _check_names(os.environ)
     try:
         return Settings.model_validate(overrides) if overrides else Settings.model_validate({})
     except ValidationError as error:
@@ -110,6 +244,22 @@ def load_settings(**overrides: Any) -> Settings:
         raise SettingsError(
             "; ".join(f"{_variable(fault['loc'])}{fault['msg']}" for fault in faults)
         ) from None
+
+
+def _check_names(variables: Iterable[str]) -> None:
+    """Raise SettingsError for a misspelt variable: one that is neither ours nor another command's."""
+    known = [name.upper() for name in Settings.model_fields]
+    ours = [name.removeprefix(PREFIX) for name in sorted(variables) if name.startswith(PREFIX)]
+    others = tuple(f"{name}_" for name in OTHER_COMMANDS)
+    unknown = [name for name in ours if name not in known and not name.startswith(others)]
+    if unknown:
+        # compared without the prefix, which would make every name a near one
+        near = {name: difflib.get_close_matches(name, known, n=1) for name in unknown}
+        named = [
+            f"{PREFIX}{name}" + (f" (did you mean {PREFIX}{near[name][0]}?)" if near[name] else "")
+            for name in unknown
+        ]
+        raise SettingsError(f"unknown environment variable {', '.join(named)}: correct or unset it")
 
 
 def _variable(location: tuple[int | str, ...]) -> str:

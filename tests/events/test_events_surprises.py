@@ -1,5 +1,7 @@
 """Where a surprise sits and how it is scaled."""
 
+import time
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -7,6 +9,7 @@ import pytest
 from event_samples import bars_of, calendar_of, empty_leaders, event, new_york, session_days
 
 from kronos_service.events.encoder import encode_rows, prepare
+from kronos_service.events.surprises import _sigma
 from kronos_service.events.taxonomy import SURPRISE
 
 WEEK = ("2024-03-11", "2024-03-15")
@@ -147,3 +150,18 @@ def test_text_times_are_read_like_timestamps() -> None:
     days = pd.Series(session_days("us_equity", *WEEK))
     first, second = (encode_rows(prepare(c, empty_leaders()), days, "us_equity") for c in (rows, text))
     np.testing.assert_array_equal(first, second)
+
+
+def test_sigma_is_the_deviation_of_the_earlier_ones_however_many_there_are() -> None:
+    """20,000 of one type took 2.6 s while each summed all before it again."""
+    rng = np.random.default_rng(0)
+    values = 216.0 + rng.normal(0, 3, 20_000)
+    values[15_000:] = 7.5
+    times = np.datetime64("2000-01-01", "us") + np.arange(20_000).repeat(2)[:20_000] * np.timedelta64(1, "h")
+    started = time.process_time()
+    sigma = _sigma(times, values)
+    assert time.process_time() - started < 0.5
+    for i in (0, 7, 8, 9, 10, 11, 999, 14_999, 19_999):
+        earlier = values[: np.searchsorted(times, times[i])]
+        assert sigma[i] == pytest.approx(earlier.std(ddof=1) if len(earlier) >= 8 else 0.0, rel=1e-12)
+    assert (_sigma(times[:100], np.full(100, 0.1)) == 0).all()

@@ -20,10 +20,10 @@ def test_denormalizing_gives_back_what_was_not_clipped(x: np.ndarray) -> None:
     assert (np.abs(denormalize(z, mean, std) - x) <= float32_rounding)[inside].all()
 
 
-def test_normalizing_matches_the_formula_of_the_released_code() -> None:
-    x = np.array([[1.0], [2.0], [6.0]]) * np.ones((1, 6))
+def test_normalizing_matches_the_formula_of_the_released_code_at_a_price_of_100() -> None:
+    x = np.array([[98.0], [99.0], [103.0]]) * np.ones((1, 6))
     mean, std = statistics(x)
-    expected = (x - 3.0) / (np.sqrt((4 + 1 + 9) / 3) + 1e-5)
+    expected = (x - 100.0) / (np.sqrt((4 + 1 + 9) / 3) + 1e-5)
     np.testing.assert_allclose(normalize(x, mean, std), expected, rtol=1e-6)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from kronos_service.inference.__main__ import main
+from kronos_service.inference.models.replica_state import ReplicaStateError, sole_use
 from kronos_service.inference.settings import SettingsError, load_settings
 
 GOOD = {
@@ -57,6 +58,10 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp
         ({"KRONOS_ALLOW_BASE_ONLY": "1"}, "needs base_model"),
         ({"KRONOS_SOURCE": "supabase"}, "set SUPABASE_URL, SUPABASE_KEY"),
         ({"KRONOS_SOURCE": "postgres"}, "set DATABASE_URL"),
+        ({"KRONOS_DEVIC": "cpu"}, "environment variable KRONOS_DEVIC (did you mean KRONOS_DEVICE?): correct"),
+        ({"KRONOS_XYZZY": "key-of"}, "unknown environment variable KRONOS_XYZZY: correct or unset it"),
+        ({"KRONOS_CORS_ORIGINS": "desk.example"}, "expected origins such as https://"),
+        ({"KRONOS_ROOT_PATH": "kronos"}, "KRONOS_ROOT_PATH"),
         ({"KRONOS_ADAPTERS": "a", "KRONOS_STATE_DIR": "a/state"}, "lies inside the store"),
     ],
 )
@@ -81,3 +86,28 @@ def test_what_cannot_be_is_one_line_without_a_secret_and_exit_code_2(
 def test_without_any_key_there_is_no_service() -> None:
     with pytest.raises(SettingsError, match="KRONOS_API_KEYS: Field required"):
         load_settings()
+
+
+def test_settings_of_other_commands_are_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    from kronos_service.finetune.commands import COMMANDS as FINETUNE
+    from kronos_service.inference.commands import COMMANDS
+
+    for name, value in GOOD.items():
+        monkeypatch.setenv(name, value)
+    for command in {*FINETUNE, *COMMANDS} - {"serve"}:
+        monkeypatch.setenv(f"KRONOS_{command.upper().replace('-', '_')}_SEED", "1")
+    assert load_settings().port == 8000
+
+
+def test_two_services_on_one_state_directory_are_one_too_many(tmp_path: Path) -> None:
+    with sole_use(tmp_path / "state"):
+        refused = pytest.raises(ReplicaStateError, match="another service uses the state directory")
+        with refused, sole_use(tmp_path / "state"):
+            pass
+        with sole_use(tmp_path / "other"):
+            pass
+    with sole_use(tmp_path / "state"):
+        pass
+    (tmp_path / "file").write_text("")
+    with sole_use(tmp_path / "file" / "state"):  # it could hold nothing
+        pass

@@ -23,7 +23,8 @@ FIELDS: dict[str, tuple[Any, ...]] = {
     "event_embedding.taps": ([], ["input"], ["output"], ["input", "output", "input"], ["../x"], "both"),
     "event_embedding.width": (0, 128, 257, 10**9, 10**30),
     "normalization.clip": (4.0, 0.0, -5.0, "5"),
-    "normalization.epsilon": (1e-3, 0.0),
+    "normalization.epsilon": (1e-3, 1e-5, 0.0),
+    "normalization.relative": (False, "yes", 1, None),
     "normalization.context": (73, 10**30, 0),
     "canary.seed": (1, -1, 10**30),
     "canary.length": (31, 0, 73, 10**30),
@@ -37,7 +38,8 @@ FIELDS: dict[str, tuple[Any, ...]] = {
     "metrics": ([], None, "x"),
 }
 """Field -> values that make a manifest wrong for the adapters of these tests (rank 4, alpha 8, dropout 0.05,
-both taps of width 256, clip 5, epsilon 1e-5, base of 72 bars, canary of seed 0, 256 logits over 32 bars)."""
+both taps of width 256, clip 5, epsilon 1e-7 of the mean, base of 72 bars, canary of seed 0, 256 logits over
+32 bars)."""
 
 
 def wrong_field(manifest: dict[str, Any], rng: Rng) -> None:

@@ -1,5 +1,6 @@
 """The store of adapters: generations never repeat, versions never change, nothing is half published."""
 
+import errno
 import hashlib
 import json
 import os
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from kronos_shared.adapter_manifest import EVENT_WEIGHTS, FILES, MANIFEST, Latest, version_name
+from kronos_shared.adapter_manifest import EVENT_WEIGHTS, FILES, MANIFEST, Latest, is_version, version_name
 from kronos_shared.adapter_store import (
     StoreError,
     latest,
@@ -165,6 +166,45 @@ def test_what_another_user_left_half_done_stops_nobody(
     assert left_over(store) == [theirs.name]
     publish(variant(3), store, keep=10)
     assert left_over(store) == []
+
+
+@pytest.mark.parametrize("number", [errno.EBUSY, errno.ENOTEMPTY, errno.EIO, errno.EROFS])
+def test_what_cannot_be_removed_stops_no_publisher_before_latest_or_after(
+    variant: Variant, store: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    (store / "versions" / ".000001-of-a-killed-publisher").mkdir(parents=True)
+
+    def fails(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(shutil, "rmtree", fails)
+    for count in range(1, 4):
+        pointer = publish(variant(count), store, keep=1)
+        assert (pointer.generation, latest(store)) == (count, pointer)
+    with monkeypatch.context() as patch:
+        real = os.rename
+        patch.setattr(
+            os, "rename", lambda old, new: fails() if is_version(Path(old).name) else real(old, new)
+        )
+        pointer = publish(variant(4), store, keep=1)
+    assert latest(store) == pointer
+    monkeypatch.undo()
+    pointer = publish(variant(5), store, keep=1)
+    assert left_over(store) == []
+
+
+def test_a_disk_that_cannot_force_a_directory_is_no_failure(
+    variant: Variant, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert publish(variant(1), store, keep=1) == latest(store)
 
 
 def test_a_rollback_to_what_is_not_there_or_not_whole_is_refused(variant: Variant, store: Path) -> None:

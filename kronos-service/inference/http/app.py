@@ -7,9 +7,11 @@ from typing import Final
 
 import anyio
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from kronos_service.inference.http import error_responses, routes
-from kronos_service.inference.http.middleware import BodyLimit, Trace
+from kronos_service.inference.http.keys import KeyRing
+from kronos_service.inference.http.middleware import REQUEST_ID, BodyLimit, HeadAsGet, Trace
 from kronos_service.inference.market.market import utc_now
 from kronos_service.inference.service import Service
 from kronos_service.inference.settings import Settings
@@ -36,11 +38,21 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -
         description=DESCRIPTION,
         lifespan=lifespan,
         redirect_slashes=False,
+        root_path=settings.root_path,
     )
-    app.state.service, app.state.settings = service, settings
+    app.state.service, app.state.settings, app.state.keys = service, settings, KeyRing(settings)
     for router in (routes.forecasts, routes.adapters, routes.public):
         app.include_router(router)
     error_responses.install(app)
-    app.add_middleware(BodyLimit, most_bytes=settings.max_body_bytes)
+    app.add_middleware(BodyLimit, most_bytes=settings.max_body_bytes, most_held=settings.max_held_bytes)
+    app.add_middleware(HeadAsGet)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "HEAD", "POST"],
+            allow_headers=["Authorization", "Content-Type", REQUEST_ID],
+            expose_headers=[REQUEST_ID, "Retry-After"],
+        )
     app.add_middleware(Trace, metrics=service.metrics, is_closing=lambda: service.queue.is_closed)
     return app

@@ -1,18 +1,20 @@
 """The endpoints: each names what it needs, and calls the service."""
 
+import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Annotated, Any, Final
 
-import anyio
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import PlainTextResponse
 from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
 
-from kronos_service.inference.errors import AdapterRefused, NotJson, NotReady
+from kronos_service.inference.errors import AdapterRefused, FieldFault, NotJson, NotReady, unprocessable
 from kronos_service.inference.http.auth import RequireKey
-from kronos_service.inference.http.error_responses import faults_of
+from kronos_service.inference.http.error_responses import body_faults
 from kronos_service.inference.http.status import StatusOut, status_of
 from kronos_service.inference.schemas import ErrorResponse, ForecastRequest, ForecastResponse, VersionBody
 from kronos_service.inference.service import RETRY_SECONDS, Service
@@ -74,18 +76,51 @@ async def _read_body(request: Request, model: Any) -> BaseModel:
     """The body as a model, parsed in another thread if it is large.
 
     Raises:
-        NotJson: another content type.
+        NotJson: another content type, or compressed.
         Unprocessable: names every field at fault; NaN and infinite numbers are faults.
     """
     kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise NotJson(f"expected Content-Type application/json, got {kind[:64] or 'none'}")
+    if (encoding := request.headers.get("Content-Encoding", "identity").strip().lower()) != "identity":
+        raise NotJson(f"expected a body without Content-Encoding, got {encoding[:64]!r}: send it as it is")
     body = await request.body()
-    parse: Callable[[bytes], BaseModel] = model.model_validate_json
+    parse = partial(_parse, model, body, most_values=request.app.state.settings.most_values)
+    if len(body) <= SMALL_BODY:
+        return parse()
+    return await (await service_of(request)).preparation.run(parse)
+
+
+def _parse(model: type[BaseModel], body: bytes, *, most_values: int) -> BaseModel:
+    if body.count(b",") > most_values:  # parsing alone would take a second and 400 MB
+        message = f"expected at most {most_values} values, got more: send fewer bars, series or events"
+        raise unprocessable(FieldFault(field="body", message=message))
     try:
-        return parse(body) if len(body) <= SMALL_BODY else await anyio.to_thread.run_sync(parse, body)
+        return model.model_validate_json(body)
     except ValidationError as error:
-        raise faults_of(error.errors(include_input=False, include_url=False)) from None
+        raise body_faults(error) from None
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, bytes]) -> bytes:
+    """What the work gives; it is cancelled once the client has hung up.
+
+    Raises:
+        ClientDisconnect: it has.
+    """
+    answer, gone = asyncio.ensure_future(work), asyncio.ensure_future(_hang_up(request))
+    try:
+        await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise ClientDisconnect
+        return answer.result()
+    finally:
+        answer.cancel()
+        gone.cancel()
+
+
+async def _hang_up(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 async def service_of(request: Request) -> Service:
@@ -96,7 +131,7 @@ async def service_of(request: Request) -> Service:
 
 async def require_room(request: Request) -> None:
     """Raise NotReady or Overloaded while nothing can be admitted, whatever the body says."""
-    (await service_of(request)).check_open()
+    (await service_of(request)).check_open(request.state.caller.name)
 
 
 ServiceHere = Annotated[Service, Depends(service_of)]
@@ -130,7 +165,10 @@ adapters = APIRouter(
 async def forecast(request: Request, service: ServiceHere, body: ForecastRequest) -> Response:
     """Sample paths, quantiles and mean of the next bars of each series, given what was known at its as_of."""
     state = request.state
-    content = await service.forecast(body, request_id=state.request_id, arrived=state.arrived)
+    work = service.forecast(
+        body, caller=state.caller.name, request_id=state.request_id, arrived=state.arrived
+    )
+    content = await _unless_gone(request, work)
     return Response(content, media_type="application/json")
 
 
@@ -167,8 +205,8 @@ async def livez() -> str:
 @public.get("/readyz", response_class=PlainTextResponse, responses=_errors(503))
 async def readyz(service: ServiceHere) -> str:
     """Forecasts are answered."""
-    if (reason := service.not_ready_because()) is not None:
-        raise NotReady(reason, retry_after=RETRY_SECONDS)
+    if (lacking := service.lacks()) is not None:
+        raise NotReady(lacking, retry_after=RETRY_SECONDS)
     return "ready"
 
 

@@ -7,13 +7,17 @@ import signal
 import socket
 import sys
 import threading
+from functools import partial
 from types import FrameType
 from typing import Any, Final
 
 import structlog
 import uvicorn
+from fastapi import FastAPI
 
 from kronos_service.inference.http.app import create_app
+from kronos_service.inference.http.protocol import BoundedProtocol
+from kronos_service.inference.models.replica_state import sole_use
 from kronos_service.inference.service import Service
 from kronos_service.inference.settings import Settings
 from kronos_shared.errors import KronosError
@@ -22,6 +26,11 @@ SWITCH_SECONDS: Final = 0.001
 """How often Python may change threads: at the default 5 ms a rejection waits for the running forecast."""
 NOTICE_SECONDS: Final = 1.0
 """For so long after the signal connections still get a 503, until load balancers have seen /readyz fail."""
+
+SHUTDOWN_SECONDS: Final = 5
+"""After everything admitted has its answer: a half-sent request or an unread answer is cut off then."""
+RESERVED_FILES: Final = 128
+"""Open files kept from connections, for the store, the source and the libraries."""
 
 _log = structlog.get_logger()
 _SHARED: tuple[Any, ...] = (
@@ -32,7 +41,7 @@ _SHARED: tuple[Any, ...] = (
 
 
 class Server(uvicorn.Server):
-    """On SIGTERM or SIGINT it admits nothing more, finishes what it admitted, and exits."""
+    """On SIGTERM, SIGINT or SIGHUP it admits nothing more, finishes what it admitted, and exits."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
@@ -83,20 +92,55 @@ def serve(settings: Settings) -> None:
     """Serve until a signal ends it.
 
     Raises:
+        SettingsError: another service uses the state directory, or what the app says.
         AddressError: it cannot listen on its host and port.
     """
     require_free(settings.host, settings.port)
     app = create_app(settings)
     configure_logs()
+    with sole_use(settings.state_dir):
+        _serve(app, settings)
+
+
+def _serve(app: FastAPI, settings: Settings) -> None:
     if settings.source == "snapshot" and settings.snapshot is None:
         _log.warning("sample_market", advice="its prices are made up: set KRONOS_SNAPSHOT or KRONOS_SOURCE")
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.collect()
     gc.freeze()  # imported modules hold half a million objects: a full collection would stop all for 0.2 s
-    config = uvicorn.Config(
-        app, host=settings.host, port=settings.port, log_config=None, access_log=False, server_header=False
+    server = Server(server_config(app, settings), app.state.service)
+    if hasattr(signal, "SIGHUP"):  # uvicorn knows SIGTERM and SIGINT only
+        signal.signal(signal.SIGHUP, server.handle_exit)
+    server.run()
+
+
+def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """How the app is served: HTTP/1.1 within the settings' limits."""
+    protocol = partial(
+        BoundedProtocol,
+        most_connections=min(settings.max_connections, _open_files() - RESERVED_FILES),
+        head_seconds=settings.head_seconds,
+        body_seconds=settings.body_seconds,
     )
-    Server(config, app.state.service).run()
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        http=protocol,  # type: ignore[arg-type]
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )
+
+
+def _open_files() -> int:
+    """How many files and connections this process may hold open."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 8192
+    return int(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 
 def configure_logs() -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import date
-from typing import Any
+from typing import Any, Final
 
 from pydantic import AwareDatetime, BaseModel
 
@@ -12,6 +12,8 @@ from kronos_service.inference.schemas import ModelOut
 from kronos_service.inference.service import Service
 from kronos_service.model.adapter.read import channels_record
 from kronos_shared.adapter_manifest import ChannelsRecord
+
+MOST_NAMED: Final = 20
 
 
 class ServingOut(ModelOut):
@@ -34,6 +36,8 @@ class SourceOut(BaseModel):
     last_bar: date | None = None
     calendar_until: str | None = None
     bad_bars: int = 0
+    stale_symbols: list[str] = []
+    """Symbols whose last bar lies too many sessions back, the first of them."""
     error: str | None
 
 
@@ -106,8 +110,9 @@ def _source_out(service: Service) -> SourceOut:
         read_at=market.read_at,
         checked_at=refresher.checked_at,
         symbols=len(market.bars),
-        last_bar=market.last_bar.date(),
+        last_bar=None if market.last_bar is None else market.last_bar.date(),
         calendar_until=str(market.tables.reach),
         bad_bars=len(market.dropped),
+        stale_symbols=market.stale_symbols(service.clock(), most=service.settings.stale_after)[:MOST_NAMED],
         error=refresher.error,
     )

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pandas as pd
 
 from kronos_service.data.validation import UNFINISHED, check_calendar, check_symbols, find_bad_bars
 from kronos_service.events.encoder import EventTables, prepare
-from kronos_service.events.sessions import Times, session_dates
+from kronos_service.events.sessions import Times, session_dates, sessions, utc
 from kronos_service.events.taxonomy import LEADERS
 
 KEY = ["symbol", "ts"]
@@ -34,10 +34,30 @@ class Market:
     dropped: pd.DataFrame
     """Bars left out because they cannot be true: symbol, ts, reason."""
 
+    more_at: pd.Timestamp | None
+    """When the first row or figure that was held back for its time may be known; None where none was."""
+
     @property
-    def last_bar(self) -> pd.Timestamp:
-        """The latest session date of any bar."""
-        return max(pd.Timestamp(frame["ts"].iloc[-1]) for frame in self.bars.values())
+    def last_bar(self) -> pd.Timestamp | None:
+        """The latest session date of any bar; None where there is none."""
+        return max((pd.Timestamp(frame["ts"].iloc[-1]) for frame in self.bars.values()), default=None)
+
+    def stale_symbols(self, now: datetime, *, most: int) -> list[str]:
+        """The symbols whose last bar lies more than `most` sessions back."""
+        return [
+            symbol
+            for symbol, frame in self.bars.items()
+            if sessions_behind(frame["ts"].iloc[-1], self.asset_class[symbol], now) > most
+        ]
+
+
+def sessions_behind(last: pd.Timestamp, asset_class: str, now: datetime) -> int:
+    """How many sessions after the bar dated `last` have closed by `now`."""
+    day, today = last.date(), now.date() + timedelta(days=1)
+    if day >= today:
+        return 0
+    table = sessions(asset_class, day + timedelta(days=1), today)
+    return int(np.searchsorted(table.closes, utc([pd.Timestamp(now)])[0], side="right"))
 
 
 def build_market(
@@ -67,6 +87,7 @@ def build_market(
         tables=prepare(known, leaders),
         leader_dates={leader: session_dates(frame["ts"]) for leader, frame in leaders.items()},
         dropped=bad[bad["reason"] != UNFINISHED],
+        more_at=_more_at(bad, calendar, pd.Timestamp(now).tz_convert("UTC")),
     )
 
 
@@ -75,6 +96,14 @@ def known_calendar(calendar: pd.DataFrame, now: datetime) -> pd.DataFrame:
     moment = pd.Timestamp(now).tz_convert("UTC")
     rows = calendar[~(calendar["first_seen_at"] > moment)]
     return rows.assign(actual=rows["actual"].where(rows["release_at"] <= moment, np.nan))
+
+
+def _more_at(bad: pd.DataFrame, calendar: pd.DataFrame, now: pd.Timestamp) -> pd.Timestamp | None:
+    """The earliest moment at which what is held back at `now` may be known; the day of an unfinished bar."""
+    released = calendar.loc[calendar["actual"].notna(), "release_at"]
+    moments = pd.concat([calendar["first_seen_at"], released])
+    first = [moments[moments > now].min(), bad.loc[bad["reason"] == UNFINISHED, "ts"].min()]
+    return min((one for one in first if not pd.isna(one)), default=None)
 
 
 def utc_now() -> datetime:

@@ -39,21 +39,22 @@ def market_reader(settings: Settings) -> Reader:
 
 
 class SnapshotReader:
-    """Reads a snapshot when it has changed."""
+    """Reads a snapshot when it has changed, or may be judged otherwise than when it was read."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._seen: object = None
+        self._held: Market | None = None
 
     def __call__(self, now: datetime) -> Market | None:
         """The market, or None where the snapshot is the same."""
         state = _state(self._directory)
-        if state == self._seen:
+        if state == self._seen and self._held is not None and _still_holds(self._held, now):
             return None
         tables = read_tables(self._directory)
         name = f"snapshot:{tables.name}"
         market = build_market(name, tables.symbols, tables.bars, tables.calendar, now=now)
-        self._seen = state
+        self._seen, self._held = state, market
         return market
 
 
@@ -67,8 +68,8 @@ class DatabaseReader:
 
     def __call__(self, now: datetime) -> Market:
         """The market; the source is opened and closed."""
-        is_due = self._whole_at is None or now - self._whole_at > WHOLE_AGAIN
-        held = None if is_due else self._held
+        is_due = self._whole_at is None or not timedelta(0) <= now - self._whole_at <= WHOLE_AGAIN
+        held = None if is_due or self._held is None or self._held.empty else self._held
         since = (now - self._reach if held is None else held["ts"].max() - OVERLAP).date()
         with self._open() as source:
             symbols, calendar = symbol_table(source.symbols()), calendar_table(source.calendar())
@@ -80,6 +81,13 @@ class DatabaseReader:
         market = build_market(name, symbols, bars, calendar, now=now)
         self._held, self._whole_at = bars, now if held is None else self._whole_at
         return market
+
+
+def _still_holds(market: Market, now: datetime) -> bool:
+    """Whether the same tables would be judged the same now: a wrong clock must not decide for good."""
+    if not market.bars or now < market.read_at:
+        return False
+    return market.more_at is None or now < market.more_at
 
 
 def _state(directory: Path) -> object:

@@ -24,12 +24,14 @@ from kronos_shared.adapter_manifest import (
     is_version,
     version_number,
 )
+from kronos_shared.disk_errors import explain, is_missing
 
 RESIDENT = 3
 """Models in memory: the one that serves and two before it. They share every weight that LoRA leaves alone."""
 
 RETRYABLE = (AdapterNotWholeError, BaseModelError)
-"""Errors that do not prove a digest bad: other bytes than it names, or a base that cannot be found."""
+"""Errors that do not prove a digest bad: files that cannot be read or are other bytes than it names, or a
+base that cannot be found."""
 
 
 class QuarantinedError(AdapterError):
@@ -100,6 +102,10 @@ class ModelCache:
             self._warm(serving)
         except RETRYABLE:
             raise
+        except OSError as error:  # the machine's trouble, not the adapter's
+            raise AdapterNotWholeError(f"{pointer.version}: {explain(error)}") from error
+        except MemoryError as error:
+            raise AdapterNotWholeError(f"{pointer.version}: there is no memory for it now") from error
         except AdapterError as error:
             self.quarantined[digest] = str(error)
             raise
@@ -137,6 +143,8 @@ class ModelCache:
         if self._warm_up is not None:
             try:
                 self._warm_up(serving)
+            except (OSError, MemoryError):
+                raise
             except Exception as error:
                 raise AdapterError(f"warm-up failed: {type(error).__name__}: {error}") from error
 
@@ -146,8 +154,11 @@ class ModelCache:
         try:
             found = directory.resolve(strict=True)
             expected = self._adapters.resolve(strict=True) / VERSIONS / version
-        except (OSError, RuntimeError):
-            raise AdapterNotWholeError(f"{version}: is missing from {VERSIONS}") from None
+        except OSError as error:
+            where = f" from {VERSIONS}" if is_missing(error) else ""
+            raise AdapterNotWholeError(f"{version}: {explain(error)}{where}") from error
+        except RuntimeError:  # what Python 3.11 makes of a loop of links
+            raise AdapterNotWholeError(f"{version}: is a link, which may lead anywhere") from None
         if found != expected:
             raise AdapterNotWholeError(f"{version}: is a link, which may lead anywhere")
         return directory

@@ -2,7 +2,8 @@
 
 If the bytes match their digest and are invalid, retrying cannot help: the digest is quarantined until
 somebody asks for a reload. If they do not match (a file is missing, half visible on a network disk, corrupt
-on this one), the digest itself may be fine: every poll retries. The last good model keeps serving meanwhile.
+on this one) or cannot be read (not permitted, a failing disk), the digest itself may be fine: every poll
+retries. The last good model keeps serving meanwhile.
 """
 
 import os
@@ -16,17 +17,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from kronos_service.inference.models.cache import Loaded, ModelCache, QuarantinedError
 from kronos_service.inference.models.loader_status import LoaderStatus, Refusal
-from kronos_service.inference.models.replica_state import ReplicaState, ReplicaStateError
+from kronos_service.inference.models.replica_state import (
+    ReplicaState,
+    ReplicaStateError,
+    StateUnreachableError,
+)
 from kronos_service.inference.models.served_model import ServedModel, base_alone
 from kronos_service.model.adapter.files import AdapterError, AdapterFiles, read_capped
 from kronos_service.model.factory import BaseChoice
 from kronos_shared import adapter_store
 from kronos_shared.adapter_manifest import LARGEST_POINTER, LATEST, VERSIONS, Latest
+from kronos_shared.disk_errors import explain, is_missing
 from kronos_shared.errors import KronosError
 
 LONGEST_REASON = 500
+_log = structlog.get_logger()
 NOTHING = "nothing has been published yet"
 
 
@@ -65,6 +74,8 @@ class AdapterLoader:
             )
         self._adapters, self._state = adapters, ReplicaState(state)
         self._cache = ModelCache(adapters, base=base, device=device, warm_up=warm_up)
+        self._pin: Latest | None = None
+        """The pin as it was last read: it holds while the state directory cannot be."""
         self._base_only = allow_base_only and base is not None
         self._poll_seconds = poll_seconds
         self._status = LoaderStatus()
@@ -106,6 +117,7 @@ class AdapterLoader:
             if self._reloads_done <= asked:
                 self._reloads_begun += 1
                 self._count(reloads=1)
+                _log.info("adapter_reload")
                 self._look(retry=True)
                 self._reloads_done = self._reloads_begun
             return self._status
@@ -119,6 +131,7 @@ class AdapterLoader:
         """
         with self._lock:
             self._state.set_pin(None if version is None else self._obtain_version(version).pointer)
+            _log.info("adapter_pinned", version=version)
             self._look(retry=version is None)
             return self._status
 
@@ -131,7 +144,8 @@ class AdapterLoader:
         with self._lock:
             wanted = adapter_store.previous(self._adapters) if version is None else version
             self._obtain_version(wanted)
-            adapter_store.rollback(self._adapters, wanted)
+            pointer = adapter_store.rollback(self._adapters, wanted)
+            _log.info("adapter_rolled_back", version=wanted, generation=pointer.generation)
             self._look(retry=True)
             return self._status
 
@@ -155,28 +169,40 @@ class AdapterLoader:
                 reason = self._fall_back(reason)
             if self._status.state_unsaved is not None:
                 self._remember()
+        except OSError as error:
+            self._count(errors=1)
+            reason = f"the disk {explain(error)}"
         except Exception as error:  # the polling thread must survive whatever an adapter makes it raise
             self._count(errors=1)
+            if self._status.reason != self._short(f"unforeseen {type(error).__name__}: {error}"):
+                _log.exception("adapter_unforeseen")
             reason = f"unforeseen {type(error).__name__}: {error}"
         self._update(reason=reason and self._short(reason))
 
     def _follow(self, *, retry: bool) -> str | None:
         """Load what the pin or LATEST names; returns why that failed, or None."""
+        unread = None
         try:
-            pin = self._state.pin()
+            try:
+                pin = self._state.pin()
+            except StateUnreachableError as error:
+                if self._pin is None and self._state.has_last_good():
+                    raise  # there may be a pin: what served last is the better guess
+                pin, unread = self._pin, str(error)
+            self._pin = pin
             self._update(pinned=pin and pin.version)
             if pin is not None:
                 self._take(pin, retry=retry, is_latest=False)
                 with suppress(KronosError):  # recorded as a refusal; a pin does not depend on LATEST
                     self._read_latest()
-                return None
+                return unread
             latest = self._read_latest()
             if latest is None:
                 return self._reason_without_latest()
             self._take(latest, retry=retry, is_latest=True)
         except KronosError as error:
             return str(error)
-        return None
+        return unread
 
     def _reason_without_latest(self) -> str | None:
         serving = self._status.serving
@@ -190,12 +216,20 @@ class AdapterLoader:
         Raises:
             AdapterError: it is invalid, or contradicts what was read before: generations only grow.
         """
-        if not os.path.lexists(self._adapters / LATEST):
-            return None
+        try:
+            os.lstat(self._adapters / LATEST)
+        except OSError as error:
+            if is_missing(error):
+                return None
+            raise self._refusal(None, AdapterError(f"{LATEST} {explain(error)}")) from error
         try:
             pointer = Latest.from_bytes(read_capped(self._adapters, LATEST, LARGEST_POINTER))
             self._published_at = (self._adapters / LATEST).stat().st_mtime
-        except (ValueError, OSError) as error:
+        except OSError as error:
+            raise self._refusal(None, AdapterError(f"{LATEST} {explain(error)}")) from None
+        except ValueError as error:
+            if isinstance(error.__cause__, OSError):  # it could not be read: nothing is known about it
+                raise self._refusal(None, AdapterError(str(error))) from None
             reason = f"{LATEST} is not a valid pointer: {error}"
             raise self._refusal(None, AdapterError(reason)) from None
         seen = self._status.latest
@@ -234,7 +268,9 @@ class AdapterLoader:
         except KronosError as error:
             raise self._refusal(pointer, error) from error
         finally:
-            self._count(loads=int(self._cache.resident is not resident))
+            if self._cache.resident is not resident:
+                self._count(loads=1)
+                _log.info("adapter_loaded", version=pointer.version, digest=pointer.manifest_sha256)
             quarantined = {key: self._short(reason) for key, reason in self._cache.quarantined.items()}
             self._update(quarantined=quarantined, resident=self._resident())
 
@@ -268,6 +304,14 @@ class AdapterLoader:
         # One assignment: a request reads `serving` once, so it sees the old model or the new one, whole.
         self._status = after
         self._update(last_flip_seconds=time.perf_counter() - started)
+        _log.info(
+            "adapter_serves",
+            version=serving.version,
+            digest=serving.digest,
+            generation=serving.generation,
+            instead_of=before and before.version,
+            reason=after.reason,
+        )
         self._remember()
 
     def _remember(self) -> None:
@@ -279,6 +323,8 @@ class AdapterLoader:
             self._state.remember(first.pointer, first.files)
             self._update(state_unsaved=None)
         except ReplicaStateError as error:
+            if self._status.state_unsaved is None:
+                _log.warning("state_unsaved", reason=self._short(str(error)))
             self._update(state_unsaved=self._short(str(error)))
 
     def _fall_back(self, reason: str | None) -> str | None:
@@ -295,6 +341,7 @@ class AdapterLoader:
         if self._base_only:
             try:
                 self._update(serving=base_alone(self._cache.bundle_for(None)))
+                _log.info("base_serves", reason=reason and self._short(reason))
                 reason = None if reason == NOTHING else reason
             except KronosError as error:
                 reason = f"{reason}; the base: {error}"
@@ -310,6 +357,7 @@ class AdapterLoader:
         if last is None or (last.version, last.digest, last.reason) != (version, digest, reason):
             refusal = Refusal(version=version, digest=digest, reason=reason, at=datetime.now(UTC))
             self._count(refusals=1)
+            _log.warning("adapter_refused", version=version, digest=digest, reason=reason)
             self._update(last_refusal=refusal)
         return error
 

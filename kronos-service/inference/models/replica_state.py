@@ -5,20 +5,64 @@ state/versions/<version>/        a copy of the last good adapter, since the stor
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from kronos_service.model.adapter.files import AdapterError, AdapterFiles, read_capped, read_files
+import structlog
+from filelock import FileLock, Timeout
+
+from kronos_service.model.adapter.files import (
+    AdapterError,
+    AdapterFiles,
+    AdapterNotWholeError,
+    read_capped,
+    read_files,
+)
 from kronos_shared.adapter_manifest import LARGEST_POINTER, VERSIONS, Latest
 from kronos_shared.atomic import new_directory, remove, replace_file
+from kronos_shared.disk_errors import explain, is_missing
 from kronos_shared.errors import KronosError
 
 LAST_GOOD = "last_good.json"
 PIN = "pin.json"
+LOCK = ".lock"
+
+_log = structlog.get_logger()
 
 
 class ReplicaStateError(KronosError):
     """The state directory cannot be written, or what it holds cannot be read."""
+
+
+class StateUnreachableError(ReplicaStateError):
+    """The state directory is not permitted to this user, or its disk is in trouble: it may pass."""
+
+
+@contextmanager
+def sole_use(directory: Path) -> Iterator[None]:
+    """Hold the state directory for this process; the system frees it however the process ends.
+
+    One that cannot be written holds nothing that two services could spoil for each other.
+
+    Raises:
+        ReplicaStateError: another process holds it.
+    """
+    lock = FileLock(directory / LOCK, timeout=0)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise ReplicaStateError(
+            f"another service uses the state directory {directory}: set KRONOS_STATE_DIR to one of its own"
+        ) from None
+    except OSError as error:
+        _log.warning("state_not_held", reason=explain(error))
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @dataclass(frozen=True)
@@ -34,6 +78,15 @@ class ReplicaState:
             ReplicaStateError: it can no longer be read.
         """
         return self._pointer(LAST_GOOD)
+
+    def has_last_good(self) -> bool:
+        """Whether there is a last good one, readable or not valid, as far as can be told."""
+        try:
+            return self.last_good() is not None
+        except StateUnreachableError:
+            return False
+        except ReplicaStateError:
+            return True
 
     def last_good_files(self, pointer: Latest) -> AdapterFiles:
         """The copy of the last good adapter.
@@ -87,10 +140,18 @@ class ReplicaState:
             raise self._unwritable(error) from error
 
     def _pointer(self, name: str) -> Latest | None:
-        if not (self.directory / name).is_symlink() and not (self.directory / name).exists():
-            return None
+        try:
+            os.lstat(self.directory / name)
+        except OSError as error:
+            if is_missing(error):
+                return None
+            raise StateUnreachableError(f"{name} of the state directory {explain(error)}") from error
         try:
             return Latest.from_bytes(read_capped(self.directory, name, LARGEST_POINTER))
+        except AdapterNotWholeError as error:
+            if isinstance(cause := error.__cause__, OSError):
+                raise StateUnreachableError(f"{name} of the state directory {explain(cause)}") from cause
+            raise ReplicaStateError(f"{name} of the state directory cannot be read ({error})") from None
         except ValueError as error:
             raise ReplicaStateError(f"{name} of the state directory cannot be read ({error})") from None
 

@@ -2,13 +2,19 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 
 from kronos_service.model.adapter.files import AdapterError, AdapterFiles
 from kronos_service.model.adapter.read import load_adapter, parse_adapter
 from kronos_service.model.factory import Bundle
 from kronos_service.model.kronos import Kronos
 from kronos_shared.adapter_manifest import AdapterManifest, Latest
-from kronos_shared.normalization import CLIP, EPSILON
+from kronos_shared.normalization import CLIP, EPSILON, UPSTREAM_EPSILON
+
+NORMALIZATIONS: Final = ((CLIP, EPSILON, True), (CLIP, UPSTREAM_EPSILON, False))
+"""Clip, epsilon and whether that is a share of the mean: what an adapter may have been trained with. The
+second is of earlier adapters: at ordinary prices both rules give the same tokens (docs/decisions.md).
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,10 +72,11 @@ def _setting_problems(manifest: AdapterManifest, bundle: Bundle) -> list[str]:
     """How the inputs that the adapter was trained on differ from those that this service makes."""
     trained = manifest.normalization
     problems = []
-    if (trained.clip, trained.epsilon) != (CLIP, EPSILON):
+    if (trained.clip, trained.epsilon, trained.relative) not in NORMALIZATIONS:
+        share = " of the mean" if trained.relative else ""
         problems.append(
-            f"made for inputs with clip {trained.clip:g} and epsilon {trained.epsilon:g}, "
-            f"not {CLIP:g} and {EPSILON:g}"
+            f"made for inputs with clip {trained.clip:g} and epsilon {trained.epsilon:g}{share}, "
+            f"not {CLIP:g} and {EPSILON:g} of the mean"
         )
     if max(trained.context, manifest.canary.length) > bundle.context:
         problems.append(

@@ -9,8 +9,9 @@ import pandas as pd
 from kronos_service.events.calendar import CalendarError, read_calendar
 from kronos_service.events.encoder import EventTables
 from kronos_service.events.scenario import Scenario
+from kronos_service.events.sessions import sessions
 from kronos_service.events.surprises import find_surprises
-from kronos_service.events.taxonomy import CURRENCY, EVENT_TYPES
+from kronos_service.events.taxonomy import CURRENCY, EVENT_TYPES, LEADER_ASSET_CLASS
 from kronos_service.inference.errors import FieldFault, unprocessable
 from kronos_service.inference.models.served_model import ServedModel
 from kronos_service.inference.schemas import CalendarIn, KnownEvent, ScenarioIn
@@ -82,6 +83,10 @@ def _surprises(scenario: ScenarioIn, events: list[KnownEvent]) -> dict[date, flo
 def _moves(scenario: ScenarioIn) -> dict[str, dict[date, float]]:
     moves: dict[str, dict[date, float]] = {}
     for index, one in enumerate(scenario.leaders):
+        asset_class = LEADER_ASSET_CLASS[one.leader]
+        if not len(sessions(asset_class, one.date, one.date).dates):
+            message = f"{one.leader} does not trade on {one.date}: expected a session of {asset_class}"
+            raise unprocessable(FieldFault(field=f"scenario.leaders.{index}.date", message=message))
         of_leader = moves.setdefault(one.leader, {})
         if one.date in of_leader:
             message = f"{one.leader} moves twice on {one.date}: give one move"

@@ -4,7 +4,7 @@
 """
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Final
@@ -18,7 +18,7 @@ from kronos_service.events.encoder import EventTables
 from kronos_service.events.scenario import ScenarioError
 from kronos_service.events.sessions import session_dates
 from kronos_service.inference.errors import FieldFault, unprocessable
-from kronos_service.inference.market.market import Market
+from kronos_service.inference.market.market import Market, sessions_behind
 from kronos_service.inference.models.served_model import ServedModel
 from kronos_service.inference.requests.inline_calendar import inline_tables, read_scenario
 from kronos_service.inference.requests.inline_candles import candle_faults, candle_frame
@@ -44,10 +44,18 @@ class PreparedSeries:
     bars_given: int
     prepared: Prepared
     missing_sessions: list[date]
+    stale_sessions: int
+    """Sessions that have closed since the last bar."""
     events: list[KnownEvent]
     """On the forecast bars, as known at as_of."""
     reach: np.datetime64
     """Where the calendar ends."""
+
+
+def inline_rows(request: ForecastRequest) -> int:
+    """Events and candles that the request brings along: preparing them takes time."""
+    events = 0 if request.calendar is None else len(request.calendar.events)
+    return events + sum(len(one.candles or ()) for one in request.series)
 
 
 def check_limits(request: ForecastRequest, settings: Settings) -> None:
@@ -78,7 +86,13 @@ def _limit_faults(request: ForecastRequest, settings: Settings) -> Iterator[Fiel
 
 
 def prepare(
-    request: ForecastRequest, serving: ServedModel, market: Market, *, now: datetime, max_bars: int
+    request: ForecastRequest,
+    serving: ServedModel,
+    market: Market,
+    *,
+    now: datetime,
+    max_bars: int,
+    max_stale_sessions: int | None = None,
 ) -> list[PreparedSeries]:
     """Look up or read the candles of every series, and prepare their histories.
 
@@ -95,10 +109,28 @@ def prepare(
     if request.calendar is not None:
         tables = inline_tables(request.calendar, market.tables)
     series = _find_bars(request.series, market, now=now, max_bars=max_bars)
-    return [
-        _prepare_series(index, bars, asset_class, request, serving, tables)
+    prepared = [
+        _prepare_series(index, bars, asset_class, request, serving, tables, now)
         for index, (bars, asset_class) in enumerate(series)
     ]
+    if max_stale_sessions is not None:
+        _reject_stale(request, prepared, max_stale_sessions)
+    return prepared
+
+
+def _reject_stale(request: ForecastRequest, prepared: Sequence[PreparedSeries], most: int) -> None:
+    """Raise Unprocessable for symbols of the source that are too old; a sender decides about his candles."""
+    faults = [
+        FieldFault(
+            field=f"series.{index}.symbol",
+            message=f"{one.symbol} ends at {one.days[-1]}, {one.stale_sessions} sessions ago: "
+            f"expected at most {most}",
+        )
+        for index, one in enumerate(prepared)
+        if request.series[index].candles is None and one.stale_sessions > most
+    ]
+    if faults:
+        raise unprocessable(*faults)
 
 
 def _find_bars(
@@ -142,6 +174,7 @@ def _prepare_series(
     request: ForecastRequest,
     serving: ServedModel,
     tables: EventTables,
+    now: datetime,
 ) -> PreparedSeries:
     longest = serving.context - request.horizon
     future, as_of = next_sessions(bars["ts"].iloc[-1], asset_class, request.horizon)
@@ -171,6 +204,7 @@ def _prepare_series(
         bars_given=len(bars),
         prepared=prepared,
         missing_sessions=missing_sessions(days, asset_class),
+        stale_sessions=sessions_behind(bars["ts"].iloc[-1], asset_class, now),
         events=events,
         reach=tables.reach,
     )

@@ -29,6 +29,7 @@ def respond(
     leader_dates: Mapping[str, Times],
     request_id: str,
     now: datetime,
+    stale_after: int,
 ) -> ForecastResponse:
     """The response to a request whose histories have been generated, in their order."""
     return ForecastResponse(
@@ -36,7 +37,7 @@ def respond(
         model=model_out(serving),
         seed=request.seed,
         series=[
-            _series_out(request, one, to_prices(paths, one.prepared), used, leader_dates, now)
+            _series_out(request, one, to_prices(paths, one.prepared), used, leader_dates, now, stale_after)
             for one, paths, used in zip(series, generated.bars, generated.bars_used, strict=True)
         ],
     )
@@ -60,6 +61,7 @@ def _series_out(
     bars_used: int,
     leader_dates: Mapping[str, Times],
     now: datetime,
+    stale_after: int,
 ) -> SeriesOut:
     quantiles = np.quantile(prices, request.quantiles, axis=0) if request.quantiles else ()
     prepared = series.prepared
@@ -68,6 +70,8 @@ def _series_out(
             "symbol": series.symbol,
             "asset_class": series.asset_class,
             "last_bar": series.days[-1].item(),
+            "stale_sessions": series.stale_sessions,
+            "is_stale": series.stale_sessions > stale_after,
             "as_of": min(as_datetime(prepared.as_of), now),
             "bars_given": series.bars_given,
             "bars_used": bars_used,

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,6 +40,10 @@ class Ticket:
 
     cost: Cost
     expires_at: float
+    preparation: float = 0.0
+    """Seconds that preparing it takes."""
+    owner: str = ""
+    """Name of the key that asks."""
 
 
 class ForecastQueue:
@@ -73,15 +78,29 @@ class ForecastQueue:
         with self._changed:
             self._check_room()
 
-    def admit(self, cost: Cost, expires_at: float) -> Ticket:
+    def admit(
+        self,
+        cost: Cost,
+        expires_at: float,
+        *,
+        preparation: float = 0.0,
+        owner: str = "",
+        places: int | None = None,
+    ) -> Ticket:
         """A place in the queue, taken before the request is prepared; end it with `submit` or `give_up`.
+
+        Args:
+            preparation: seconds that preparing it is expected to take.
+            owner: name of the key that asks.
+            places: the most that this key may hold; None: all.
 
         Raises:
             NotReady: the service is shutting down.
             Overloaded: the queue is full, or too long for the deadline; says when to try again.
         """
-        ticket = Ticket(cost=cost, expires_at=expires_at)
+        ticket = Ticket(cost=cost, expires_at=expires_at, preparation=preparation, owner=owner)
         with self._changed:
+            self._check_share(owner, places)
             self._check(ticket)
             self._tickets.add(ticket)
         return ticket
@@ -97,6 +116,14 @@ class ForecastQueue:
         """Free the ticket's place, if nothing was submitted for it."""
         with self._changed:
             self._tickets.discard(ticket)
+            self._changed.notify_all()
+
+    def withdraw(self, job: ForecastJob) -> None:
+        """Compute nothing more for a submitted job: its client has gone."""
+        job.gone.set()
+        with self._changed:
+            with suppress(ValueError):
+                self._waiting.remove(job)
             self._changed.notify_all()
 
     @property
@@ -142,22 +169,36 @@ class ForecastQueue:
             message = f"{self._size} requests are waiting already: try later"
             raise Overloaded(message, retry_after=_whole(self._seconds_until_done()))
 
+    def _check_share(self, owner: str, places: int | None) -> None:
+        held = sum(one.owner == owner for one in self._tickets) + sum(
+            job.owner == owner for job in self._waiting
+        )
+        if places is not None and held >= places:
+            self._metrics.rejections.labels("key_share").inc()
+            message = f"{held} requests of your key are waiting already, as many as it may have: try later"
+            raise Overloaded(message, retry_after=_whole(self._seconds_until_done()))
+
     def _check(self, ticket: Ticket) -> None:
         self._check_room()
         # An idle service always tries: one slow batch would otherwise raise the estimate above every
         # deadline, and no later batch could lower it again.
-        needed = MARGIN * self._seconds_until_done(ticket.cost)
+        needed = MARGIN * self._seconds_until_done(ticket)
         if self.is_busy and time.monotonic() + needed > ticket.expires_at:
             self._metrics.rejections.labels("deadline").inc()
             message = f"the answer would take about {needed:.1f} s, longer than the deadline: try later"
             raise Overloaded(message, retry_after=_whole(self._seconds_until_done()))
 
-    def _seconds_until_done(self, *more: Cost) -> float:
+    def _seconds_until_done(self, *more: Ticket) -> float:
         """How long the admitted requests will take, and more after them."""
-        running = cost_of(job.cost for job in self._running) * self._seconds_per_cost
+        running = cost_of(job.cost for job in self._running if job.is_wanted()) * self._seconds_per_cost
         done = time.monotonic() - self._running_since
-        waiting = [job.cost for job in self._waiting] + [ticket.cost for ticket in self._tickets]
-        return max(0.0, running - done) + cost_of([*waiting, *more]) * self._seconds_per_cost
+        tickets = [*self._tickets, *more]
+        waiting = [job.cost for job in self._waiting] + [ticket.cost for ticket in tickets]
+        # only a large request counts here, and those are prepared one after another
+        preparing = max((ticket.preparation for ticket in more), default=0.0) and sum(
+            ticket.preparation for ticket in tickets
+        )
+        return max(0.0, running - done) + max(preparing, cost_of(waiting) * self._seconds_per_cost)
 
     def _loop(self) -> None:
         while batch := self._next_batch():
@@ -167,14 +208,16 @@ class ForecastQueue:
             took = time.monotonic() - started
             self._metrics.forecast_seconds.observe(took)
             with self._changed:
+                self._running = ()
+                self._changed.notify_all()
+                if not all(job.is_wanted() for job in batch):
+                    continue  # what was dropped half way would make the pace look faster
                 latest = took / cost_of(job.cost for job in batch)
                 mean = self._mean_seconds_per_cost or latest
                 self._mean_seconds_per_cost = (1 - MEMORY) * mean + MEMORY * latest
                 # A slower batch counts in full at once: admitting too much breaks deadlines, too little only
                 # sends a client elsewhere.
                 self._seconds_per_cost = max(self._mean_seconds_per_cost, latest)
-                self._running = ()
-                self._changed.notify_all()
 
     def _next_batch(self) -> list[ForecastJob]:
         """The next jobs to run together; empty when the queue is closed and nothing is left."""

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from threading import Event
 from typing import Final
 
 import numpy as np
@@ -97,6 +98,14 @@ class ForecastJob:
     expires_at: float
     """On the monotonic clock: a job that has not begun by then is dropped."""
     future: "Future[Generated]" = field(default_factory=Future)
+    owner: str = ""
+    """Name of the key that asked for it."""
+    gone: Event = field(default_factory=Event)
+    """Set once nobody waits for it any more: its rows are dropped at the next decoding step."""
+
+    def is_wanted(self) -> bool:
+        """Whether anybody still waits for it."""
+        return not self.gone.is_set()
 
     @property
     def cost(self) -> Cost:
@@ -116,6 +125,7 @@ def run_batch(batch: Sequence[ForecastJob]) -> list[Generated]:
         paths=first.key.paths,
         sampling=first.key.sampling,
         context=first.serving.context,
+        wanted=[job.is_wanted for job in batch for _ in job.histories],
     )
     parts, start = [], 0
     for job in batch:

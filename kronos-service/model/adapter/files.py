@@ -18,6 +18,7 @@ from kronos_shared.adapter_manifest import (
     TensorRecord,
     file_record,
 )
+from kronos_shared.disk_errors import explain
 from kronos_shared.errors import KronosError
 
 LARGEST_HEADER = 256 << 10
@@ -89,10 +90,8 @@ def read_capped(directory: Path, name: str, limit: int) -> bytes:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise AdapterNotWholeError(f"{directory}: {name} is not a regular file")
             content = file.read(limit + 1)
-    except FileNotFoundError:
-        raise AdapterNotWholeError(f"{directory}: {name} is missing") from None
     except OSError as error:
-        raise AdapterNotWholeError(f"{directory}: {name} cannot be read ({error.strerror})") from None
+        raise AdapterNotWholeError(f"{directory}: {name} {explain(error)}") from error
     if len(content) > limit:
         raise AdapterNotWholeError(f"{directory}: {name} is longer than {limit} bytes")
     return content
@@ -133,7 +132,10 @@ def _check_sizes(directory: Path, manifest: AdapterManifest) -> None:
 
 
 def _check_names(directory: Path) -> None:
-    extra = sorted(set(os.listdir(directory)) - {*FILES, MANIFEST})
+    try:
+        extra = sorted(set(os.listdir(directory)) - {*FILES, MANIFEST})
+    except OSError as error:
+        raise AdapterNotWholeError(f"{directory}: listing it {explain(error)}") from error
     if extra:
         raise AdapterNotWholeError(
             f"{directory}: holds {extra[0][:80]!r}, which is no file of an adapter; remove it"

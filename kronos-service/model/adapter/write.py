@@ -78,7 +78,7 @@ def save_adapter(
             lora=record,
             event_embedding=EventEmbeddingRecord(taps=event_emb.taps, width=event_emb.fc_in.out_features),
             normalization=NormalizationRecord(
-                clip=CLIP, epsilon=EPSILON, min_history=MIN_HISTORY, context=context
+                clip=CLIP, epsilon=EPSILON, relative=True, min_history=MIN_HISTORY, context=context
             ),
             data=data,
             metrics=dict(metrics),

@@ -62,6 +62,11 @@ class CachedAttention:
         self._cache.append(keys, heads_of(qkv[:, 2 * width :], self._series, self._heads))
         return self._out(rows_of(self._cache.attend(queries)))
 
+    def keep(self, series: Sequence[int]) -> None:
+        """Drop the paths of all other series."""
+        self._series = len(series)
+        self._cache.keep(series)
+
 
 class CachedBlock:
     """One transformer block at one bar of each path."""
@@ -76,6 +81,10 @@ class CachedBlock:
         x = x + self._attention(self._norm1(x), rope)
         gate, up = self._w13(self._norm2(x)).chunk(2, dim=1)
         return x + self._w2(F.silu(gate) * up)
+
+    def keep(self, series: Sequence[int]) -> None:
+        """Drop the paths of all other series."""
+        self._attention.keep(series)
 
 
 class CachedStack:
@@ -95,3 +104,8 @@ class CachedStack:
             for block in self._blocks:
                 x = block(x, rope)
         return x
+
+    def keep(self, series: Sequence[int]) -> None:
+        """Drop the paths of all other series."""
+        for block in self._blocks:
+            block.keep(series)

@@ -102,6 +102,11 @@ class _CachedDependency:
         keys, values = (heads_of(x, self._series, self._heads) for x in self._kv(hidden).chunk(2, dim=1))
         self._cache.append(keys if rope is None else rotate(keys, rope), values)
 
+    def keep(self, series: Sequence[int]) -> None:
+        """Drop the paths of all other series."""
+        self._series = len(series)
+        self._cache.keep(series)
+
     def attend(self, sibling: Tensor, rope: Rope | None) -> Tensor:
         """Embeddings (R, D) of the chosen s1 -> (R, D)."""
         queries = heads_of(self._query(sibling), self._series, self._heads)
@@ -157,6 +162,14 @@ class PathDecoder:
         self._hidden = self._model.norm(h) * self._of_step("scale") + self._of_step("shift")
         self._step += 1
         self._dependency.append(self._hidden, self._dependency_rope())
+
+    def keep(self, series: Sequence[int]) -> None:
+        """Drop the paths of all other series; those kept are the same to the last bit."""
+        self._histories = [self._histories[one] for one in series]
+        self._hidden = self._hidden.view(-1, self._paths, self._hidden.shape[1])[list(series)].flatten(0, 1)
+        self._positions = self._positions[list(series)]
+        self._blocks.keep(series)
+        self._dependency.keep(series)
 
     def _of_step(self, name: str) -> Tensor:
         rows = torch.stack([getattr(one, name)[self._step] for one in self._histories])

@@ -17,7 +17,7 @@ from torch import Tensor
 from kronos_service.events.taxonomy import CHANNELS
 from kronos_service.model.generation.candle_decoder import path_candles
 from kronos_service.model.generation.packed_linear import whole_groups
-from kronos_service.model.generation.rollout import PathSampler, TokenHistory
+from kronos_service.model.generation.rollout import PathSampler, TokenHistory, Wanted
 from kronos_service.model.generation.sampling import Sampling, noise
 from kronos_service.model.kronos import STAMP_SIZES, Kronos
 from kronos_service.model.tokenizer import KronosTokenizer
@@ -30,6 +30,10 @@ ROWS_PER_PASS = 64
 
 class GenerationError(KronosError):
     """Inputs of a forecast that do not fit together."""
+
+
+def _always() -> bool:
+    return True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,12 +74,15 @@ def generate(
     sampling: Sampling,
     context: int,
     upstream_decode: bool = False,
+    wanted: Sequence[Wanted] | None = None,
 ) -> Generated:
     """Sample N paths of the next H bars of each history; histories may differ in length.
 
     Args:
         context: the model's limit in bars; history is cut to its last `context - horizon` bars.
         upstream_decode: score s2 without rotary angles, as the released code does in effect; for parity.
+        wanted: of each history, asked between decoding steps; once one says no, its paths are dropped and
+            its bars mean nothing.
 
     Raises:
         GenerationError: shapes that do not fit, values not finite, or a horizon that leaves no history.
@@ -89,10 +96,11 @@ def generate(
     sampler = PathSampler(model=model, sampling=sampling, upstream_decode=upstream_decode)
     padded = whole_groups(paths)
     series_per_pass = max(1, ROWS_PER_PASS // padded)
-    bars = [
-        _forecast(tokenizer, sampler, kept[start : start + series_per_pass], horizon, padded)
-        for start in range(0, len(kept), series_per_pass)
-    ]
+    bars = []
+    for start in range(0, len(kept), series_per_pass):
+        part = slice(start, start + series_per_pass)
+        asked = (wanted or [_always] * len(kept))[part]
+        bars.append(_forecast(tokenizer, sampler, kept[part], horizon, padded, asked))
     return Generated(bars=torch.cat(bars)[:, :paths], bars_used=tuple(len(one.x) for one in kept))
 
 
@@ -117,14 +125,25 @@ def _forecast(
     histories: Sequence[History],
     horizon: int,
     paths: int,
+    wanted: Sequence[Wanted],
 ) -> Tensor:
-    """(B, P, H, 6) bars."""
+    """(B, P, H, 6) bars; zeros where they are not wanted."""
     known = [_in_tokens(tokenizer, one) for one in histories]
     draws = torch.split(noise([one.seed for one in histories], paths, horizon), ROWS_PER_PASS, dim=1)
     read = [sampler.read(one) for one in known]
-    tokens = [one.tokens for one in known]
-    drawn = [path_candles(tokenizer, tokens, sampler.roll_out(read, group)) for group in draws]
-    return torch.cat(drawn, dim=1)
+    bars = torch.zeros(len(histories), paths, horizon, len(FEATURES), device=known[0].tokens.device)
+    start = 0
+    for group in draws:
+        stop = start + group.shape[1]
+        drawn = sampler.roll_out(read, group, wanted)
+        left = [series for series, is_wanted in enumerate(wanted) if is_wanted()]
+        if not left:
+            break
+        bars[left, start:stop] = path_candles(tokenizer, [known[i].tokens for i in left], drawn[left]).to(
+            bars
+        )
+        start = stop
+    return bars
 
 
 def _in_tokens(tokenizer: KronosTokenizer, history: History) -> TokenHistory:

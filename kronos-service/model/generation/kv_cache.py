@@ -51,6 +51,11 @@ class PathCache:
         self._values[:, :, :, self._length] = values
         self._length += 1
 
+    def keep(self, series: Sequence[int]) -> None:
+        """Forget all other series."""
+        self._prefixes = [self._prefixes[one] for one in series]
+        self._keys, self._values = self._keys[list(series)], self._values[list(series)]
+
     def attend(self, queries: Tensor) -> Tensor:
         """Queries (B, H, P, K) over the history and the path's own bars -> (B, H, P, K)."""
         queries = queries * queries.shape[-1] ** -0.5

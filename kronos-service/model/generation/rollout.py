@@ -3,7 +3,7 @@
 Letters: B series, P paths, R = B P rows, T bars of history, H horizon in bars.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,9 @@ from torch import Tensor
 from kronos_service.model.generation.decoder import PathDecoder, ReadHistory, read_history
 from kronos_service.model.generation.sampling import Sampling, sample
 from kronos_service.model.kronos import Kronos
+
+Wanted = Callable[[], bool]
+"""Whether anybody still waits for a history's paths."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,18 +42,31 @@ class PathSampler:
             self.model, history.tokens, history.stamps, history.events, upstream_decode=self.upstream_decode
         )
 
-    def roll_out(self, histories: Sequence[ReadHistory], draws: Tensor) -> Tensor:
-        """Draws (B, P, H, 2) -> tokens (B, P, H, 2); P is a whole number of groups."""
+    def roll_out(
+        self, histories: Sequence[ReadHistory], draws: Tensor, wanted: Sequence[Wanted] | None = None
+    ) -> Tensor:
+        """Draws (B, P, H, 2) -> tokens (B, P, H, 2); P is a whole number of groups.
+
+        Each history's `wanted` is asked before every bar; where it says no, its other tokens stay 0.
+        """
         paths, horizon = draws.shape[1:3]
         decoder = PathDecoder(
             self.model, histories, paths=paths, horizon=horizon, upstream_decode=self.upstream_decode
         )
-        tokens: list[Tensor] = []
-        for uniform in draws.flatten(0, 1).unbind(1):
-            if tokens:
-                decoder.advance(*tokens[-1].unbind(-1))
-            tokens.append(self._next(decoder, uniform))
-        return torch.stack(tokens, dim=1).view(draws.shape)
+        kept = list(range(len(histories)))
+        tokens = torch.zeros(draws.shape, dtype=torch.int64, device=histories[0].hidden.device)
+        for bar in range(horizon):
+            left = [series for series in kept if wanted is None or wanted[series]()]
+            if not left:
+                break
+            if len(left) < len(kept):
+                decoder.keep([kept.index(series) for series in left])
+                kept = left
+            if bar:
+                decoder.advance(*tokens[kept, :, bar - 1].flatten(0, 1).unbind(-1))
+            drawn = self._next(decoder, draws[kept, :, bar].flatten(0, 1))
+            tokens[kept, :, bar] = drawn.view(len(kept), paths, 2)
+        return tokens
 
     def _next(self, decoder: PathDecoder, uniform: Tensor) -> Tensor:
         """The tokens (R, 2) of the next bar, given draws (R, 2)."""

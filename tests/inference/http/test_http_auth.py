@@ -5,7 +5,7 @@ from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kronos_service.inference.http.auth import role_of
+from kronos_service.inference.http.keys import Caller, KeyRing
 from kronos_service.inference.settings import load_settings
 
 API, ADMIN = "an-api-key-of-the-tests", "an-admin-key-of-the-tests"
@@ -68,7 +68,7 @@ def test_a_stranger_learns_nothing_of_the_body(client: TestClient) -> None:
 
 @given(st.text())
 def test_no_other_text_is_a_key(text: str) -> None:
-    settings = load_settings(api_keys=API, admin_keys=ADMIN)
-    assert role_of(text, settings) is None
-    assert role_of(API, settings) == "forecast"
-    assert role_of(ADMIN, settings) == "admin"
+    keys = KeyRing(load_settings(api_keys=API, admin_keys=f"root:{ADMIN}"))
+    assert keys.caller_of(text) is None
+    assert keys.caller_of(API) == Caller("api-1", "forecast")
+    assert keys.caller_of(ADMIN) == Caller("root", "admin")

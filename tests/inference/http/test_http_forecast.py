@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 from fastapi.testclient import TestClient
 
-from kronos_service.data.snapshot.read import Snapshot
+from kronos_service.data.snapshot.read import Snapshot, series
 
 COLUMNS = ("open", "high", "low", "close", "volume")
 
@@ -64,6 +65,27 @@ def test_same_seed_and_version_same_numbers_alone_in_company_and_after_a_restart
         ran_together = other.get("/metrics").text
     assert numbers(answers[0]) == alone
     assert 'kronos_batch_requests_bucket{le="4.0"} 0.0' in ran_together
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1e-5, 1e9])
+def test_candles_in_another_unit_are_forecast_alike(ask: Ask, market: Snapshot, unit: float) -> None:
+    rows = series(market, "SYN02").iloc[-70:]
+
+    def forecast(price: float, volume: float) -> dict[str, Any]:
+        candles = [
+            {"ts": str(row["ts"].date()), "volume": float(row["volume"]) * volume}
+            | {name: float(row[name]) * price for name in COLUMNS[:4]}
+            for _, row in rows.iterrows()
+        ]
+        one = {"symbol": "mine", "asset_class": "us_equity", "candles": candles}
+        (answer,) = ask(series=[one], return_paths=True)["series"]
+        paths: dict[str, Any] = answer["paths"]
+        return paths
+
+    usual, other = forecast(1, 1), forecast(unit, 1 / unit)
+    for name in COLUMNS:
+        scale = 1 / unit if name == "volume" else unit
+        np.testing.assert_allclose(np.array(other[name]) / scale, usual[name], rtol=1e-6)
 
 
 def test_at_five_past_four_new_york_is_forecast_without_the_leaders_that_trade_on(
@@ -150,6 +172,13 @@ def test_suppositions_that_cannot_be_are_refused(client: TestClient, ask: Ask) -
     move = {"leader": "VIX", "date": series["dates"][0], "z": 2.0}
     (fault,) = refused(client, scenario={"leaders": [move, move]})
     assert fault["field"] == "scenario.leaders.1.date"
+    new_year = move | {"date": "2022-12-31"}
+    weekend = {"series": [{"symbol": "BTCUSDT"}], "scenario": {"leaders": [new_year]}}
+    (fault,) = refused(client, **weekend)
+    assert fault["field"] == "scenario.leaders.0.date"
+    assert fault["message"] == "VIX does not trade on 2022-12-31: expected a session of index"
+    trades = {"leaders": [new_year | {"leader": "BTCUSDT"}]}
+    ask(series=[{"symbol": "BTCUSDT"}], scenario=trades)
     (fault,) = refused(client, scenario={"leaders": [move | {"leader": "GOLD"}]})
     assert fault["field"] == "scenario.leaders.0.leader"
 

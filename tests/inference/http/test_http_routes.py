@@ -1,21 +1,26 @@
 """Around every request: ids, limits on bodies, logs without secrets, metrics, errors of our own."""
 
 import asyncio
+import gzip
 import json
 import logging
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import httpx
+import pandas as pd
 import pytest
 import structlog
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
 
+from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.inference.http.app import create_app
 from kronos_service.inference.http.server import configure_logs
 from kronos_service.inference.scheduler.work import BatchKey, Cost
@@ -274,3 +279,115 @@ def test_a_client_that_hangs_up_before_its_body_is_whole_is_no_error_of_ours(cli
     client.portal.call(client.app, scope, hang_up, send)
     assert sent == []
     assert 'kronos_requests_total{route="/v1/forecast",status="499"} 1.0' in client.get("/metrics").text
+
+
+def test_without_a_market_it_is_not_ready_and_everything_else_answers(
+    settings_of: Callable[..., Settings],
+) -> None:
+    clock = [datetime(1996, 1, 3, tzinfo=UTC)]
+    settings = settings_of(refresh_seconds=0.05)
+    app = create_app(settings, clock=lambda: clock[0])
+    key = {"Authorization": f"Bearer {settings.api_keys[0].get_secret_value()}"}
+    with TestClient(app, headers=key, raise_server_exceptions=False) as client:
+        until = time.monotonic() + 30
+        while "check the clock" not in (client.get("/v1/model").json()["source"]["error"] or ""):
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        assert client.get("/readyz").status_code == 503
+        assert client.post("/v1/forecast", json=BODY).status_code == 503
+        metrics = client.get("/metrics")
+        assert metrics.status_code == 200
+        assert "kronos_source_failures_total 0.0" not in metrics.text
+        clock[0] = datetime(2023, 1, 3, 12, 0, tzinfo=UTC)
+        while client.get("/readyz").status_code != 200:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        assert client.post("/v1/forecast", json=BODY).status_code == 200
+
+
+def test_a_symbol_left_behind_is_marked_counted_and_named_or_rejected(
+    serve: Serve, ask: Ask, market: Snapshot, tmp_path: Path
+) -> None:
+    is_old = (market.bars["symbol"] == "SYN02") & (market.bars["ts"] > pd.Timestamp("2021-12-31", tz="UTC"))
+    for name, table in (
+        ("ohlcv_1d", market.bars[~is_old]),
+        ("symbols", market.symbols),
+        ("economic_calendar", market.calendar),
+    ):
+        table.to_parquet(tmp_path / f"{name}.parquet")
+    both = [{"symbol": "SYN01"}, {"symbol": "SYN02"}]
+    with serve(snapshot=tmp_path) as client:
+        answers = ask(client, series=both)["series"]
+        assert [(one["is_stale"], one["stale_sessions"]) for one in answers] == [(False, 0), (True, 251)]
+        assert "\nkronos_source_stale_symbols 1.0\n" in client.get("/metrics").text
+        assert client.get("/v1/model").json()["source"]["stale_symbols"] == ["SYN02"]
+    with serve(snapshot=tmp_path, max_stale_sessions=10) as client:
+        answer = client.post("/v1/forecast", json=BODY | {"series": both})
+        assert answer.status_code == 422
+        (fault,) = answer.json()["error"]["fields"]
+        assert fault == {
+            "field": "series.1.symbol",
+            "message": "SYN02 ends at 2021-12-31, 251 sessions ago: expected at most 10",
+        }
+        assert ask(client, series=both[:1])["series"][0]["is_stale"] is False
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/openapi.json", "/v1/model"])
+def test_head_is_get_without_the_content(client: TestClient, path: str) -> None:
+    whole, head = client.get(path), client.head(path)
+    assert (head.status_code, head.content) == (whole.status_code, b"")
+    assert head.headers["Content-Type"] == whole.headers["Content-Type"]
+    assert client.head("/v1/forecast").status_code == 405
+
+
+def test_pages_of_the_named_origins_alone_may_call(serve: Serve) -> None:
+    asked = {
+        "Origin": "https://desk.example",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "Authorization, Content-Type",
+    }
+    with serve(cors_origins="https://desk.example") as client:
+        allowed = client.options("/v1/forecast", headers=asked)
+        assert allowed.status_code == 200
+        assert allowed.headers["Access-Control-Allow-Origin"] == "https://desk.example"
+        answer = client.post("/v1/forecast", json={}, headers={"Origin": "https://desk.example"})
+        assert (answer.status_code, answer.headers["Access-Control-Allow-Origin"]) == (
+            422,
+            "https://desk.example",
+        )
+        other = client.options("/v1/forecast", headers=asked | {"Origin": "https://evil.example"})
+        assert "Access-Control-Allow-Origin" not in other.headers
+
+
+def test_without_origins_no_page_may_call(client: TestClient) -> None:
+    answer = client.get("/livez", headers={"Origin": "https://desk.example"})
+    assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+@pytest.mark.parametrize("prefix", ["", "/kronos"])
+def test_a_proxy_may_publish_it_under_a_path(serve: Serve, prefix: str) -> None:
+    with serve(root_path="/kronos") as client:
+        assert client.get(f"{prefix}/livez").text == "ok"
+        assert client.get(f"{prefix}/openapi.json").json()["servers"] == [{"url": "/kronos"}]
+
+
+def test_an_encoded_body_is_415(client: TestClient) -> None:
+    content = gzip.compress(json.dumps(BODY).encode())
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    answer = client.post("/v1/forecast", content=content, headers=headers)
+    assert answer.status_code == 415
+    assert "without Content-Encoding" in answer.json()["error"]["message"]
+    plain = client.post("/v1/forecast", json=BODY, headers={"Content-Encoding": "identity"})
+    assert plain.status_code == 200
+
+
+def test_readyz_tells_strangers_no_path(settings_of: Callable[..., Settings], tmp_path: Path) -> None:
+    (tmp_path / "market").mkdir()
+    app = create_app(settings_of(adapters=tmp_path / "store", snapshot=tmp_path / "market"))
+    with TestClient(app, raise_server_exceptions=False) as client:
+        for _ in range(20):
+            answer = client.get("/readyz")
+            assert answer.status_code == 503
+            message = answer.json()["error"]["message"]
+            assert message == "no model: GET /v1/model says why"
+            time.sleep(0.01)

@@ -1,5 +1,6 @@
 """The end of a server: what it admitted is answered over the wire, and then it is gone."""
 
+import json
 import signal
 import socket
 import threading
@@ -122,3 +123,40 @@ def test_a_port_in_use_is_said_before_anything_is_loaded(
 def test_an_address_of_another_machine_is_refused() -> None:
     with pytest.raises(AddressError, match=r"cannot listen on 192\.0\.2\.1 port 0"):
         require_free("192.0.2.1", 0)
+
+
+def test_work_whose_client_has_hung_up_is_dropped_and_counted(
+    running: tuple[Server, str], held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kronos_service.inference.http.server.NOTICE_SECONDS", 0.1)
+    server, url = running
+    queue = server.service.queue
+    with sent(url):
+        eventually(lambda: (held.taken, queue.depth) == (1, 0))  # it runs
+    with sent(url):
+        eventually(lambda: (held.taken, queue.depth) == (1, 1))  # it waits
+    eventually(lambda: queue.depth == 0)
+    eventually(lambda: 'status="499"} 2.0' in httpx.get(f"{url}/metrics").text)
+    held.free.set()
+    eventually(lambda: not queue.is_busy)
+    assert forecast(url).status_code == 200
+    assert held.taken == 2  # the one that waited was never run
+
+
+def sent(url: str) -> socket.socket:
+    """A connection on which a whole request was sent."""
+    content = json.dumps(BODY).encode()
+    head = (
+        "POST /v1/forecast HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer an-api-key-of-the-tests\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+    )
+    connection = socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1])))
+    connection.sendall(head.encode() + content)
+    return connection
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.01)

@@ -18,7 +18,7 @@ from kronos_service.data.sources.snapshot import snapshot_source
 from kronos_service.finetune.event_conditioned.samples.series import build_series
 from kronos_service.finetune.event_conditioned.samples.tokens import normalized_window
 from kronos_service.finetune.event_conditioned.samples.windows import Window
-from kronos_service.inference.market.market import build_market
+from kronos_service.inference.market.market import build_market, sessions_behind
 from kronos_service.inference.market.readers import DatabaseReader, SnapshotReader
 from kronos_service.inference.market.refresher import MarketRefresher
 from kronos_service.inference.models.served_model import ServedModel
@@ -58,7 +58,7 @@ def test_a_snapshot_is_read_again_when_it_has_been_replaced_and_only_then(
     write(market, directory)
     second = read(NOW)
     assert second is not None
-    assert (first.last_bar.date(), second.last_bar.date()) == (date(2022, 11, 30), date(2022, 12, 30))
+    assert [str(one.last_bar)[:10] for one in (first, second)] == ["2022-11-30", "2022-12-30"]
     pd.testing.assert_frame_equal(
         second.bars["SPY"], market.bars[market.bars["symbol"] == "SPY"].reset_index(drop=True)
     )
@@ -77,7 +77,7 @@ def test_a_plain_directory_is_read_again_when_a_file_has_changed(market: Snapsho
     market.bars.to_parquet(tmp_path / "ohlcv_1d.parquet")
     again = read(NOW)
     assert again is not None
-    assert again.last_bar.date() == date(2022, 12, 30)
+    assert str(again.last_bar)[:10] == "2022-12-30"
 
 
 def test_a_source_that_fails_leaves_the_last_market_in_use_and_is_told(
@@ -100,6 +100,56 @@ def test_a_source_that_fails_leaves_the_last_market_in_use_and_is_told(
     feed.refresh()
     status = feed.status()
     assert (status.error, status.failures, status.checked_at) == (None, 1, NOW + timedelta(minutes=2))
+
+
+def test_what_a_wrong_clock_decided_is_judged_again(
+    market: Snapshot, settings_of: Callable[..., Settings], tmp_path: Path
+) -> None:
+    directory = write(market, tmp_path / "snapshot")
+    # 27 years slow, a month slow, right, and a century fast
+    clocks = [NOW.replace(year=1996), NOW - timedelta(days=30), NOW, NOW.replace(year=2099), NOW]
+    moments = iter(clocks)
+    feed = MarketRefresher(settings_of(snapshot=directory), clock=lambda: next(moments))
+    feed.refresh()
+    assert feed.current() is None
+    assert "check the clock and the source" in (feed.status().error or "")
+    seen = []
+    for _ in clocks[1:]:
+        feed.refresh()
+        now = feed.current()
+        assert now is not None
+        assert feed.status().error is None
+        seen.append(str(now.last_bar)[:10])
+    assert seen == ["2022-12-03", "2022-12-30", "2022-12-30", "2022-12-30"]
+
+
+def test_a_source_of_impossible_bars_leaves_the_last_market_and_is_read_again(
+    market: Snapshot, settings_of: Callable[..., Settings], tmp_path: Path
+) -> None:
+    market.symbols.to_parquet(tmp_path / "symbols.parquet")
+    market.calendar.to_parquet(tmp_path / "economic_calendar.parquet")
+    market.bars.to_parquet(tmp_path / "ohlcv_1d.parquet")
+    feed = MarketRefresher(settings_of(snapshot=tmp_path), clock=lambda: NOW)
+    feed.refresh()
+    before = feed.current()
+    market.bars.assign(high=market.bars["low"] / 2).to_parquet(tmp_path / "ohlcv_1d.parquet")
+    for failures in (1, 2):
+        feed.refresh()
+        status = feed.status()
+        assert (status.market, status.failures) == (before, failures)
+        assert "no bar of a session that has closed" in (status.error or "")
+    market.bars.to_parquet(tmp_path / "ohlcv_1d.parquet")
+    feed.refresh()
+    assert feed.status().error is None
+
+
+def test_sessions_behind_counts_those_that_have_closed_since() -> None:
+    friday = pd.Timestamp("2022-12-30", tz="UTC")
+    at = [datetime(2023, 1, 3, hour, tzinfo=UTC) for hour in (12, 22)]  # Monday was a holiday
+    assert [sessions_behind(friday, "us_equity", now) for now in at] == [0, 1]
+    assert [sessions_behind(friday, "crypto", now) for now in at] == [3, 3]
+    assert sessions_behind(friday, "us_equity", datetime(2022, 1, 1, tzinfo=UTC)) == 0
+    assert sessions_behind(friday, "us_equity", datetime(2024, 1, 3, tzinfo=UTC)) == 251
 
 
 @dataclass

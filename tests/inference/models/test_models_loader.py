@@ -1,5 +1,6 @@
 """The loader: what it takes, what it refuses, and what goes on serving meanwhile."""
 
+import json
 import os
 import shutil
 import threading
@@ -17,7 +18,14 @@ from kronos_service.model.adapter.canary import canary_logits
 from kronos_service.model.adapter.read import attach, merge, read_adapter
 from kronos_service.model.factory import BaseChoice, Bundle
 from kronos_shared import adapter_store
-from kronos_shared.adapter_manifest import EVENT_WEIGHTS, LATEST, VERSIONS, AdapterManifest, Latest
+from kronos_shared.adapter_manifest import (
+    EVENT_WEIGHTS,
+    LATEST,
+    MANIFEST,
+    VERSIONS,
+    AdapterManifest,
+    Latest,
+)
 from kronos_shared.adapter_store import publish
 from kronos_shared.atomic import replace_file
 
@@ -59,6 +67,20 @@ def test_what_serves_is_the_adapter_that_latest_names_and_computes_what_it_shoul
     assert torch.equal(logits(serving), torch.cat(canary_logits(expected, seed=5, length=24)))
     assert not serving.model.training
     assert not any(parameter.requires_grad for parameter in serving.model.parameters())
+
+
+def test_an_adapter_made_before_epsilon_was_a_share_still_serves(
+    empty_store: Path, adapter_of: AdapterOf, new_loader: NewLoader, tmp_path: Path
+) -> None:
+    directory = tmp_path / "earlier"
+    shutil.copytree(adapter_of(0), directory)
+    manifest = json.loads((directory / MANIFEST).read_bytes())
+    assert manifest["normalization"].pop("relative") is True
+    manifest["normalization"]["epsilon"] = 1e-5
+    (directory / MANIFEST).write_text(json.dumps(manifest))
+    pointer = publish(directory, empty_store, keep=9)
+    status = new_loader().reload()
+    assert (version(status), status.reason) == (pointer.version, None)
 
 
 def test_models_share_every_weight_that_lora_leaves_alone(
@@ -335,7 +357,7 @@ def test_the_polling_thread_outlives_an_error_that_nobody_foresaw(
     pointer = publish(adapter_of(0), empty_store, keep=9)
     loader = new_loader()
     with monkeypatch.context() as patch:
-        patch.setattr(os.path, "lexists", lambda path: 1 / 0)
+        patch.setattr("kronos_service.inference.models.loader.read_capped", lambda *_: 1 / 0)
         loader.start()
         eventually(lambda: loader.status().counters.errors > 2)
         assert loader.status().reason == "unforeseen ZeroDivisionError: division by zero"

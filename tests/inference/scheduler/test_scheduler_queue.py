@@ -330,3 +330,69 @@ def test_many_clients_at_once_each_get_their_own_answer(serving: ServedModel) ->
     queue.close()
     assert queue.join(20)
     assert all(torch.equal(bars, expected[seed]) for seed, bars in got)
+
+
+def test_a_request_whose_client_has_gone_frees_its_place_and_is_never_run(
+    queue_of: Callable[..., ForecastQueue], serving: ServedModel, gate: Gate
+) -> None:
+    queue = queue_of(size=1)
+    put(queue, work(serving))
+    assert gate.entered.acquire(timeout=20)
+    waiting = put(queue, work(serving, seed=1))
+    with pytest.raises(Overloaded):
+        queue.admit(work(serving).cost, time.monotonic() + 60)
+    waiting.future.cancel()
+    queue.withdraw(waiting)
+    assert queue.depth == 0
+    last = put(queue, work(serving, seed=2))
+    gate.open(2)
+    assert last.future.result(timeout=20)
+    assert [job for batch in gate.batches for job in batch if job is waiting] == []
+
+
+def test_a_running_request_whose_client_has_gone_holds_nobody_up_and_teaches_no_pace(
+    queue_of: Callable[..., ForecastQueue], serving: ServedModel, gate: Gate
+) -> None:
+    queue = queue_of()
+    queue.expect(1e3)
+    running = put(queue, work(serving))
+    assert gate.entered.acquire(timeout=20)
+    with pytest.raises(Overloaded):
+        queue.admit(work(serving).cost, time.monotonic() + 60)
+    queue.withdraw(running)
+    queue.expect(1e-3)
+    queue.give_up(queue.admit(work(serving).cost, time.monotonic() + 60))
+    pace = queue._seconds_per_cost
+    gate.open()
+    part = running.future.result(timeout=20)
+    assert (part.bars == 0).all()
+    assert queue._seconds_per_cost == pace
+
+
+def test_what_preparing_takes_counts_against_the_deadline(
+    queue_of: Callable[..., ForecastQueue], serving: ServedModel
+) -> None:
+    queue = queue_of()
+    queue.expect(1e-6)
+    cost = work(serving).cost
+    first = queue.admit(cost, time.monotonic() + 60, preparation=5.0)
+    with pytest.raises(Overloaded, match="about 15"):
+        queue.admit(cost, time.monotonic() + 10, preparation=5.0)
+    queue.give_up(queue.admit(cost, time.monotonic() + 10))  # small ones do not wait for it
+    queue.give_up(first)
+
+
+def test_one_key_holds_no_more_places_than_its_share(
+    queue_of: Callable[..., ForecastQueue], serving: ServedModel, gate: Gate
+) -> None:
+    queue = queue_of(size=4)
+    cost, later = work(serving).cost, time.monotonic() + 60
+    tickets = [queue.admit(cost, later, owner="alice", places=2)]
+    queue.submit(tickets.pop(), work(serving, owner="alice"))
+    assert gate.entered.acquire(timeout=20)  # it runs, and waits no more
+    tickets = [queue.admit(cost, later, owner="alice", places=2) for _ in range(2)]
+    with pytest.raises(Overloaded, match="2 requests of your key"):
+        queue.admit(cost, later, owner="alice", places=2)
+    tickets.append(queue.admit(cost, later, owner="bob", places=2))
+    for ticket in tickets:
+        queue.give_up(ticket)

@@ -1,6 +1,6 @@
 """Forecasts: repeatable, independent of their company, cut or sliding at the context limit."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -68,6 +68,34 @@ def test_the_same_seed_gives_the_same_numbers_alone_or_in_any_batch() -> None:
     assert torch.equal(together, forecast(series))
     for i in range(5):
         assert torch.equal(forecast(series[i : i + 1]), together[i : i + 1])
+
+
+def test_paths_that_nobody_wants_any_more_are_dropped_and_the_others_keep_their_bits() -> None:
+    series = histories(20, 7, 33)
+    together, asked = forecast(series, paths=19), [0, 0, 0]
+
+    def until(one: int, times: int) -> Callable[[], bool]:
+        def is_wanted() -> bool:
+            asked[one] += 1
+            return asked[one] <= times
+
+        return is_wanted
+
+    left = forecast(series, paths=19, wanted=[until(0, 99), until(1, 2), until(2, 99)])
+    assert torch.equal(left[[0, 2]], together[[0, 2]])
+    assert (left[1] == 0).all()
+    assert asked[1] <= 4  # at its third bar no more; then once before its bars are decoded
+
+
+def test_a_forecast_that_nobody_wants_ends_at_the_next_bar() -> None:
+    calls: list[int] = []
+
+    def is_wanted() -> bool:
+        calls.append(1)
+        return len(calls) < 3
+
+    assert (forecast(histories(20), horizon=HORIZON, wanted=[is_wanted]) == 0).all()
+    assert len(calls) <= 4
 
 
 def product_shapes(*lengths: int, **changes: Any) -> set[tuple[str, torch.Size]]:

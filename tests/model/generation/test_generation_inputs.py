@@ -29,10 +29,12 @@ from kronos_service.model.generation.inputs import (
     LOWEST_PRICE,
     HistoryError,
     Prepared,
+    forecast_prices,
     prepare_history,
     to_prices,
 )
 from kronos_service.model.generation.sampling import Sampling
+from kronos_shared.normalization import Floats
 
 HORIZON = 5
 
@@ -185,6 +187,79 @@ def test_a_planted_leak_is_caught(
     monkeypatch.setattr(module, seam, leak)
     with pytest.raises(AssertionError, match="events knows what came after as_of"):
         assert_no_leak_at(market, range(100, 480, 10))
+
+
+UNITS = [(1e-9, 1e9), (1e-5, 1.0), (1e9, 1e-9)]
+
+
+def in_units(bars: Floats, price: float, volume: float) -> Floats:
+    """Bars (..., 6) with price and volume quoted in other units."""
+    scale: Floats = np.array([price] * 4 + [volume, price * volume])
+    return np.multiply(bars, scale)
+
+
+@pytest.mark.parametrize(("price", "volume"), UNITS)
+def test_training_reads_the_same_tokens_in_any_unit(
+    market: Snapshot, bundle: Bundle, price: float, volume: float
+) -> None:
+    windows = [Window(series=0, start=at, first_target=at + 64, stop=at + 72) for at in range(0, 400, 40)]
+    one = next(s for s in build_series(market) if s.symbol == "SYN02")
+    other = replace(one, features=in_units(one.features, price, volume))
+    for window in windows:
+        usual, scaled = (
+            bundle.tokenizer.encode(torch.from_numpy(normalized_window([s], window))[None])
+            for s in (one, other)
+        )
+        assert torch.equal(torch.stack(usual), torch.stack(scaled))
+
+
+@pytest.mark.parametrize(("price", "volume"), UNITS)
+def test_a_forecast_in_another_unit_is_the_same_forecast(
+    market: Snapshot, bundle: Bundle, price: float, volume: float
+) -> None:
+    bars = series(market, "SYN02").iloc[:200]
+    scaled = bars.assign(
+        volume=bars["volume"] * volume,
+        amount=bars["amount"] * price * volume,
+        **{name: bars[name] * price for name in ("open", "high", "low", "close")},
+    )
+    usual, other = (
+        forecast_prices(
+            bundle.tokenizer,
+            bundle.model,
+            [history_of(frame, "us_equity", bundle.context)],
+            horizon=HORIZON,
+            paths=8,
+            sampling=Sampling(),
+            context=bundle.context,
+        )[0]
+        for frame in (bars, scaled)
+    )
+    np.testing.assert_allclose(other, in_units(usual, price, volume), rtol=1e-6)
+
+
+@pytest.mark.parametrize("price", [1e-9, 1.0, 1e9])
+def test_a_flat_price_without_volume_is_forecast_flat(market: Snapshot, bundle: Bundle, price: float) -> None:
+    columns = dict.fromkeys(("open", "high", "low", "close"), price) | {"volume": 0.0, "amount": 0.0}
+    bars = series(market, "SYN02").iloc[:100].assign(**columns)
+    (paths,) = forecast_prices(
+        bundle.tokenizer,
+        bundle.model,
+        [history_of(bars, "us_equity", bundle.context)],
+        horizon=HORIZON,
+        paths=8,
+        sampling=Sampling(),
+        context=bundle.context,
+    )
+    np.testing.assert_allclose(paths[..., :4], price, rtol=1e-5)
+    assert (paths[..., 4:] == 0).all()
+
+
+def history_of(bars: pd.DataFrame, asset_class: str, context: int) -> Prepared:
+    """The history as the plain base is shown it."""
+    return prepare_history(
+        bars, asset_class, None, encoder=EventEncoder(), context=context, horizon=HORIZON, seed=1
+    )
 
 
 def test_prices_undo_the_normalisation_and_are_valid_candles(market: Snapshot) -> None:

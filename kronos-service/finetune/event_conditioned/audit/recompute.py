@@ -104,17 +104,16 @@ def recompute_window(bars: Sequence[Bar], history: Sequence[Bar]) -> list[list[V
     for feature in range(6):
         past = [bar.values[feature] for bar in history]
         mean = math.fsum(past) / len(past)
-        spread = math.sqrt(math.fsum((value - mean) ** 2 for value in past) / len(past)) + 1e-5
-        columns.append(
-            [
-                Value(
-                    _clip((bar.values[feature] - mean) / spread),
-                    ROUNDING * (abs(bar.values[feature]) + abs(mean)) / spread,
-                )
-                for bar in bars
-            ]
-        )
+        deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in past) / len(past))
+        spread = deviation + 1e-7 * abs(mean)
+        columns.append([_in_spreads(bar.values[feature], mean, spread) for bar in bars])
     return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _in_spreads(value: float, mean: float, spread: float) -> Value:
+    if spread == 0:  # a column of zeros: every other value is far out
+        return Value(0.0 if value == mean else math.copysign(LIMIT, value - mean))
+    return Value(_clip((value - mean) / spread), ROUNDING * (abs(value) + abs(mean)) / spread)
 
 
 def _schedule(known: Sequence[Release], table: SessionTable, target: int) -> tuple[list[float], float]:

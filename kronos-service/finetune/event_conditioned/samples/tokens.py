@@ -19,7 +19,7 @@ from kronos_service.finetune.event_conditioned.samples.series import Series
 from kronos_service.finetune.event_conditioned.samples.windows import Window
 from kronos_service.model.factory import Bundle
 from kronos_shared.atomic import replace_file
-from kronos_shared.normalization import normalize, statistics
+from kronos_shared.normalization import CLIP, EPSILON, normalize, statistics
 
 Tokens = dict[str, npt.NDArray[np.uint16]]
 
@@ -39,8 +39,8 @@ def tokenize(
     """Ids `s1` and `s2`, each (W, longest window) uint16 and right-padded with 0, from the cache if they are
     there.
 
-    The cache file is named by the hashes of snapshot and tokenizer and by the windows; a damaged one is
-    computed again.
+    The cache file is named by the hashes of snapshot and tokenizer, the windows and how they are normalised;
+    a damaged one is computed again.
     """
     key = hashlib.sha256(
         json.dumps(
@@ -49,6 +49,7 @@ def tokenize(
                 bundle.tokenizer_print.content_sha256,
                 [one.symbol for one in series],
                 [*map(astuple, windows)],
+                [CLIP, EPSILON],
             ]
         ).encode()
     ).hexdigest()[:32]

@@ -165,8 +165,10 @@ def test_windows_are_scored_by_their_history_alone() -> None:
     start = utc("2021-01-01 00:00")
     made = [Bar(start.date() + timedelta(n), start, (float(n),) * 6) for n in (1, 3, 8)]
     z = [[value.value for value in row] for row in recompute_window(made, made[:2])]
-    assert z[0] == pytest.approx([-1 / (1 + 1e-5)] * 6)
+    assert z[0] == pytest.approx([-1 / (1 + 1e-7 * 2)] * 6, rel=1e-12)
     assert z[2] == [5.0] * 6
+    flat = [Bar(start.date(), start, (value,) * 6) for value in (0.0, 0.0, 1e-9)]
+    assert [row[0].value for row in recompute_window(flat, flat[:2])] == [0.0, 0.0, 5.0]
 
 
 def test_a_value_agrees_with_its_own_float32_and_with_no_other() -> None:

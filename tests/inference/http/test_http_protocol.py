@@ -1,0 +1,208 @@
+"""Limits in time and number, over real sockets: whoever does not finish a request does not hold up others."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+
+from kronos_service.inference.http.app import create_app
+from kronos_service.inference.http.server import Server, server_config
+from kronos_service.inference.settings import Settings
+
+KEY = "an-api-key-of-the-tests"
+HEAD = b"GET /livez HTTP/1.1\r\nHost: x\r\nX-"
+BODY = (
+    f"POST /v1/forecast HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
+    "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+).encode()
+WITHOUT_KEY = b"POST /v1/forecast HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
+
+
+@contextmanager
+def running(settings: Settings) -> Iterator[tuple[Server, int]]:
+    """A server in a thread, and its port; at the end it is drained."""
+    app = create_app(settings, clock=lambda: datetime(2023, 1, 3, 12, 0, tzinfo=UTC))
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        server = Server(server_config(app, settings), app.state.service)
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        port = listener.getsockname()[1]
+        until = time.monotonic() + 30
+        while status(port, "/readyz") != 200:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        yield server, port
+        server.handle_exit(signal.SIGTERM, None)
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+@pytest.fixture(scope="module")
+def port(settings_of: Callable[..., Settings]) -> Iterator[int]:
+    """A server with little patience for few connections."""
+    settings = settings_of(
+        max_connections=20, head_seconds=0.6, body_seconds=0.6, max_body_bytes=65536, max_held_bytes=100_000
+    )
+    with running(settings) as (_, port):
+        yield port
+
+
+def status(port: int, path: str = "/livez") -> int | None:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=5).status_code
+    except httpx.TransportError:
+        return None
+
+
+def opened(port: int, sent: bytes) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", port), timeout=10)
+    connection.sendall(sent)
+    return connection
+
+
+def seconds_open(connection: socket.socket, *, trickle: bytes = b"") -> float:
+    """How long until the server closes it; meanwhile a byte is sent now and then."""
+    started = time.monotonic()
+    connection.settimeout(0.1)
+    while time.monotonic() - started < 10:
+        try:
+            if trickle:
+                connection.sendall(trickle)
+            if connection.recv(65536) == b"":
+                break
+        except TimeoutError:
+            continue
+        except OSError:
+            break
+    return time.monotonic() - started
+
+
+@pytest.mark.parametrize(
+    ("sent", "trickle"),
+    [(b"", b""), (HEAD, b""), (HEAD, b"y"), (BODY, b""), (BODY, b" "), (WITHOUT_KEY, b" ")],
+    ids=["nothing", "half a head", "a head without end", "half a body", "a slow body", "a body without key"],
+)
+def test_a_request_that_is_not_finished_in_time_loses_its_connection(
+    port: int, sent: bytes, trickle: bytes
+) -> None:
+    with opened(port, sent) as connection:
+        assert 0.3 < seconds_open(connection, trickle=trickle) < 4
+
+
+def test_an_answered_connection_may_be_used_again_after_a_pause(port: int) -> None:
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        for _ in range(3):
+            assert client.get("/livez").status_code == 200
+            time.sleep(0.8)  # longer than a head may take
+
+
+def test_stalled_connections_beyond_the_limit_hold_up_nobody(port: int) -> None:
+    stalled = [opened(port, HEAD) for _ in range(60)]
+    try:
+        started = time.monotonic()
+        for _ in range(5):
+            assert status(port) == 200
+        assert time.monotonic() - started < 2
+    finally:
+        for one in stalled:
+            one.close()
+
+
+def test_where_every_connection_has_a_request_the_next_one_is_told_so(port: int) -> None:
+    busy = [opened(port, BODY) for _ in range(20)]
+    try:
+        time.sleep(0.1)
+        assert status(port) == 503
+    finally:
+        for one in busy:
+            one.close()
+    time.sleep(0.2)
+    assert status(port) == 200
+
+
+def test_bodies_that_are_held_are_bounded_all_together(port: int) -> None:
+    half = BODY.replace(b"Length: 100", b"Length: 60000") + b" " * 45_000
+    first, second, third = (opened(port, half) for _ in range(3))
+    answers = []
+    for one in (first, second, third):
+        with one:
+            one.settimeout(3)
+            try:
+                answers.append(one.recv(100)[:12])
+            except OSError:
+                answers.append(b"")
+    assert b"HTTP/1.1 429" in answers
+    assert answers.count(b"HTTP/1.1 429") < 3
+
+
+@pytest.mark.parametrize("is_declared", [True, False])
+def test_a_client_that_sends_all_first_can_read_that_it_was_too_much(port: int, is_declared: bool) -> None:
+    content = b" " * 12_000_000
+    headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    body = content if is_declared else (content[at : at + 65536] for at in range(0, len(content), 65536))
+    client.request("POST", "/v1/forecast", body, headers, encode_chunked=not is_declared)
+    answer = client.getresponse()
+    assert (answer.status, answer.headers["Connection"]) == (413, "close")
+    assert json.loads(answer.read())["error"]["code"] == "body_too_large"
+
+
+def test_draining_does_not_wait_for_what_clients_leave_half_done(
+    settings_of: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SHUTDOWN_SECONDS", "NOTICE_SECONDS"):
+        monkeypatch.setattr(f"kronos_service.inference.http.server.{name}", 1)
+    settings = settings_of(head_seconds=60, body_seconds=60)
+    with running(settings) as (server, port), opened(port, BODY) as body, opened(port, HEAD) as head:
+        time.sleep(0.2)
+        server.handle_exit(signal.SIGTERM, None)
+        assert max(seconds_open(body), seconds_open(head)) < 8
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_ends_the_process_whatever_clients_leave_half_done(
+    name: str, market_path: Path, base_path: Path, store: Path, tmp_path: Path
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("KRONOS_")} | {
+        "KRONOS_API_KEYS": KEY,
+        "KRONOS_PORT": str(port),
+        "KRONOS_ADAPTERS": str(store),
+        "KRONOS_STATE_DIR": str(tmp_path / "state"),
+        "KRONOS_SNAPSHOT": str(market_path),
+        "KRONOS_BASE_MODEL": str(base_path),
+        "KRONOS_BODY_SECONDS": "60",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", "kronos_service.inference", "serve"]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, env=environment, stderr=log)
+    try:
+        until = time.monotonic() + 60
+        while status(port, "/readyz") != 200:
+            assert time.monotonic() < until
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.1)
+        with opened(port, BODY), opened(port, HEAD):
+            time.sleep(0.2)
+            process.send_signal(getattr(signal, name))
+            assert process.wait(20) == 0
+    finally:
+        process.kill()
+    assert f'"signal": "{name}"' in (tmp_path / "log").read_text()
