@@ -27,7 +27,18 @@ from kronos_shared.errors import KronosError
 
 PREFIX: Final = "KRONOS_"
 OTHER_COMMANDS: Final = (
-    *("EVENT_LORA", "EVALUATE", "ABLATE", "REPORT", "AUDIT", "EXPORT", "IMPORT", "PRETRAIN", "SAMPLE"),
+    *(
+        "EVENT_LORA",
+        "EVALUATE",
+        "ABLATE",
+        "WALK_FORWARD",
+        "REPORT",
+        "AUDIT",
+        "EXPORT",
+        "IMPORT",
+        "PRETRAIN",
+        "SAMPLE",
+    ),
     *("FORECAST", "UI"),
 )
 """KRONOS_<COMMAND>_<FIELD> is a setting of another command, which checks it itself."""
