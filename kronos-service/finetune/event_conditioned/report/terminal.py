@@ -135,10 +135,12 @@ def closing(
     if promoted:
         say(f"promoted: {config.adapter_store / 'versions' / promoted} is now LATEST", style="green")
         adapter = config.adapter_store
+    elif config.promote == "never":
+        adapter = run_dir / "adapter"
     else:
         say("not promoted (--promote always would):", style="yellow")
         adapter = run_dir / "adapter"
-    for one in against:
+    for one in against if config.promote != "never" else ():
         say(f"  {'although ' if promoted else ''}{one}")
     say("next:")
     say(command_line(PROGRAM, "evaluate", {"adapter": adapter, **config.sources()}))
