@@ -18,8 +18,8 @@ from kronos_service.finetune.event_conditioned.config import (
     EventLoraConfig,
     EventLoraFlags,
     ReportConfig,
-    WalkForwardConfig,
 )
+from kronos_service.finetune.event_conditioned.folds.config import WalkForwardConfig
 from kronos_shared.cli import Command, Settings, parse, parse_given
 
 SettingsT = TypeVar("SettingsT", bound=Settings)

@@ -37,10 +37,11 @@ import pandas as pd
 
 from kronos_service.data.sample import sample_snapshot_path
 from kronos_service.data.snapshot.read import Snapshot, load_snapshot
-from kronos_service.finetune.event_conditioned.config import EventLoraConfig, WalkForwardConfig
+from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_service.finetune.event_conditioned.evaluation.next_bar import summarize_next_bars
 from kronos_service.finetune.event_conditioned.evaluation.yardsticks import fit_yardsticks, score_yardsticks
 from kronos_service.finetune.event_conditioned.event_lora import event_lora_at
+from kronos_service.finetune.event_conditioned.folds.config import WalkForwardConfig
 from kronos_service.finetune.event_conditioned.folds.dates import ONE_DAY, Fold, plan_folds, train_first
 from kronos_service.finetune.event_conditioned.folds.newest import train_newest
 from kronos_service.finetune.event_conditioned.folds.pooling import (

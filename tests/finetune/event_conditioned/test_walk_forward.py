@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from kronos_service.finetune.event_conditioned import event_lora
-from kronos_service.finetune.event_conditioned.config import EventLoraConfig, WalkForwardConfig
+from kronos_service.finetune.event_conditioned.config import EventLoraConfig
+from kronos_service.finetune.event_conditioned.folds.config import WalkForwardConfig
 from kronos_service.finetune.event_conditioned.run_directory import RunError
 from kronos_service.finetune.event_conditioned.training.tracking import epoch_figures
 from kronos_service.finetune.event_conditioned.walk_forward import walk_forward

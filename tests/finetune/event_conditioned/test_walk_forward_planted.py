@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kronos_service.finetune.event_conditioned.config import WalkForwardConfig
+from kronos_service.finetune.event_conditioned.folds.config import WalkForwardConfig
 from kronos_service.finetune.event_conditioned.folds.pooling import find
 from kronos_service.finetune.event_conditioned.walk_forward import walk_forward
 

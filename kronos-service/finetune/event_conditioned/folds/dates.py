@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from kronos_service.events.sessions import LONGEST_CLOSURE, sessions
-from kronos_service.finetune.event_conditioned.config import WalkForwardConfig
+from kronos_service.finetune.event_conditioned.folds.config import WalkForwardConfig
 from kronos_shared.errors import KronosError
 
 ONE_DAY = timedelta(days=1)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kronos_service.events.sessions import sessions
-from kronos_service.finetune.event_conditioned.config import WalkForwardConfig
+from kronos_service.finetune.event_conditioned.folds.config import WalkForwardConfig
 from kronos_service.finetune.event_conditioned.folds.dates import FoldError, embargoed, plan_folds
 
 MARKETS = ("us_equity", "crypto", "index", "fx")
