@@ -30,7 +30,7 @@ def test_every_fold_gains_on_the_days_of_planted_events(found: dict[str, Any]) -
         if (one["model"], one["over"], one["by"]) == ("adapter", "control", "fold")
     }
     for name in folds:
-        assert gains[f"{name}, tier1"]["low"] > 0, name
+        assert gains[f"{name}, tier 1"]["low"] > 0, name
 
 
 def test_the_placebo_gains_nothing_on_pooled_event_days(found: dict[str, Any]) -> None:

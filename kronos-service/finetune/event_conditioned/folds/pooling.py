@@ -121,4 +121,4 @@ def _groups(about: pd.DataFrame) -> Iterator[tuple[str, str, Mask]]:
         for name in sorted(about[by].unique()):
             inside = (about[by] == name).to_numpy()
             yield by, name, inside
-            yield by, f"{name}, tier1", inside & tier1
+            yield by, f"{name}, tier 1", inside & tier1

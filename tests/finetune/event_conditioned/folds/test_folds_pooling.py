@@ -56,7 +56,7 @@ def test_tier_one_event_and_other_days_are_told_apart() -> None:
     assert (gains["day", "tier1"].targets, gains["day", "tier1"].dates) == (24, 12)
     assert gains["family", "jobless_claims"].nats == pytest.approx(-0.1)
     assert gains["asset_class", "crypto"].targets == gains["year", "2022"].targets == 120
-    assert gains["fold", "1, tier1"].nats == pytest.approx(0.5)
+    assert gains["fold", "1, tier 1"].nats == pytest.approx(0.5)
     assert set(TIER1) == {"fomc_rate", "cpi", "nfp"}
 
 
