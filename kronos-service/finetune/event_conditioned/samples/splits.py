@@ -135,7 +135,7 @@ def _check_reach(snapshot: Snapshot, dates: Mapping[str, Span]) -> None:
             raise CalendarError(
                 f"the calendar ends on {reach} but the {name} split has bars to {inside.max()}: a schedule "
                 "that ends early looks like days without events; export a later calendar, or end the split "
-                "earlier (--val-start, --test-start, --test-end)"
+                "earlier (--val-start, --test-start and --test-end of event-lora, ablate and audit)"
             )
 
 
