@@ -264,8 +264,10 @@ def _flags(settings: type[Settings]) -> list[str]:
 
 
 def _advice(settings: type[Settings], word: str, known: Iterable[str]) -> str:
-    renamed = settings.renamed.get(word.lstrip("-").replace("-", "_"))
-    return f", which is now {renamed}" if renamed else did_you_mean(word, known)
+    """What to write instead: a flag that is renamed in one command may be unknown to another."""
+    renamed = settings.renamed.get(word.lstrip("-").replace("-", "_"), "")
+    is_ours = renamed.partition(" ")[0] in _flags(settings)
+    return f", which is now {renamed}" if is_ours else did_you_mean(word, known)
 
 
 def _read_environment(settings: type[Settings], prefix: str) -> dict[str, Any]:

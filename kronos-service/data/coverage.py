@@ -145,7 +145,7 @@ def findings(found: Coverage) -> list[str]:
     if found.begins and found.begins > found.first + QUIET:
         lines.append(
             f"the calendar begins on {found.begins}, the bars on {found.first}: targets before it look like "
-            "days without events; load earlier releases, or train with --train-start from then on"
+            "days without events; load earlier releases, or train from then on (event-lora --train-start)"
         )
     if found.reach is None:
         lines.append(f"the calendar has no {CURRENCY} releases")

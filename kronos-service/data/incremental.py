@@ -35,13 +35,13 @@ def earlier_snapshot(directory: Path, source: Source, since: date | None) -> Sna
         )
     if not manifest.get("calendar_read_at"):
         raise SnapshotError(
-            f"{directory} does not say when its calendar was read: if it was exported without --resume, set "
+            f"{directory} does not say when its calendar was read: if that export had no --resume, set "
             f"calendar_read_at in its {MANIFEST} to its read_at; else export without --incremental"
         )
     if since is not None and since.isoformat() != manifest["window"]["first"]:
         raise SnapshotError(
-            f"{directory} begins on {manifest['window']['first']}, not on {since}: leave --since out, "
-            "or export without --incremental"
+            f"{directory} begins on {manifest['window']['first']}, not on {since}: export without "
+            "--since, or without --incremental"
         )
     return snapshot
 

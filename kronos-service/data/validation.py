@@ -55,7 +55,11 @@ def refuse_bad_bars(bad: pd.DataFrame) -> None:
         head = bad.head(6).assign(ts=when)
         listed = [f"{row.symbol} {row.ts} ({row.reason})" for row in head.itertuples()]
         count = f"{len(bad)} bad bar{'s' if len(bad) > 1 else ''}"
-        raise BadBarsError(f"table ohlcv_1d: {count}: {some(listed, total=len(bad))}; fix or drop them", bad)
+        raise BadBarsError(
+            f"table ohlcv_1d: {count}: {some(listed, total=len(bad))}; fix them, or export or import with "
+            "--on-bad-row drop",
+            bad,
+        )
 
 
 def check_symbols(symbols: pd.DataFrame, bars: pd.DataFrame) -> None:
@@ -102,7 +106,7 @@ def check_calendar(calendar: pd.DataFrame) -> None:
         copies = [differences(rows.drop(columns=keys), str(key[0])) for key, rows in groups]
         raise TableError(
             "table economic_calendar: key (event_id, first_seen_at) repeats: "
-            f"{some(copies)}; a revision needs its own first_seen_at"
+            f"{some(copies)}; keep one of each, or give a revision its own first_seen_at"
         )
 
 

@@ -135,7 +135,7 @@ REFUSALS: list[Refusal] = [
         "look like bare dates",
     ),
     ("calendar", 0, {"actual": np.inf}, TableError, "infinite values in nfp:1"),
-    ("calendar", 0, {"event_id": "cpi:1"}, TableError, "repeats: cpi:1"),
+    ("calendar", 0, {"event_id": "cpi:1"}, TableError, "repeats: cpi:1.* keep one of each, or give"),
 ]
 
 

@@ -99,6 +99,7 @@ def test_a_bad_bar_stops_the_import_or_is_dropped_and_listed_and_the_old_snapsho
     assert main(flags(mine)) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: table ohlcv_1d: 1 bad bar: ")
+    assert error.endswith("import with --on-bad-row drop")
     assert load_snapshot(mine / "s").sha256 == before.sha256
     assert main(flags(mine, "--on-bad-row", "drop")) == 0
     assert f"dropped {damaged.stem} 2021-01" in capsys.readouterr().out

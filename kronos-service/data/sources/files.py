@@ -176,7 +176,11 @@ def _named(file: Path, frame: pd.DataFrame, column_map: ColumnMap) -> pd.DataFra
             missing = [part for part in parts if part not in frame.columns]
             if missing:
                 present = some([str(name) for name in frame.columns], most=12)
-                raise FileError(f"{file} has no column {some(missing)} (for {ours}); it has {present}")
+                raise FileError(
+                    f"{file} has no column {some(missing)} (for {ours}); it has {present}: give a "
+                    f'file of another shape its own section of the map (files = "{file.name}"), or name the '
+                    "--preset of its vendor"
+                )
             chosen[ours] = _joined(frame, parts)
     rows = pd.DataFrame(chosen)
     if isinstance(column_map, BarMap) and column_map.symbol_from_file_name:

@@ -91,9 +91,10 @@ def _advice(wrong: pd.Series, asset_class: str, day_starts: str | None) -> str:
     if asset_class == "fx" and day_starts is None and not _is_midnight(wrong.dt.tz_convert("UTC")):
         hours = wrong.dt.tz_convert(NEW_YORK).dt.hour
         if hours.between(17, 20).all():
+            zone_too = "" if zone == NEW_YORK else f' and ohlcv.time_zone = {{ fx = "{NEW_YORK}" }}'
             return (
                 "these begin on the evening before their session (17:00 New York): set ohlcv.day_starts = "
-                f'"17:00" and ohlcv.time_zone = "{NEW_YORK}", which dates each by the day on which it ends'
+                f'{{ fx = "17:00" }}{zone_too}, which dates each by the day on which it ends'
             )
     if asset_class == "crypto":
         begins = _common(wrong.dt.tz_convert("UTC").dt.strftime("%H:%M").tolist())

@@ -57,13 +57,18 @@ def read_timestamps(
     skipped = raw[local.notna() & moments.isna()]
     if not unread.empty:
         what = "numbers (epoch)" if written.epoch else written.time_format or "ISO 8601 times"
-        own.add(TimestampError(f"{where}: expected {what}, got {listed(unread)}; see docs/files.md"))
+        own.add(
+            TimestampError(
+                f"{where}: expected {what}, got {listed(unread)}; set time_format or epoch in the map to "
+                "how they are written (docs/files.md)"
+            )
+        )
     if not skipped.empty:
         own.add(
             TimestampError(
                 f"{where}: expected {written.time_format or 'ISO 8601 times'}, got a time in an hour that "
-                f"a clock change of {zone} skips or repeats ({listed(skipped.astype('str'))}); see "
-                "docs/files.md"
+                f"a clock change of {zone} skips or repeats ({listed(skipped.astype('str'))}); give the "
+                "times with their offset, or in UTC"
             )
         )
     if faults is None:

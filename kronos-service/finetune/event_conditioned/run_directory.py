@@ -208,8 +208,8 @@ def _require_empty(directory: Path) -> None:
     try:
         if directory.exists() and any(path.name != LOCK for path in directory.iterdir()):
             raise RunError(
-                f"{directory} is not empty: choose another --run-dir, remove it, or resume an unfinished "
-                "run with --resume"
+                f"{directory} is not empty: remove it, choose another (--run-dir of event-lora, --out of "
+                "ablate and walk-forward), or resume an unfinished run with event-lora --resume"
             )
     except OSError as error:
         raise _not_writable(directory, error) from None
@@ -249,7 +249,7 @@ def _newest_unfinished() -> Path:
         busy = f" ({unfinished[-1]} is being trained by another process)" if unfinished else ""
         raise RunError(
             f"no unfinished run under {RUNS.resolve()}{busy}: name its directory with --run-dir, or start "
-            "one without --resume"
+            "one: event-lora without --resume"
         )
     return idle[-1]
 

@@ -218,7 +218,7 @@ def test_a_release_time_in_a_zone_still_needs_a_time_of_day(tmp_path: Path) -> N
             {"ohlcv": {"columns": {"ts": "Day"}}},
             {},
             FileError,
-            "bars0.csv has no column Day .for ts.; it has",
+            r'bars0.csv has no column Day .for ts.; it has .* \(files = "bars0.csv"\), or name the --preset',
         ),
         ({}, {"bars": BARS.replace("close", "Close")}, FileError, r"no column close: .*\[ohlcv.columns\]"),
         (
@@ -231,7 +231,12 @@ def test_a_release_time_in_a_zone_still_needs_a_time_of_day(tmp_path: Path) -> N
         ({}, {"bars": BARS.splitlines()[0]}, FileError, "bars0.csv has no rows"),
         ({}, {"bars": ""}, FileError, "bars0.csv does not parse as csv"),
         ({}, {"bars": BARS.replace(",5\n", ",5,6,7\n")}, FileError, "more cells than its header"),
-        ({}, {"bars": BARS.replace("2024-06-11", "11/06")}, ValueError, "bars0.csv, ts: expected ISO 8601"),
+        (
+            {},
+            {"bars": BARS.replace("2024-06-11", "11/06")},
+            ValueError,
+            "bars0.csv, ts: expected ISO 8601 .*set time_format",
+        ),
         (
             {"ohlcv": {"constants": {"volume": 1}}},
             {},

@@ -61,7 +61,9 @@ def test_an_fx_day_that_begins_on_the_evening_before_takes_one_setting() -> None
     for zone in ("UTC", NEW_YORK):
         with pytest.raises(TimestampError, match="evening before") as refused:
             dated(stamps[:1], zone, "fx")
-        assert 'day_starts = "17:00" and ohlcv.time_zone = "America/New_York"' in str(refused.value)
+        advised = 'ohlcv.time_zone = { fx = "America/New_York" }' in str(refused.value)
+        assert advised == (zone != NEW_YORK)
+        assert 'set ohlcv.day_starts = { fx = "17:00" }' in str(refused.value)
 
 
 def test_the_advice_is_never_the_zone_that_is_set() -> None:

@@ -25,7 +25,7 @@ times in 100.
 GAIN: Final = "conditioning gain"
 LATEST: Final = "no worse than LATEST"
 
-NO_CONTROL: Final = "no control was trained (--control)"
+NO_CONTROL: Final = "no control was trained (event-lora --control)"
 NO_TIER1: Final = f"no release of tier 1 ({', '.join(TIER1)}) falls on a validation target"
 
 Verdict = Literal["pass", "fail", "unknown"]

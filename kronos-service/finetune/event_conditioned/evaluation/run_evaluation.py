@@ -80,7 +80,7 @@ def evaluate_run(
         sampling=Sampling(top_p=1.0),
         seed=seed,
     )
-    forecasts, why = None, "none were asked for (--forecast-origins 0)"
+    forecasts, why = None, "none were asked for (event-lora --forecast-origins 0)"
     if origins:
         try:
             model = kronos_of(load_adapter(adapter, bundle).attached)

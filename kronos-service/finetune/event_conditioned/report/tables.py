@@ -148,7 +148,7 @@ def yardstick_verdict(forecasts: Figures) -> str:
     return " ".join(
         [start]
         + ([f"It is worse: {worse}."] if worse else [])
-        + ([f"Too few forecasts to say: {few}; make more with --origins."] if few else [])
+        + ([f"Too few forecasts to say: {few}; make more with evaluate --origins."] if few else [])
     )
 
 

@@ -85,7 +85,9 @@ def results(figures: Mapping[str, Any], criteria: Sequence[Mapping[str, Any]]) -
     if figures["gains"]:
         show(tables.gains(figures["gains"]))
     else:
-        console.print("[yellow]conditioning gain not measured[/]: no control was trained (--no-control)")
+        console.print(
+            "[yellow]conditioning gain not measured[/]: no control was trained (event-lora --no-control)"
+        )
     show(tables.criteria(criteria))
 
 

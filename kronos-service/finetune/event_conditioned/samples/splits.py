@@ -131,11 +131,12 @@ def _check_reach(snapshot: Snapshot, dates: Mapping[str, Span]) -> None:
     reach = calendar_reach(snapshot.calendar)
     for name, (first, last) in dates.items():
         inside = bars[(bars >= first) & (bars <= last)]
-        if len(inside) and reach < inside.max() - np.timedelta64(REACH_DAYS, "D"):
+        longest = reach + np.timedelta64(REACH_DAYS, "D")
+        if len(inside) and longest < inside.max():
             raise CalendarError(
                 f"the calendar ends on {reach} but the {name} split has bars to {inside.max()}: a schedule "
                 "that ends early looks like days without events; export a later calendar, or end the split "
-                "earlier (--val-start, --test-start, --test-end)"
+                f"by {longest} (--val-start, --test-start and --test-end of event-lora, ablate and audit)"
             )
 
 

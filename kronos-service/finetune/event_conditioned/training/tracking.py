@@ -87,7 +87,8 @@ def require_tracker(name: str) -> None:
     """Raise `TrackerError` unless the tracker's library is installed; `none` needs no library."""
     if name != "none" and name not in [one.value for one in get_available_trackers()]:
         raise TrackerError(
-            f"the tracker {name} is not installed: pip install {name}, or take --tracker tensorboard or none"
+            f"the tracker {name} is not installed: pip install {name}, or run event-lora with "
+            "--tracker tensorboard or none"
         )
 
 

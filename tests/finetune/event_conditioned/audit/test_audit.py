@@ -86,7 +86,8 @@ def test_honest_inputs_pass_with_revisions_postponements_half_days_and_both_chan
 ) -> None:
     result = audited(revised, bundle, tmp_path)
     assert result.leaks == []
-    assert all(check.looked_at > 0 for check in result.checks)
+    idle = {check.name for check in result.checks if check.looked_at == 0}
+    assert idle == {"UTC days"}  # which compares other crypto symbols with the only one of this market
 
 
 # The planted leaks: each takes the real function and returns the one that leaks.

@@ -99,7 +99,7 @@ def test_few_forecasts_decide_nothing(fewer: dict[str, Any]) -> None:
     found["groups"][0]["gain"]["adapter"]["har_events"]["range_crps"] |= fewer
     assert tables.yardstick_verdict({"next_bar": found}) == (
         "The adapter does not beat har_events. Too few forecasts to say: range on tier 1 days; "
-        "make more with --origins."
+        "make more with evaluate --origins."
     )
     assert tables.against_yardstick(found).rows[1][4] == "+2.000"
     assert tables.against_yardstick(found).rows[1][6] == "too few"
