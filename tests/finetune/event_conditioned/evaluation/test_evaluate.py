@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from kronos_service.finetune.__main__ import main
+from kronos_service.finetune.config import PretrainConfig
 from kronos_service.finetune.event_conditioned.config import (
     AblateConfig,
     EvaluateConfig,
@@ -18,6 +19,7 @@ from kronos_service.finetune.event_conditioned.config import (
     ReportConfig,
 )
 from kronos_service.finetune.event_conditioned.evaluation.test_split_log import OPENINGS
+from kronos_service.finetune.event_conditioned.folds.config import WalkForwardConfig
 from kronos_service.finetune.event_conditioned.report import tables
 from kronos_service.finetune.event_conditioned.report.document import render
 from kronos_service.finetune.event_conditioned.report.run_record import ReportError, read_run
@@ -251,13 +253,16 @@ def test_mistakes_are_one_line(
 
 def test_the_commands_of_the_guide_are_understood() -> None:
     guide = (Path(__file__).parents[4] / "docs" / "evaluation.md").read_text(encoding="utf-8")
-    commands = re.findall(r"^python -m kronos_service\.finetune (.+)$", guide, re.MULTILINE)
-    assert len(commands) == 6
+    whole_lines = re.sub(r" \\\n +", " ", guide)
+    commands = re.findall(r"^python -m kronos_service\.finetune (.+)$", whole_lines, re.MULTILINE)
+    assert len(commands) == 9
     configs: dict[str, type[Settings]] = {
         "event-lora": EventLoraConfig,
         "evaluate": EvaluateConfig,
         "ablate": AblateConfig,
         "report": ReportConfig,
+        "walk-forward": WalkForwardConfig,
+        "pretrain": PretrainConfig,
     }
     for command in commands:
         name, *argv = command.split()
