@@ -34,9 +34,7 @@ RESERVED_FILES: Final = 128
 BACKLOG: Final = 128
 """Connections that the system accepts ahead of the service."""
 ROUNDS: Final = 3
-"""Turns of the event loop from accepting a connection beyond the limit to closing one in its favour; each turn
-may accept a whole backlog.
-"""
+"""Turns of the event loop from accepting a connection too many to closing one; each may accept a backlog."""
 
 _log = structlog.get_logger()
 _SHARED: tuple[Any, ...] = (

@@ -142,12 +142,14 @@ def test_a_flood_of_connections_takes_no_file_that_the_service_needs(
     client = [sys.executable, "-c", FLOOD]
     resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
     try:
-        with running(settings_of()) as (_, port):
-            with subprocess.Popen([*client, str(port)], stdin=PIPE, stdout=PIPE) as flood:
-                assert flood.stdout is not None
-                assert flood.stdout.readline() == b"open\n"
-                assert status(port) == 200
-                flood.communicate()
+        with (
+            running(settings_of()) as (_, port),
+            subprocess.Popen([*client, str(port)], stdin=PIPE, stdout=PIPE) as flood,
+        ):
+            assert flood.stdout is not None
+            assert flood.stdout.readline() == b"open\n"
+            assert status(port) == 200
+            flood.communicate()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert "out of system resource" not in caplog.text
