@@ -31,6 +31,10 @@ SHUTDOWN_SECONDS: Final = 5
 """After everything admitted has its answer: a half-sent request or an unread answer is cut off then."""
 RESERVED_FILES: Final = 128
 """Open files kept from connections, for the store, the source and the libraries."""
+BACKLOG: Final = 128
+"""Connections that the system accepts ahead of the service."""
+ROUNDS: Final = 3
+"""Turns of the event loop from accepting a connection too many to closing one; each may accept a backlog."""
 
 _log = structlog.get_logger()
 _SHARED: tuple[Any, ...] = (
@@ -116,9 +120,11 @@ def _serve(app: FastAPI, settings: Settings) -> None:
 
 def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
     """How the app is served: HTTP/1.1 within the settings' limits."""
+    files = _open_files()
+    backlog = min(BACKLOG, files // 8)
     protocol = partial(
         BoundedProtocol,
-        most_connections=min(settings.max_connections, _open_files() - RESERVED_FILES),
+        most_connections=max(1, min(settings.max_connections, files - RESERVED_FILES - ROUNDS * backlog)),
         head_seconds=settings.head_seconds,
         body_seconds=settings.body_seconds,
     )
@@ -130,6 +136,7 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         server_header=False,
+        backlog=backlog,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
 

@@ -6,7 +6,6 @@ on this one) or cannot be read (not permitted, a failing disk), the digest itsel
 retries. The last good model keeps serving meanwhile.
 """
 
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -20,21 +19,21 @@ from typing import Any
 import structlog
 
 from kronos_service.inference.models.cache import Loaded, ModelCache, QuarantinedError
-from kronos_service.inference.models.loader_status import LoaderStatus, Refusal
+from kronos_service.inference.models.latest import LatestReader, PointerError
+from kronos_service.inference.models.loader_status import LoaderStatus, Refusal, one_line
 from kronos_service.inference.models.replica_state import (
     ReplicaState,
     ReplicaStateError,
     StateUnreachableError,
 )
 from kronos_service.inference.models.served_model import ServedModel, base_alone
-from kronos_service.model.adapter.files import AdapterError, AdapterFiles, read_capped
+from kronos_service.model.adapter.files import AdapterFiles
 from kronos_service.model.factory import BaseChoice
 from kronos_shared import adapter_store
-from kronos_shared.adapter_manifest import LARGEST_POINTER, LATEST, VERSIONS, Latest
-from kronos_shared.disk_errors import explain, is_missing
+from kronos_shared.adapter_manifest import LATEST, Latest
+from kronos_shared.disk_errors import explain
 from kronos_shared.errors import KronosError
 
-LONGEST_REASON = 500
 _log = structlog.get_logger()
 NOTHING = "nothing has been published yet"
 
@@ -80,7 +79,7 @@ class AdapterLoader:
         self._poll_seconds = poll_seconds
         self._status = LoaderStatus()
         self._since = time.time()
-        self._published_at = 0.0
+        self._latest = LatestReader(adapters)
         self._lock = threading.RLock()
         self._reloads_done = self._reloads_begun = 0
         self._stopped = threading.Event()
@@ -211,35 +210,12 @@ class AdapterLoader:
         return None if serving is not None else NOTHING
 
     def _read_latest(self) -> Latest | None:
-        """LATEST.json, or None where there is none.
-
-        Raises:
-            AdapterError: it is invalid, or contradicts what was read before: generations only grow.
-        """
         try:
-            os.lstat(self._adapters / LATEST)
-        except OSError as error:
-            if is_missing(error):
-                return None
-            raise self._refusal(None, AdapterError(f"{LATEST} {explain(error)}")) from error
-        try:
-            pointer = Latest.from_bytes(read_capped(self._adapters, LATEST, LARGEST_POINTER))
-            self._published_at = (self._adapters / LATEST).stat().st_mtime
-        except OSError as error:
-            raise self._refusal(None, AdapterError(f"{LATEST} {explain(error)}")) from None
-        except ValueError as error:
-            if isinstance(error.__cause__, OSError):  # it could not be read: nothing is known about it
-                raise self._refusal(None, AdapterError(str(error))) from None
-            reason = f"{LATEST} is not a valid pointer: {error}"
-            raise self._refusal(None, AdapterError(reason)) from None
-        seen = self._status.latest
-        if seen is not None and pointer.generation < seen.generation:
-            reason = f"generation {pointer.generation} is older than {seen.generation}, which was seen before"
-            raise self._refusal(pointer, AdapterError(reason))
-        if seen is not None and pointer.generation == seen.generation and pointer != seen:
-            reason = f"generation {pointer.generation} was {seen.version} before"
-            raise self._refusal(pointer, AdapterError(reason))
-        self._update(latest=pointer)
+            pointer = self._latest.read()
+        except PointerError as error:
+            raise self._refusal(error.pointer, error) from None
+        if pointer is not None:
+            self._update(latest=pointer)
         return pointer
 
     def _take(self, pointer: Latest, *, retry: bool, is_latest: bool) -> None:
@@ -251,7 +227,7 @@ class AdapterLoader:
         ):
             return
         loaded = self._obtain(pointer, retry=retry)
-        self._swap(loaded, is_news=is_latest and self._published_at >= self._since)
+        self._swap(loaded, is_news=is_latest and self._since <= self._latest.published_at <= time.time())
 
     def _obtain_version(self, version: str) -> Loaded:
         return self._obtain(self._cache.pointer_to(version), retry=True)
@@ -299,7 +275,7 @@ class AdapterLoader:
             counters=replace(counters, swaps=counters.swaps + is_other),
         )
         if is_news:
-            after = replace(after, last_publish_to_live_seconds=time.time() - self._published_at)
+            after = replace(after, last_publish_to_live_seconds=time.time() - self._latest.published_at)
         started = time.perf_counter()
         # One assignment: a request reads `serving` once, so it sees the old model or the new one, whole.
         self._status = after
@@ -362,12 +338,7 @@ class AdapterLoader:
         return error
 
     def _short(self, reason: str) -> str:
-        """One printable line without local paths: clients read it, and a manifest may hold anything."""
-        for root in (self._adapters, self._state.directory):
-            for prefix in (f"{root / VERSIONS}{os.sep}", f"{root}{os.sep}", f"{root}: "):
-                reason = reason.replace(prefix, "")
-        line = "".join(letter if letter.isprintable() else "?" for letter in reason)
-        return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}…"
+        return one_line(reason, without=(self._adapters, self._state.directory))
 
     def _update(self, **changes: Any) -> None:
         self._status = replace(self._status, **changes)

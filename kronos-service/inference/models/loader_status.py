@@ -1,11 +1,16 @@
 """The loader's state as `/v1/model`, `/readyz` and `/metrics` report it."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
+from typing import Final
 
 from kronos_service.inference.models.served_model import ServedModel
-from kronos_shared.adapter_manifest import Latest
+from kronos_shared.adapter_manifest import VERSIONS, Latest
+
+LONGEST_REASON: Final = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,3 +64,12 @@ class LoaderStatus:
     """How long the last swap took."""
     last_publish_to_live_seconds: float | None = None
     """From the time LATEST.json was written to the moment its version served, by the two machines' clocks."""
+
+
+def one_line(reason: str, *, without: Iterable[Path]) -> str:
+    """A reason on one printable line without these paths: a manifest may hold anything."""
+    for root in without:
+        for prefix in (f"{root / VERSIONS}{os.sep}", f"{root}{os.sep}", f"{root}: "):
+            reason = reason.replace(prefix, "")
+    line = "".join(letter if letter.isprintable() else "?" for letter in reason)
+    return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}…"

@@ -58,7 +58,7 @@ def sole_use(directory: Path) -> Iterator[None]:
             f"another service uses the state directory {directory}: set KRONOS_STATE_DIR to one of its own"
         ) from None
     except OSError as error:
-        _log.warning("state_not_held", reason=explain(error))
+        _log.warning("state_not_held", reason=f"{directory} {explain(error)}")
     try:
         yield
     finally:

@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from subprocess import PIPE
 
 import httpx
 import pytest
@@ -119,6 +121,38 @@ def test_stalled_connections_beyond_the_limit_hold_up_nobody(port: int) -> None:
     finally:
         for one in stalled:
             one.close()
+
+
+FLOOD = """
+import resource, socket, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (2000, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+held = []
+for _ in range(1500):
+    held.append(socket.create_connection(("127.0.0.1", int(sys.argv[1]))))
+    held[-1].sendall(b"GET /livez HTTP/1.1\\r\\nHost: x\\r\\nX-")
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_flood_of_connections_takes_no_file_that_the_service_needs(
+    settings_of: Callable[..., Settings], caplog: pytest.LogCaptureFixture
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    client = [sys.executable, "-c", FLOOD]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    try:
+        with (
+            running(settings_of()) as (_, port),
+            subprocess.Popen([*client, str(port)], stdin=PIPE, stdout=PIPE) as flood,
+        ):
+            assert flood.stdout is not None
+            assert flood.stdout.readline() == b"open\n"
+            assert status(port) == 200
+            flood.communicate()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert "out of system resource" not in caplog.text
 
 
 def test_where_every_connection_has_a_request_the_next_one_is_told_so(port: int) -> None:

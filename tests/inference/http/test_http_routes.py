@@ -330,6 +330,14 @@ def test_a_symbol_left_behind_is_marked_counted_and_named_or_rejected(
             "message": "SYN02 ends at 2021-12-31, 251 sessions ago: expected at most 10",
         }
         assert ask(client, series=both[:1])["series"][0]["is_stale"] is False
+        rows = market.bars[(market.bars["symbol"] == "SYN02") & ~is_old].iloc[-70:]
+        columns = ["open", "high", "low", "close", "volume"]
+        candles = [
+            {"ts": str(row["ts"].date())} | {name: float(row[name]) for name in columns}
+            for _, row in rows.iterrows()
+        ]
+        own = {"symbol": "mine", "asset_class": "us_equity", "candles": candles}
+        assert ask(client, series=[own])["series"][0]["stale_sessions"] == 251  # its sender decides
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/openapi.json", "/v1/model"])

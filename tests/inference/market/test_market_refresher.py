@@ -149,6 +149,8 @@ def test_sessions_behind_counts_those_that_have_closed_since() -> None:
     assert [sessions_behind(friday, "us_equity", now) for now in at] == [0, 1]
     assert [sessions_behind(friday, "crypto", now) for now in at] == [3, 3]
     assert sessions_behind(friday, "us_equity", datetime(2022, 1, 1, tzinfo=UTC)) == 0
+    at_the_close = datetime(2023, 1, 3, 21, tzinfo=UTC)
+    assert sessions_behind(friday, "us_equity", at_the_close) == 1
     assert sessions_behind(friday, "us_equity", datetime(2024, 1, 3, tzinfo=UTC)) == 251
 
 

@@ -124,6 +124,15 @@ def test_an_old_publication_does_not_count_as_a_slow_one(
     assert new_loader().reload().last_publish_to_live_seconds is None
 
 
+def test_what_another_clock_dates_in_the_future_gives_no_time_to_live(
+    empty_store: Path, adapter_of: AdapterOf, new_loader: NewLoader
+) -> None:
+    publish(adapter_of(0), empty_store, keep=9)
+    later = time.time() + 1000
+    os.utime(empty_store / LATEST, (later, later))
+    assert new_loader().reload().last_publish_to_live_seconds is None
+
+
 def test_a_request_keeps_the_model_it_began_with(
     empty_store: Path, adapter_of: AdapterOf, new_loader: NewLoader
 ) -> None:
@@ -343,7 +352,7 @@ def test_a_base_that_is_not_there_is_a_reason_not_a_verdict(
     loader = new_loader(base=BaseChoice(model=str(tmp_path / "base")))
     status = loader.reload()
     assert status.serving is None
-    assert "expected a preset" in (status.reason or "")
+    assert "expected nano, mini, small, base" in (status.reason or "")
     assert status.quarantined == {}
     shutil.copytree(base_path, tmp_path / "base")
     assert version(loader.reload()) == pointer.version
@@ -357,7 +366,7 @@ def test_the_polling_thread_outlives_an_error_that_nobody_foresaw(
     pointer = publish(adapter_of(0), empty_store, keep=9)
     loader = new_loader()
     with monkeypatch.context() as patch:
-        patch.setattr("kronos_service.inference.models.loader.read_capped", lambda *_: 1 / 0)
+        patch.setattr("kronos_service.inference.models.latest.read_capped", lambda *_: 1 / 0)
         loader.start()
         eventually(lambda: loader.status().counters.errors > 2)
         assert loader.status().reason == "unforeseen ZeroDivisionError: division by zero"

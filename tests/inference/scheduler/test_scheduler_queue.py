@@ -360,6 +360,7 @@ def test_a_running_request_whose_client_has_gone_holds_nobody_up_and_teaches_no_
     with pytest.raises(Overloaded):
         queue.admit(work(serving).cost, time.monotonic() + 60)
     queue.withdraw(running)
+    assert queue._seconds_until_done() == 0
     queue.expect(1e-3)
     queue.give_up(queue.admit(work(serving).cost, time.monotonic() + 60))
     pace = queue._seconds_per_cost
