@@ -231,9 +231,9 @@ def test_weights_at_a_pinned_revision_must_have_the_pinned_hash(
         (
             "huge",
             {},
-            "expected a preset (nano, mini, small, base), a directory or a hub id owner/name, got 'huge'",
+            "expected nano, mini, small, base (nano is embedded), a directory, or a hub id owner/name; got 'huge'",
         ),
-        ("no/such/place", {}, "expected a preset"),
+        ("no/such/place", {}, "expected nano, mini, small, base"),
         ("runs/no-base", {}, "'runs/no-base' is no directory here"),
         ("someone/tuned", {"tokenizer": "someone/tokens"}, "no pinned revision of someone/tuned is known"),
         ("someone/tuned", {"tokenizer": "x/y", "revision": "main"}, "must be a commit (40 hex digits)"),
