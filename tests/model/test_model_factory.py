@@ -231,7 +231,7 @@ def test_weights_at_a_pinned_revision_must_have_the_pinned_hash(
         (
             "huge",
             {},
-            "expected nano, mini, small, base (nano is embedded), a directory, or a hub id owner/name; got 'huge'",
+            "expected nano, mini, small, base (nano is embedded), a directory, or a hub id",
         ),
         ("no/such/place", {}, "expected nano, mini, small, base"),
         ("runs/no-base", {}, "'runs/no-base' is no directory here"),
