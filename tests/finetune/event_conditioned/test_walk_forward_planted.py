@@ -3,6 +3,7 @@
 Run with `pytest -m slow -s` and this file, which prints its table.
 """
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,17 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     out: Path = tmp_path_factory.mktemp("walk") / "folds"
-    return walk_forward(
-        WalkForwardConfig(
-            out=out, epochs=2, warmup_steps=5, batch_size=16, seeds=(0,), placebo=True, origins=0
-        )
+    config = WalkForwardConfig(
+        out=out,
+        last_val=date(2025, 12, 31),
+        epochs=2,
+        warmup_steps=5,
+        batch_size=16,
+        seeds=(0,),
+        placebo=True,
+        origins=0,
     )
+    return walk_forward(config)
 
 
 def test_every_fold_gains_on_the_days_of_planted_events(found: dict[str, Any]) -> None:
