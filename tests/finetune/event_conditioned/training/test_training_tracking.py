@@ -46,5 +46,5 @@ def test_a_tracker_that_is_not_installed_is_named_before_any_work(monkeypatch: p
     for name in ("none", "tensorboard"):
         require_tracker(name)
     for name in ("mlflow", "wandb", "trackio"):
-        with pytest.raises(TrackerError, match=f"{name} is not installed: pip install {name}, or take"):
+        with pytest.raises(TrackerError, match=f"{name} is not installed: pip install {name}, or run"):
             require_tracker(name)
