@@ -68,6 +68,8 @@ def _calendar(events: int) -> pd.DataFrame:
     released = pd.Timestamp(FIRST, tz="UTC") + pd.to_timedelta(
         generator.uniform(0.001, 1, events) * span.total_seconds() // 60 * 60 + 1, unit="s"
     )
+    # Nothing is released on a weekend, and an export refuses a calendar in which most releases are.
+    released -= pd.to_timedelta(np.maximum(released.dayofweek - 4, 0), unit="D")
     first = pd.DataFrame(
         {
             "event_id": [f"event:{i:05}" for i in range(events)],

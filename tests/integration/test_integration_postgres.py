@@ -132,7 +132,7 @@ BROKEN: dict[str, tuple[str, str, str]] = {
     "expired password": (
         "alter role trainer valid until '2020-01-01'",
         "alter role trainer valid until 'infinity'",
-        "password authentication failed.* may have expired",
+        "check its user and password, which may have expired",
     ),
 }
 
