@@ -112,7 +112,8 @@ def test_no_row_is_missing_and_none_doubled(small: Backend, tmp_path: Path, rout
         for run in range(RUNS // 2):
             before, began = keys(small), done[0]
             with opened(route, small, url) as source:
-                export(source, tmp_path / "s", now=NOW)
+                # The writer copies one release again and again: most of its type then fall on one day.
+                export(source, tmp_path / "s", now=NOW, accept=("day-of-month", "closed-day"))
             snapshot = load_snapshot(tmp_path / "s", now=NOW)
             found, after = read_keys(snapshot), keys(small)
             assert done[0] > began, "the writer wrote meanwhile"
