@@ -6,20 +6,6 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any, Final, Literal
 
-DepartureName = Literal[
-    "early-figure",
-    "closed-day",
-    "day-of-month",
-    "weekday",
-    "hour",
-    "pause",
-    "count",
-    "unit",
-    "figure",
-    "price",
-    "volume",
-    "flat",
-]
 AcceptedName = Literal[
     "closed-day",
     "day-of-month",
@@ -34,6 +20,7 @@ AcceptedName = Literal[
     "flat",
 ]
 """What --accept takes: all but a figure before its release, which nobody knows."""
+DepartureName = Literal["early-figure", AcceptedName]
 
 
 @dataclass(frozen=True, kw_only=True)
