@@ -49,6 +49,7 @@ from kronos_service.finetune.event_conditioned.evaluation.criteria import Criter
 from kronos_service.finetune.event_conditioned.report import figures, tables, terminal
 from kronos_service.finetune.event_conditioned.run_directory import (
     RunFingerprint,
+    fingerprint_of,
     finish,
     variant_run,
     write_json,
@@ -146,15 +147,7 @@ def _prepare(config: AblateConfig) -> Ablation:
     return Ablation(
         config=config,
         setup=setup,
-        fingerprint=RunFingerprint(
-            snapshot=setup.snapshot.sha256,
-            base=bundle.base.content_sha256,
-            tokenizer=bundle.tokenizer_print.content_sha256,
-            processes=accelerator.num_processes,
-            device=accelerator.device.type,
-            precision=accelerator.mixed_precision,
-            micro_batch=micro_batch,
-        ),
+        fingerprint=fingerprint_of(setup, micro_batch),
         base=VariantResult(records=records, trainable=0, seconds=0.0),
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.finetune.event_conditioned.audit.audit import require_no_leak
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_service.finetune.event_conditioned.evaluation.bootstrap import Gain
@@ -36,11 +37,13 @@ from kronos_service.finetune.event_conditioned.run_directory import (
     CONFIG,
     FINISHED,
     RunFingerprint,
+    fingerprint_of,
     finish,
     new_run,
     read_fingerprint,
     read_settings,
     record_fingerprint,
+    require_inputs,
     unfinished_run,
     write_json,
     writing,
@@ -59,6 +62,7 @@ from kronos_service.finetune.event_conditioned.training.variants import (
 )
 from kronos_service.finetune.progress import console, follow, working
 from kronos_service.model.adapter.write import save_adapter
+from kronos_service.model.factory import Bundle
 from kronos_shared.adapter_manifest import (
     FILES,
     MANIFEST,
@@ -119,11 +123,11 @@ def resume_event_lora(given: Mapping[str, Any]) -> Result:
         return _run(config, directory)
 
 
-def event_lora_at(config: EventLoraConfig, directory: Path) -> None:
+def event_lora_at(config: EventLoraConfig, directory: Path, snapshot: Snapshot, bundle: Bundle) -> None:
     """Begin the run in this directory, resume it, or leave it as it is if it has finished.
 
     Raises:
-        RunError: a run with other settings is there.
+        RunError: a run with other settings, or from other data or another base, is there.
         Stopped, KronosError: as `event_lora` does.
     """
     config = config.replace(run_dir=directory)
@@ -131,6 +135,7 @@ def event_lora_at(config: EventLoraConfig, directory: Path) -> None:
         event_lora(config)
         return
     read_settings(directory, dict(config))
+    require_inputs(directory, snapshot, bundle)
     if not (directory / FINISHED).exists():
         resume_event_lora(dict(config))
 
@@ -197,16 +202,7 @@ def prepare(config: EventLoraConfig, directory: Path) -> Run:
 def _fix_numbers(config: EventLoraConfig, directory: Path, setup: TrainingSetup) -> int:
     """Record what the numbers depend on, and return the micro-batch: this run's own, or a new choice."""
     before = on_main(lambda: read_fingerprint(directory))
-    bundle, accelerator = setup.bundle, setup.accelerator
-    fingerprint = RunFingerprint(
-        snapshot=setup.snapshot.sha256,
-        base=bundle.base.content_sha256,
-        tokenizer=bundle.tokenizer_print.content_sha256,
-        processes=accelerator.num_processes,
-        device=accelerator.device.type,
-        precision=accelerator.mixed_precision,
-        micro_batch=_micro_batch(config, before, setup),
-    )
+    fingerprint = fingerprint_of(setup, _micro_batch(config, before, setup))
     require_same(asdict(fingerprint))
     on_main(lambda: record_fingerprint(directory, fingerprint))
     return fingerprint.micro_batch
@@ -250,8 +246,9 @@ def _conclude(
     _write_results(run.directory, criteria, figures, records)
     result = Result(run_dir=run.directory, criteria=criteria, gains=gains, promoted=promoted)
     _show(config, result, figures, against, time.monotonic() - started)
+    _forecast(run, figures)  # before the end: walk-forward pools what a finished run has forecast
     finish(run.directory, {"promoted": promoted})
-    _report(run, figures)
+    terminal.reported(write_report(run.directory))
     return result
 
 
@@ -324,8 +321,8 @@ def _write_results(
     losses.to_parquet(directory / "val_losses.parquet", index=False)
 
 
-def _report(run: Run, figures: dict[str, Any]) -> None:
-    """Forecast from a few validation bars, and write the report."""
+def _forecast(run: Run, figures: dict[str, Any]) -> None:
+    """Forecast from a few validation bars, for the report."""
     write_json(run.directory / "versions.json", versions())
     with terminal.forecasting() as advance:
         evaluate_run(
@@ -340,7 +337,6 @@ def _report(run: Run, figures: dict[str, Any]) -> None:
             seed=run.config.seed,
             advance=advance,
         )
-    terminal.reported(write_report(run.directory))
 
 
 def _show(

@@ -17,11 +17,14 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.finetune import PROGRAM
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig, current
 from kronos_service.finetune.event_conditioned.training.checkpoints import CheckpointError
 from kronos_service.finetune.event_conditioned.training.distributed import on_main, process_number
+from kronos_service.finetune.event_conditioned.training.setup import TrainingSetup
 from kronos_service.finetune.event_conditioned.training.signals import Stopped
+from kronos_service.model.factory import Bundle
 from kronos_shared.atomic import replace_file
 from kronos_shared.cli import command_line, flag
 from kronos_shared.errors import KronosError
@@ -106,6 +109,25 @@ def variant_run(
         yield
 
 
+def fingerprint_of(setup: TrainingSetup, micro_batch: int) -> RunFingerprint:
+    """What the numbers of a training with this setup depend on."""
+    return RunFingerprint(
+        **_inputs(setup.snapshot, setup.bundle),
+        processes=setup.accelerator.num_processes,
+        device=setup.accelerator.device.type,
+        precision=setup.accelerator.mixed_precision,
+        micro_batch=micro_batch,
+    )
+
+
+def _inputs(snapshot: Snapshot, bundle: Bundle) -> dict[str, str]:
+    return {
+        "snapshot": snapshot.sha256,
+        "base": bundle.base.content_sha256,
+        "tokenizer": bundle.tokenizer_print.content_sha256,
+    }
+
+
 def read_fingerprint(directory: Path) -> RunFingerprint | None:
     """The fingerprint that the run in this directory recorded, or None if it was cut off before."""
     path = directory / FINGERPRINT
@@ -122,7 +144,22 @@ def record_fingerprint(directory: Path, fingerprint: RunFingerprint) -> None:
     if before is None:
         write_json(directory / FINGERPRINT, asdict(fingerprint))
         return
-    for name, value in asdict(fingerprint).items():
+    _require_same(directory, before, asdict(fingerprint))
+
+
+def require_inputs(directory: Path, snapshot: Snapshot, bundle: Bundle) -> None:
+    """Check that a run, which may have finished, was made from this data and base.
+
+    Raises:
+        RunError: from others; they are named.
+    """
+    before = read_fingerprint(directory)
+    if before is not None:
+        _require_same(directory, before, _inputs(snapshot, bundle))
+
+
+def _require_same(directory: Path, before: RunFingerprint, now: Mapping[str, object]) -> None:
+    for name, value in now.items():
         began = getattr(before, name)
         if value != began:
             raise RunError(

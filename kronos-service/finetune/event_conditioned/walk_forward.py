@@ -20,6 +20,7 @@ walk_forward.json holds
     folds                  list of {name, train_first, train_last, first, last, epochs}
     gains                  list of {model, over, by, group, gain, detectable}: pooling.GroupGain
     yardsticks             HAR, HAR with events and GARCH on every target: next_bar.summarize_next_bars
+    not_measured           yardsticks that could not be, such as garch without its extra
     next_bar               the same of models and yardsticks on the drawn origins, first seed; null without
     published              the version made LATEST, or null
 """
@@ -39,11 +40,12 @@ from kronos_service.data.sample import sample_snapshot_path
 from kronos_service.data.snapshot.read import Snapshot, load_snapshot
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_service.finetune.event_conditioned.evaluation.next_bar import summarize_next_bars
+from kronos_service.finetune.event_conditioned.evaluation.yardsticks import YARDSTICKS as NAMES
 from kronos_service.finetune.event_conditioned.evaluation.yardsticks import fit_yardsticks, score_yardsticks
 from kronos_service.finetune.event_conditioned.event_lora import event_lora_at
 from kronos_service.finetune.event_conditioned.folds.config import WalkForwardConfig
 from kronos_service.finetune.event_conditioned.folds.dates import ONE_DAY, Fold, plan_folds, train_first
-from kronos_service.finetune.event_conditioned.folds.newest import train_newest
+from kronos_service.finetune.event_conditioned.folds.newest import NEWEST, train_newest
 from kronos_service.finetune.event_conditioned.folds.pooling import (
     find,
     mean_over_seeds,
@@ -53,7 +55,7 @@ from kronos_service.finetune.event_conditioned.folds.pooling import (
 from kronos_service.finetune.event_conditioned.provenance import seen_by
 from kronos_service.finetune.event_conditioned.report import figures, tables, terminal
 from kronos_service.finetune.event_conditioned.report.walk_forward import drawn, page
-from kronos_service.finetune.event_conditioned.run_directory import FINISHED, write_json
+from kronos_service.finetune.event_conditioned.run_directory import FINISHED, require_inputs, write_json
 from kronos_service.finetune.event_conditioned.samples.series import Series, build_series, calendar_covers
 from kronos_service.finetune.event_conditioned.training.tracking import epoch_figures
 from kronos_service.finetune.progress import console, working
@@ -105,7 +107,8 @@ def walk_forward(config: WalkForwardConfig) -> dict[str, Any]:
         if fold.name not in epochs:
             epochs[fold.name] = _epochs(walk, fold)
         console.print(f"run {number} of {len(runs)}: targets {fold.first} to {fold.last}, seed {seed}")
-        event_lora_at(_run(walk, fold, seed, epochs[fold.name]), walk.directory(fold, seed))
+        run = _run(walk, fold, seed, epochs[fold.name])
+        event_lora_at(run, walk.directory(fold, seed), walk.snapshot, walk.bundle)
         if seed == config.seeds[0]:
             _measure_yardsticks(walk, fold)
         found = _write(walk, epochs, published=None)
@@ -178,7 +181,7 @@ def _epochs(walk: WalkForward, fold: Fold) -> int:
         directory = config.out / f"{fold.name}-inner-seed-{seed}"
         console.print(f"choosing epochs on {inner.first} to {inner.last}, seed {seed}")
         settings = _run(walk, inner, seed, config.epochs, control=False, placebo=False, forecast_origins=0)
-        event_lora_at(settings, directory)
+        event_lora_at(settings, directory, walk.snapshot, walk.bundle)
         curves.append([epoch["val/all_total"] for epoch in epoch_figures(directory)[1:]])
     chosen = int(np.argmin(np.mean(curves, axis=0))) + 1
     console.print(f"fold {fold.name}: {chosen} of {config.epochs} epochs")
@@ -196,6 +199,8 @@ def _measure_yardsticks(walk: WalkForward, fold: Fold) -> None:
         )
         yardsticks = fit_yardsticks(walk.snapshot, walk.series, first=train_first, last=train_last)
         scored = score_yardsticks(yardsticks, walk.series, first=first, last=last)
+    for name, why in yardsticks.not_measured.items():
+        console.print(f"[yellow]{name} not measured[/]: {why}", soft_wrap=True)
     replace_file(path, scored.to_parquet(index=False))
 
 
@@ -221,6 +226,8 @@ def _write(walk: WalkForward, epochs: Mapping[str, int], *, published: str | Non
         zip(walk.snapshot.symbols["symbol"], walk.snapshot.symbols["asset_class"], strict=True)
     )
     gains = pooled_gains(pool(records, asset_class))
+    yardsticks = _next_bars(walk, YARDSTICKS)
+    measured = {name for group in (yardsticks or {"groups": []})["groups"] for name in group["models"]}
     found: dict[str, Any] = {
         "snapshot": {"name": walk.snapshot.name, "sha256": walk.snapshot.sha256},
         "base": {"repo": walk.bundle.base.repo, "sha256": walk.bundle.base.content_sha256},
@@ -239,7 +246,8 @@ def _write(walk: WalkForward, epochs: Mapping[str, int], *, published: str | Non
             for fold in walk.folds
         ],
         "gains": [asdict(gain) for gain in gains],
-        "yardsticks": _next_bars(walk, YARDSTICKS),
+        "yardsticks": yardsticks,
+        "not_measured": [name for name in NAMES if name not in measured],
         "next_bar": _next_bars(walk, "evaluation-val-next-bar.parquet"),
         "published": published,
     }
@@ -261,7 +269,10 @@ def _publish(walk: WalkForward, epochs: int, gains: Sequence[Mapping[str, Any]])
         "gains": [one for one in gains if one["by"] == "day"],
         "seen": [warning for fold in walk.folds if (warning := seen_by(walk.bundle, fold.first, fold.last))],
     }
-    adapter = train_newest(config.training(config.seeds[0], epochs=epochs), window, evidence, config.out)
+    directory = config.out / NEWEST
+    if (directory / FINISHED).exists():
+        require_inputs(directory, walk.snapshot, walk.bundle)
+    adapter = train_newest(config.training(config.seeds[0], epochs=epochs), window, evidence, directory)
     gain = find(gains, "adapter", "control", "event")
     if config.promote != "always" and (gain is None or gain["gain"]["low"] <= 0):
         console.print(

@@ -1,6 +1,7 @@
 """The command on the small market: each fold learns from what came before it, and a kill changes no bit."""
 
 import json
+import shutil
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.finetune.event_conditioned import event_lora
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_service.finetune.event_conditioned.folds.config import WalkForwardConfig
@@ -16,6 +18,7 @@ from kronos_service.finetune.event_conditioned.run_directory import RunError
 from kronos_service.finetune.event_conditioned.training.tracking import epoch_figures
 from kronos_service.finetune.event_conditioned.walk_forward import walk_forward
 from kronos_service.model.adapter.read import read_adapter
+from kronos_service.model.factory import Bundle
 from kronos_shared.adapter_store import latest_version
 
 
@@ -80,11 +83,11 @@ def test_the_epochs_are_those_of_the_lowest_loss_on_dates_before_the_fold(
     ran: list[EventLoraConfig] = []
     at = event_lora.event_lora_at
 
-    def inner_only(settings: EventLoraConfig, directory: Path) -> None:
+    def inner_only(settings: EventLoraConfig, directory: Path, snapshot: Snapshot, bundle: Bundle) -> None:
         ran.append(settings)
         if "inner" not in directory.name:
             raise RunError("the fold itself is not needed here")
-        at(settings, directory)
+        at(settings, directory, snapshot, bundle)
 
     monkeypatch.setattr("kronos_service.finetune.event_conditioned.walk_forward.event_lora_at", inner_only)
     with pytest.raises(RunError, match="not needed"):
@@ -143,3 +146,30 @@ def test_the_same_command_again_trains_nothing_and_changes_nothing(
 def test_settings_that_differ_from_those_of_a_finished_run_are_refused(config: WalkForwardConfig) -> None:
     with pytest.raises(RunError, match="--rank is 4 but the run began with 8"):
         walk_forward(config.replace(rank=4))
+
+
+@pytest.mark.usefixtures("found")
+@pytest.mark.parametrize("run", ["2022-08-01-seed-0", "newest"])
+def test_a_finished_run_from_other_data_is_refused(
+    config: WalkForwardConfig, tmp_path: Path, run: str
+) -> None:
+    shutil.copytree(config.out, tmp_path / "folds")
+    inputs = tmp_path / "folds" / run / "settled.json"
+    inputs.write_text(json.dumps(json.loads(inputs.read_bytes()) | {"snapshot": "0" * 64}))
+    with pytest.raises(RunError, match="began with snapshot 0000"):
+        walk_forward(config.replace(out=tmp_path / "folds"))
+
+
+@pytest.mark.usefixtures("found")
+def test_a_run_has_forecast_before_it_counts_as_finished(
+    config: WalkForwardConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a kill between the two would leave a fold without forecasts, and nothing would make them."""
+
+    def finish(directory: Path, _: object) -> None:
+        assert (directory / "evaluation-val.json").exists()
+        raise RunError("finished")
+
+    monkeypatch.setattr("kronos_service.finetune.event_conditioned.event_lora.finish", finish)
+    with pytest.raises(RunError, match="finished"):
+        walk_forward(config.replace(out=tmp_path / "folds", fold="4m"))

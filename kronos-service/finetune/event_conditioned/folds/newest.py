@@ -13,14 +13,14 @@ from kronos_service.finetune.event_conditioned.folds.pooling import find
 from kronos_service.finetune.event_conditioned.report.model_card import pooled_card
 from kronos_service.finetune.event_conditioned.run_directory import (
     FINISHED,
-    RunFingerprint,
+    fingerprint_of,
     finish,
     read_settings,
     variant_run,
     writing,
 )
 from kronos_service.finetune.event_conditioned.training.memory_budget import fit
-from kronos_service.finetune.event_conditioned.training.setup import TrainingSetup, prepare_training
+from kronos_service.finetune.event_conditioned.training.setup import prepare_training
 from kronos_service.finetune.event_conditioned.training.signals import stop_on_signals
 from kronos_service.finetune.event_conditioned.training.variants import ADAPTER, train_variant
 from kronos_service.model.adapter.write import save_adapter
@@ -30,7 +30,7 @@ NEWEST = "newest"
 
 
 def train_newest(
-    config: EventLoraConfig, window: tuple[date, date], evidence: Mapping[str, Any], out: Path
+    config: EventLoraConfig, window: tuple[date, date], evidence: Mapping[str, Any], directory: Path
 ) -> Path:
     """Train on all targets of the window (inclusive), with no validation, and return the adapter's directory.
 
@@ -41,15 +41,15 @@ def train_newest(
         RunError: the directory holds a training of other settings or data.
         Stopped, KronosError: as a training does.
     """
-    directory = out / NEWEST
     first, last = window
     config = config.replace(run_dir=directory, train_start=first, promote="never", **_after(last))
     if (directory / FINISHED).exists():
         read_settings(directory, dict(config))
         return directory / "adapter"
-    setup = prepare_training(config, {"train": (np.datetime64(first), np.datetime64(last))}, out)
+    setup = prepare_training(config, {"train": (np.datetime64(first), np.datetime64(last))}, directory.parent)
     audit = require_no_leak(setup.snapshot, setup.splits, setup.bundle, seed=config.seed)
-    fingerprint = _fingerprint(config, setup)
+    train, model = setup.splits.dataset("train"), setup.bundle.model
+    fingerprint = fingerprint_of(setup, fit(config, train, model, setup.accelerator).windows)
     about = {"name": NEWEST, "question": "the adapter that walk-forward publishes"}
     with (
         variant_run(directory, config, about, fingerprint),
@@ -95,16 +95,3 @@ def _after(last: date) -> dict[str, date]:
     after = last.fromordinal(last.toordinal() + 1)
     test = last.fromordinal(last.toordinal() + 2)
     return {"val_start": after, "test_start": test, "test_end": test}
-
-
-def _fingerprint(config: EventLoraConfig, setup: TrainingSetup) -> RunFingerprint:
-    micro_batch = fit(config, setup.splits.dataset("train"), setup.bundle.model, setup.accelerator).windows
-    return RunFingerprint(
-        snapshot=setup.snapshot.sha256,
-        base=setup.bundle.base.content_sha256,
-        tokenizer=setup.bundle.tokenizer_print.content_sha256,
-        processes=setup.accelerator.num_processes,
-        device=setup.accelerator.device.type,
-        precision=setup.accelerator.mixed_precision,
-        micro_batch=micro_batch,
-    )
