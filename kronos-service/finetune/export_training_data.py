@@ -40,7 +40,7 @@ from kronos_service.data.snapshot.write import STAGING, commit, exclusive
 from kronos_service.data.sources import Source
 from kronos_service.data.tables import TableError, calendar_table, symbol_table
 from kronos_service.data.validation import check_calendar, without_copies
-from kronos_service.finetune.progress import follow
+from kronos_shared.progress import follow
 
 
 @dataclass(frozen=True, kw_only=True)

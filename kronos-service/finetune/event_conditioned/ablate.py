@@ -61,9 +61,9 @@ from kronos_service.finetune.event_conditioned.training.setup import TrainingSet
 from kronos_service.finetune.event_conditioned.training.signals import stop_on_signals
 from kronos_service.finetune.event_conditioned.training.validation import score
 from kronos_service.finetune.event_conditioned.training.variants import train_variant
-from kronos_service.finetune.progress import console, follow, working
 from kronos_shared.atomic import replace_file
 from kronos_shared.cli import require_writable
+from kronos_shared.progress import console, follow, working
 
 BASE = "base"
 FIGURES = "ablation.json"

@@ -32,7 +32,6 @@ from kronos_service.finetune.event_conditioned.samples.splits import (
     require_events,
 )
 from kronos_service.finetune.event_conditioned.training.validation import score, summarize, summarize_families
-from kronos_service.finetune.progress import console, follow
 from kronos_service.model.adapter.read import (
     Adapter,
     LoadedAdapter,
@@ -44,6 +43,7 @@ from kronos_service.model.adapter.read import (
 from kronos_service.model.factory import Bundle, load_bundle
 from kronos_service.model.generation.sampling import Sampling
 from kronos_shared.cli import require_writable
+from kronos_shared.progress import console, follow
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:

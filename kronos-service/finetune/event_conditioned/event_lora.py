@@ -60,7 +60,6 @@ from kronos_service.finetune.event_conditioned.training.variants import (
     TrainedVariant,
     train_variants,
 )
-from kronos_service.finetune.progress import console, follow, working
 from kronos_service.model.adapter.write import save_adapter
 from kronos_service.model.factory import Bundle
 from kronos_shared.adapter_manifest import (
@@ -70,6 +69,7 @@ from kronos_shared.adapter_manifest import (
     DataRecord,
 )
 from kronos_shared.atomic import remove
+from kronos_shared.progress import console, follow, working
 
 
 @dataclass(frozen=True, kw_only=True)

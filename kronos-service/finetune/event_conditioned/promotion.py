@@ -15,10 +15,10 @@ from kronos_service.finetune.event_conditioned.evaluation.incumbent import (
 from kronos_service.finetune.event_conditioned.run_directory import RunError, resume_command
 from kronos_service.finetune.event_conditioned.training.distributed import on_main
 from kronos_service.finetune.event_conditioned.training.setup import TrainingSetup
-from kronos_service.finetune.progress import follow
 from kronos_shared.adapter_manifest import MANIFEST, AdapterManifest, Latest
 from kronos_shared.adapter_store import StoreError, latest, publish, published_as
 from kronos_shared.atomic import why_not_writable
+from kronos_shared.progress import follow
 
 ADAPTER = "adapter"
 """Where a run directory holds its adapter."""

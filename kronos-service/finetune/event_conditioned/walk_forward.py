@@ -58,10 +58,10 @@ from kronos_service.finetune.event_conditioned.report.walk_forward import drawn,
 from kronos_service.finetune.event_conditioned.run_directory import FINISHED, require_inputs, write_json
 from kronos_service.finetune.event_conditioned.samples.series import Series, build_series, calendar_covers
 from kronos_service.finetune.event_conditioned.training.tracking import epoch_figures
-from kronos_service.finetune.progress import console, working
 from kronos_service.model.factory import Bundle, load_bundle
 from kronos_shared.adapter_store import publish, published_as
 from kronos_shared.atomic import replace_file
+from kronos_shared.progress import console, working
 
 FIGURES = "walk_forward.json"
 YARDSTICKS = "yardsticks.parquet"

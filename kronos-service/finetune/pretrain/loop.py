@@ -20,8 +20,8 @@ from kronos_service.finetune.event_conditioned.training.checkpoints import (
 )
 from kronos_service.finetune.event_conditioned.training.schedule import cosine_with_warmup
 from kronos_service.finetune.pretrain.windows import Batch
-from kronos_service.finetune.progress import follow
 from kronos_shared.errors import KronosError
+from kronos_shared.progress import follow
 
 WEIGHT_DECAY: Final = 0.01
 MAX_GRAD_NORM: Final = 1.0

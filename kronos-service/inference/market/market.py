@@ -72,10 +72,8 @@ def build_market(
     """
     check_symbols(symbols, bars)
     check_calendar(calendar)
-    bad = find_bad_bars(bars, symbols, now=now)
-    good = bars[~pd.MultiIndex.from_frame(bars[KEY]).isin(pd.MultiIndex.from_frame(bad[KEY]))]
-    by_symbol = {str(symbol): rows.reset_index(drop=True) for symbol, rows in good.groupby("symbol")}
-    nothing = good.iloc[:0]
+    by_symbol, bad = usable_bars(symbols, bars, now=now)
+    nothing = bars.iloc[:0]
     leaders = {leader: by_symbol.get(leader, nothing)[["ts", "close"]] for leader in LEADERS}
     known = known_calendar(calendar, now)
     return Market(
@@ -89,6 +87,15 @@ def build_market(
         dropped=bad[bad["reason"] != UNFINISHED],
         more_at=_more_at(bad, calendar, pd.Timestamp(now).tz_convert("UTC")),
     )
+
+
+def usable_bars(
+    symbols: pd.DataFrame, bars: pd.DataFrame, *, now: datetime
+) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
+    """Each symbol's bars that had finished by `now` and can be true; and the others as symbol, ts, reason."""
+    bad = find_bad_bars(bars, symbols, now=now)
+    good = bars[~pd.MultiIndex.from_frame(bars[KEY]).isin(pd.MultiIndex.from_frame(bad[KEY]))]
+    return {str(name): rows.reset_index(drop=True) for name, rows in good.groupby("symbol")}, bad
 
 
 def known_calendar(calendar: pd.DataFrame, now: datetime) -> pd.DataFrame:

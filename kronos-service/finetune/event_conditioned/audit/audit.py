@@ -41,10 +41,10 @@ from kronos_service.finetune.event_conditioned.audit.tables import (
 )
 from kronos_service.finetune.event_conditioned.config import LONGEST_CONTEXT, AuditConfig, EventLoraConfig
 from kronos_service.finetune.event_conditioned.samples.splits import SplitError, Splits, build_splits
-from kronos_service.finetune.progress import working
 from kronos_service.model.factory import Bundle, load_bundle
 from kronos_shared.adapter_manifest import AuditRecord
 from kronos_shared.errors import KronosError
+from kronos_shared.progress import working
 
 
 class LeakageError(KronosError):

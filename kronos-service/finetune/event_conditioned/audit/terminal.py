@@ -9,7 +9,7 @@ from kronos_service.data.public_facts import AcceptedName
 from kronos_service.data.snapshot.manifest import NOT_APPLICABLE
 from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.finetune.event_conditioned.audit.findings import LIVE_CHANNELS, Audit
-from kronos_service.finetune.progress import console
+from kronos_shared.progress import console
 
 SHOWN = 8
 """Findings shown per check; the rest is counted."""

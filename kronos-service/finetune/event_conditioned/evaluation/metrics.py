@@ -7,28 +7,15 @@ Letters: n forecasts, m sample paths, H horizon in bars.
 from collections.abc import Mapping
 from math import pi
 from statistics import NormalDist
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from kronos_shared.quantiles import INTERVALS, LEVELS, quantile_name
+
 Floats = npt.NDArray[np.float64]
 Columns = dict[str, Floats]
-
-LEVELS: Final = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
-"""The quantiles that are kept of every forecast, and scored."""
-INTERVALS: Final[Mapping[str, tuple[float, float]]] = {
-    "50": (0.25, 0.75),
-    "80": (0.1, 0.9),
-    "90": (0.05, 0.95),
-}
-"""Central intervals, in percent, between two of the levels."""
-
-
-def quantile_name(level: float) -> str:
-    """`q05` for 0.05."""
-    return f"q{round(100 * level):02d}"
 
 
 def score_samples(samples: Floats, outcome: Floats, rng: np.random.Generator) -> Columns:

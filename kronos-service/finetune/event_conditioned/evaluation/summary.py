@@ -9,8 +9,8 @@ import pandas as pd
 
 from kronos_service.events.taxonomy import FAMILIES
 from kronos_service.finetune.event_conditioned.evaluation.bootstrap import mean_over_dates
-from kronos_service.finetune.event_conditioned.evaluation.metrics import INTERVALS, LEVELS, quantile_name
 from kronos_service.finetune.event_conditioned.evaluation.scored_forecasts import MODELS
+from kronos_shared.quantiles import INTERVALS, LEVELS, quantile_name
 
 FEWEST_DATES: Final = 5
 FEWEST_BLOCKS: Final = 3

@@ -16,9 +16,9 @@ from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_service.finetune.event_conditioned.report import tables
 from kronos_service.finetune.event_conditioned.report.tables import Table
 from kronos_service.finetune.event_conditioned.samples.splits import Splits
-from kronos_service.finetune.progress import console, follow, say
 from kronos_service.model.factory import Bundle
 from kronos_shared.cli import command_line
+from kronos_shared.progress import console, follow, say
 
 VERDICTS = {"pass": "green", "fail": "red", "not measured": "yellow"}
 

@@ -48,8 +48,8 @@ from kronos_service.finetune.event_conditioned.training.validation import (
     score,
     summarize,
 )
-from kronos_service.finetune.progress import Progress
 from kronos_shared.errors import KronosError
+from kronos_shared.progress import Progress
 
 EPOCH_FIGURES = {
     "train": "train/fixed_loss",

@@ -17,9 +17,9 @@ from kronos_service.finetune.event_conditioned.samples.splits import (
 )
 from kronos_service.finetune.event_conditioned.training.distributed import group, local_main_first
 from kronos_service.finetune.precision import fast_precision
-from kronos_service.finetune.progress import working
 from kronos_service.model.factory import Bundle, load_bundle
 from kronos_shared.cli import ConfigError
+from kronos_shared.progress import working
 
 
 @dataclass(frozen=True, kw_only=True)

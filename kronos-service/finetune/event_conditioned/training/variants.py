@@ -41,8 +41,8 @@ from kronos_service.finetune.event_conditioned.training.lora import Part, adapt,
 from kronos_service.finetune.event_conditioned.training.signals import Stop
 from kronos_service.finetune.event_conditioned.training.tracking import Log, MetricLog, NoLog
 from kronos_service.finetune.precision import storage
-from kronos_service.finetune.progress import console, follow
 from kronos_service.model.factory import Bundle
+from kronos_shared.progress import console, follow
 
 FIXED_SUBSET = 64
 """Train windows whose loss in eval mode is followed from epoch to epoch."""

@@ -10,13 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from kronos_service.finetune.event_conditioned.evaluation.metrics import (
-    LEVELS,
     crps_samples,
     judge_quantiles,
-    quantile_name,
     score_normal,
     score_samples,
 )
+from kronos_shared.quantiles import LEVELS, quantile_name
 
 Floats = npt.NDArray[np.float64]
 

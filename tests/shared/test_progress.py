@@ -5,7 +5,7 @@ import time
 
 from rich.console import Console
 
-from kronos_service.finetune.progress import PlainLines, Progress, duration, follow, working
+from kronos_shared.progress import PlainLines, Progress, duration, follow, working
 
 
 def log_file() -> tuple[io.StringIO, Console]:
