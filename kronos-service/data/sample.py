@@ -10,6 +10,7 @@
 
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -18,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos_service.data.snapshot.manifest import SAMPLE
+from kronos_service.data.snapshot.manifest import SAMPLE, read_manifest
 from kronos_service.data.snapshot.write import write_snapshot
 from kronos_service.events.scaling import Floats
 from kronos_service.events.sessions import Sessions, Times, sessions, utc
@@ -113,6 +114,12 @@ _OTHER_LEADER: Final = _Shape(0.01, 100.0, 0.0)  # of a leader new in event_type
 def sample_snapshot_path() -> Path:
     """Directory of the snapshot that ships with the package (seed 0)."""
     return Path(str(files("kronos_service.data") / "sample_snapshot"))
+
+
+@cache
+def sample_sha256() -> str:
+    """The hash of that snapshot, which is in the manifest of every adapter that was trained on it."""
+    return str(read_manifest(sample_snapshot_path())["sha256"])
 
 
 def write_sample(

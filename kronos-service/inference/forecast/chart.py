@@ -6,19 +6,20 @@ Letters: N sample paths, H horizon in bars.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Final
-
-import matplotlib
-
-matplotlib.use("Agg")
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from kronos_service.events.sessions import session_dates
+from kronos_service.events.taxonomy import IMPACT_WEIGHTS
 from kronos_service.inference.forecast.bands import BANDS, Bands, Floats
+from kronos_service.inference.forecast.series import Series
+from kronos_service.inference.forecast.table import SYNTHETIC, Forecast
 from kronos_shared.atomic import why_not_writable
 from kronos_shared.cli import did_you_mean
 from kronos_shared.errors import KronosError
@@ -31,6 +32,9 @@ EVENT_COLOUR: Final = "#b2557f"
 INK: Final = "#222222"
 FEW_BARS: Final = 12
 """With more forecast bars than these, the names of events stand upright."""
+SHOWN_PAST: Final = 24
+"""Bars before the origin."""
+DPI: Final = 100
 _LEGEND: Final = {"fontsize": 8, "frameon": False}
 
 
@@ -72,13 +76,51 @@ def require_drawable(path: Path) -> None:
         raise ChartError(f"--plot {path} cannot be written: {why}")
 
 
+def chart_of(forecast: Forecast, series: Series, later: Floats) -> Chart:
+    """The chart of a symbol's forecast, with its last bars and the closes that came `later`."""
+    past = series.bars[-SHOWN_PAST:]
+    high = [
+        (bar, "\n".join(name for name, weight in on if weight == IMPACT_WEIGHTS["high"]))
+        for bar, on in enumerate(forecast.families)
+    ]
+    origin, synthetic = forecast.origin, f"{SYNTHETIC}: " if forecast.is_synthetic else ""
+    return Chart(
+        title=f"{synthetic}{forecast.symbol}: {len(forecast.dates)} bars after {origin.day} {origin:%B %Y}",
+        past_dates=session_dates(past["ts"]),
+        past_closes=past["close"].to_numpy(dtype=np.float64),
+        dates=forecast.dates,
+        bands=forecast.bands,
+        events=[(bar, names) for bar, names in high if names],
+        later=later,
+    )
+
+
 def draw_chart(chart: Chart, path: Path) -> None:
     """Write the chart; the suffix of the path (.png, .svg, .pdf) is its format.
 
     Raises:
         ChartError: an unknown suffix, or a path that cannot be written.
     """
-    figure = Figure(figsize=(4.6 * max(len(chart.bands), 2), 6.6), layout="constrained")
+    figure = draw(chart)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=DPI)
+    except (OSError, ValueError) as error:
+        raise ChartError(f"cannot write the chart to {path}: {error}; name a .png, .svg or .pdf") from None
+
+
+class FanChart(Figure):
+    """A figure that a notebook shows without pyplot, whatever backend is chosen."""
+
+    def _repr_png_(self) -> bytes:
+        image = BytesIO()
+        self.savefig(image, format="png", dpi=DPI)
+        return image.getvalue()
+
+
+def draw(chart: Chart) -> FanChart:
+    """The chart as a figure."""
+    figure = FanChart(figsize=(4.6 * max(len(chart.bands), 2), 6.6), layout="constrained")
     top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=(1.7, 1))[:, 0]
     panels = top.subplots(1, len(chart.bands), sharey=True, squeeze=False)[0]
     for number, (axes, bands) in enumerate(zip(panels, chart.bands, strict=True)):
@@ -88,11 +130,7 @@ def draw_chart(chart: Chart, path: Path) -> None:
     top.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", **_LEGEND, ncols=6)
     bottom.legend(*bottom.axes[0].get_legend_handles_labels(), loc="outside lower center", **_LEGEND, ncols=3)
     figure.suptitle(chart.title, fontsize=12, fontweight="bold", color=INK)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=100)
-    except (OSError, ValueError) as error:
-        raise ChartError(f"cannot write the chart to {path}: {error}; name a .png, .svg or .pdf") from None
+    return figure
 
 
 def _draw_bands(axes: Axes, chart: Chart, bands: Bands, colour: str) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import date
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,8 @@ from kronos_service.inference.forecast.bands import BANDS, Bands
 Families = tuple[tuple[str, float], ...]
 """The event families on one bar, each with the weight of its impact."""
 
+SYNTHETIC: Final = "SYNTHETIC"
+"""What a forecast says that comes from the sample market alone."""
 _IMPACTS = {weight: impact for impact, weight in IMPACT_WEIGHTS.items()}
 
 
@@ -34,6 +37,8 @@ class Forecast:
     """(H,) what is scheduled on each of them, as of the origin."""
     bands: tuple[Bands, ...]
     """The base, then the adapter, then the adapter in the scenario."""
+    is_synthetic: bool
+    """Whether the model has learned from the sample market alone."""
 
 
 def print_forecast(console: Console, forecast: Forecast) -> None:
@@ -44,12 +49,15 @@ def print_forecast(console: Console, forecast: Forecast) -> None:
     console.print(f"forecast with what was known at {moment} UTC", highlight=False)
     if forecast.missing_leaders:
         console.print(f"not known by then, so taken as unmoved: {', '.join(forecast.missing_leaders)}")
+    if forecast.is_synthetic:
+        console.print(f"{SYNTHETIC}: the model has learned from the sample market only, of no real market")
     for one in forecast.bands:
         console.print(_table(forecast, one, with_events=one is forecast.bands[-1]))
 
 
 def _table(forecast: Forecast, bands: Bands, *, with_events: bool) -> Table:
-    table = Table("date", "median", title=f"Close: {bands.label}", title_justify="left", box=SIMPLE)
+    title = f"Close: {bands.label}" + (f", {SYNTHETIC}" if forecast.is_synthetic else "")
+    table = Table("date", "median", title=title, title_justify="left", box=SIMPLE)
     names = list(reversed(BANDS))
     for name in names:
         table.add_column(f"{name} band")

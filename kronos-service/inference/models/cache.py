@@ -98,7 +98,8 @@ class ModelCache:
             raise QuarantinedError(self.quarantined[digest])
         try:
             files = copy() if copy else read_files(self._directory(pointer.version), digest=digest)
-            serving = build(files, self.bundle_for(files.manifest), pointer)
+            bundle = self.bundle_for(files.manifest)
+            serving = build(files, bundle, version=pointer.version, generation=pointer.generation)
             self._warm(serving)
         except RETRYABLE:
             raise

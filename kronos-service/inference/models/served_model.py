@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
-from kronos_service.model.adapter.files import AdapterError, AdapterFiles
-from kronos_service.model.adapter.read import load_adapter, parse_adapter
-from kronos_service.model.factory import Bundle
+from kronos_service.data.sample import sample_sha256
+from kronos_service.model.adapter.files import AdapterError, AdapterFiles, read_files
+from kronos_service.model.adapter.read import find_adapter, load_adapter, parse_adapter
+from kronos_service.model.factory import PACKAGED, BaseChoice, Bundle, base_named_by
 from kronos_service.model.kronos import Kronos
-from kronos_shared.adapter_manifest import AdapterManifest, Latest
-from kronos_shared.normalization import CLIP, EPSILON, UPSTREAM_EPSILON
+from kronos_shared.adapter_manifest import AdapterManifest
+from kronos_shared.normalization import CLIP, EPSILON, MIN_HISTORY, UPSTREAM_EPSILON
 
 NORMALIZATIONS: Final = ((CLIP, EPSILON, True), (CLIP, UPSTREAM_EPSILON, False))
 """Clip, epsilon and whether that is a share of the mean: what an adapter may have been trained with. The
@@ -40,14 +42,42 @@ class ServedModel:
         limit = self.base.context
         return limit if self.manifest is None else min(limit, self.manifest.normalization.context)
 
+    @property
+    def min_history(self) -> int:
+        """Bars of history that it needs at least."""
+        return MIN_HISTORY if self.manifest is None else self.manifest.normalization.min_history
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether it has learned from the embedded sample market alone: what it says is of no real market."""
+        if self.manifest is None:
+            return self.base.base.repo == PACKAGED
+        return self.manifest.data.sha256 == sample_sha256()
+
 
 def base_alone(bundle: Bundle) -> ServedModel:
     """The base without an adapter."""
     return ServedModel(base=bundle, model=bundle.model, loaded_at=datetime.now(UTC))
 
 
-def build(files: AdapterFiles, bundle: Bundle, pointer: Latest) -> ServedModel:
+def adapter_at(path: Path, *, base: BaseChoice | None = None, device: str = "cpu") -> ServedModel:
+    """The adapter at `path`, or the latest of the store there, on the base that it names unless one is given.
+
+    Raises:
+        NoAdapterError: there is neither.
+        AdapterError, BaseModelError: the adapter or its base cannot be used.
+    """
+    directory = find_adapter(path)
+    files = read_files(directory)
+    bundle = (base or base_named_by(files.manifest)).load(device)
+    return build(files, bundle, version=directory.resolve().name)
+
+
+def build(files: AdapterFiles, bundle: Bundle, *, version: str, generation: int | None = None) -> ServedModel:
     """The base with an adapter merged into copies of the weights that it touches, proven by its canary.
+
+    Args:
+        version, generation: what its answers say.
 
     Raises:
         AdapterError: damaged, made for something else, or computes something else than its trainer saw.
@@ -60,8 +90,8 @@ def build(files: AdapterFiles, bundle: Bundle, pointer: Latest) -> ServedModel:
     return ServedModel(
         base=bundle,
         model=loaded.merged,
-        version=pointer.version,
-        generation=pointer.generation,
+        version=version,
+        generation=generation,
         digest=files.digest,
         manifest=manifest,
         loaded_at=datetime.now(UTC),

@@ -18,7 +18,7 @@ from kronos_service.events.calendar import read_calendar
 from kronos_service.events.labels import label_targets
 from kronos_service.events.taxonomy import FAMILIES
 from kronos_service.inference.__main__ import main
-from kronos_service.inference.forecast import command
+from kronos_service.inference.forecast import series
 from kronos_service.inference.forecast.command import forecast
 from kronos_service.inference.settings import ForecastConfig
 from kronos_shared.adapter_store import publish
@@ -232,7 +232,7 @@ def test_a_mistake_is_named_with_what_was_meant_before_anything_is_forecast(
     message: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(command, "_bands", lambda *_: None)
+    monkeypatch.setattr(series, "sample_paths", lambda *_, **__: pytest.fail("it forecast"))
     with pytest.raises(KronosError, match=message):
         forecast(ForecastConfig(**config | given), console)  # type: ignore[arg-type]
 

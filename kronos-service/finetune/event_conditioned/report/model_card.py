@@ -6,6 +6,7 @@ Its bytes count in the adapter's size, a figure of criteria.json: other words he
 from collections.abc import Mapping
 from typing import Any
 
+from kronos_service.data.sample import sample_sha256
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_service.finetune.event_conditioned.provenance import out_of_sample
 from kronos_service.finetune.event_conditioned.report import tables
@@ -23,7 +24,7 @@ base_model: {base}
 
 LoRA rank {config.rank} (alpha {2 * config.rank}) on q_proj and v_proj, plus an event embedding (taps:
 {config.taps}), trained for {config.epochs} epochs on targets from {train_first} to {train_last} of snapshot
-`{data.snapshot}` ({data.sha256[:12]}).
+`{data.snapshot}` ({data.sha256[:12]}).{_synthetic(data)}
 
 ## Validation, {val_first} to {val_last}
 
@@ -45,6 +46,12 @@ Loss on the bars of each event family:
   looked at it since stands in `test_opened.jsonl`, in the run directory and beside the published versions.
 - Scores of its forecasts are in the report of its run, and `evaluate` makes more. Not investment advice.
 """
+
+
+def _synthetic(data: DataRecord) -> str:
+    if data.sha256 != sample_sha256():
+        return ""
+    return "\n\nSYNTHETIC: this is the embedded sample market; the adapter knows nothing of any real one."
 
 
 def pooled_card(config: EventLoraConfig, base: str, data: DataRecord, evidence: Mapping[str, Any]) -> str:

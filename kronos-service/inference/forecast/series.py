@@ -1,0 +1,137 @@
+"""One symbol's bars, cut at the origin, and what a served model forecasts from them.
+
+The forecast command and the Python front door share it; the service prepares and generates with the same two
+functions of `model.generation.inputs`.
+Letters: N sample paths, H horizon in bars.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import pandas as pd
+
+from kronos_service.events.encoder import EventTables
+from kronos_service.events.scenario import Scenario, ScenarioError
+from kronos_service.events.taxonomy import FAMILIES
+from kronos_service.inference.forecast.bands import Bands, Floats
+from kronos_service.inference.forecast.scenario_text import parse_scenario
+from kronos_service.inference.forecast.table import Families, Forecast
+from kronos_service.inference.models.served_model import ServedModel
+from kronos_service.model.generation.inputs import Prepared, forecast_prices, prepare_history
+from kronos_service.model.generation.sampling import Sampling
+from kronos_shared.columns import CLOSE
+
+BASE_LABEL: Final = "base, which knows no calendar"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Series:
+    """One symbol, cut at the origin."""
+
+    symbol: str
+    bars: pd.DataFrame
+    """Columns ts and `FEATURES`, ascending; the last one is the origin."""
+    asset_class: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What is asked of each series; the same seed and model give the same paths."""
+
+    horizon: int
+    paths: int
+    seed: int
+
+
+def prepare_series(
+    series: Series,
+    tables: EventTables | None,
+    served: ServedModel,
+    asked: Asked,
+    scenario: Scenario | None = None,
+) -> Prepared:
+    """The series as the model reads it; raises as `prepare_history`. Without tables: for the plain base."""
+    return prepare_history(
+        series.bars,
+        series.asset_class,
+        tables,
+        encoder=served.base.event_encoder,
+        context=served.context,
+        horizon=asked.horizon,
+        seed=asked.seed,
+        min_history=served.min_history,
+        scenario=scenario,
+    )
+
+
+def sample_paths(
+    served: ServedModel, prepared: Sequence[Prepared], asked: Asked, *, base_only: bool = False
+) -> list[Floats]:
+    """Sample paths (N, H, 6) of each series, valid candles in its own units.
+
+    Args:
+        base_only: of the base without its adapter; `prepared` must show it no events.
+    """
+    return forecast_prices(
+        served.base.tokenizer,
+        served.base.model if base_only else served.model,
+        prepared,
+        horizon=asked.horizon,
+        paths=asked.paths,
+        sampling=Sampling(),
+        context=served.context,
+    )
+
+
+def scheduled(prepared: Prepared, horizon: int) -> tuple[Families, ...]:
+    """What the adapter is shown about each forecast bar: the last H rows of its event channels."""
+    assert prepared.history.events is not None
+    rows = prepared.history.events[-horizon:, : len(FAMILIES)].tolist()
+    return tuple(
+        tuple((name, weight) for name, weight in zip(FAMILIES, row, strict=True) if weight) for row in rows
+    )
+
+
+def suppose(scenario: Sequence[str], known: Prepared, horizon: int) -> Scenario:
+    """The scenario that texts such as 'cpi +2' mean on the forecast bars; raises ScenarioError."""
+    on_each = zip(known.future_dates, scheduled(known, horizon), strict=True)
+    return parse_scenario(scenario, {day.item(): [name for name, _ in on] for day, on in on_each})
+
+
+def forecast_bands(
+    series: Series,
+    tables: EventTables,
+    served: ServedModel,
+    asked: Asked,
+    scenario: Sequence[str] = (),
+) -> Forecast:
+    """Bands of the close: of the base, of its adapter where there is one, and of the adapter in the scenario.
+
+    All draw with the same seed, so only the adapter and the events that it is shown make them differ.
+
+    Raises:
+        KronosError: anything the user can fix, named by its subclass.
+    """
+    known = prepare_series(series, tables, served, asked)
+    told = {} if served.manifest is None else {f"adapter {served.version}": known}
+    if scenario:
+        if served.manifest is None:
+            raise ScenarioError("a scenario needs an adapter: the base knows no events")
+        supposed = suppose(scenario, known, asked.horizon)
+        told[f"what if {', '.join(scenario)}"] = prepare_series(series, tables, served, asked, supposed)
+    base = sample_paths(served, [known.shown("none")], asked, base_only=True)
+    adapted = [sample_paths(served, [prepared], asked)[0] for prepared in told.values()]
+    return Forecast(
+        symbol=series.symbol,
+        origin=series.bars["ts"].iloc[-1].date(),
+        as_of=known.as_of,
+        missing_leaders=known.missing_leaders,
+        dates=known.future_dates,
+        families=scheduled(known, asked.horizon),
+        bands=tuple(
+            Bands(label=label, last_close=known.last_close, closes=prices[..., CLOSE])
+            for label, prices in zip((BASE_LABEL, *told), (*base, *adapted), strict=True)
+        ),
+        is_synthetic=served.is_synthetic,
+    )
