@@ -36,6 +36,13 @@ def new_directory(final: Path) -> Iterator[Path]:
         raise
 
 
+def move_into_place(scratch: Path, path: Path) -> None:
+    """Make a finished file on the same disk the one at `path`, in one step."""
+    fsync(scratch)
+    os.replace(scratch, path)
+    fsync(path.parent)
+
+
 def replace_file(path: Path, content: bytes) -> None:
     """Put `content` at `path` in one step, whether or not a file was there."""
     path.parent.mkdir(parents=True, exist_ok=True)

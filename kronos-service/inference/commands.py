@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
+from kronos_service.inference.nightly.config import ForecastAllConfig
 from kronos_service.inference.settings import PREFIX, ForecastConfig, load_settings
 from kronos_service.inference.settings import Settings as Service
 from kronos_shared.cli import Command, Settings, needs, parse
@@ -39,7 +40,18 @@ def forecast(argv: Sequence[str]) -> None:
     run(config)
 
 
-COMMANDS: Mapping[str, Command] = {"serve": serve, "forecast": forecast}
+def forecast_all(argv: Sequence[str]) -> int:
+    """Forecast every tradable symbol into one file, and into a database where asked to; for cron."""
+    about = f"{forecast_all.__doc__}"
+    prog = f"{PROGRAM} forecast-all"
+    config = parse(ForecastAllConfig, argv, prog=prog, description=about, epilog=NIGHTLY)
+
+    from kronos_service.inference.nightly.command import forecast_all as run
+
+    return run(config).exit_code
+
+
+COMMANDS: Mapping[str, Command] = {"serve": serve, "forecast": forecast, "forecast-all": forecast_all}
 
 SERVE = f"""
 examples:
@@ -57,4 +69,17 @@ examples:
       from an earlier origin: the chart shows what came too
   {PROGRAM} forecast --symbol SPY --scenario 'cpi +2'
       what if the next CPI surprises by two standard deviations
+"""
+
+NIGHTLY = f"""
+examples:
+  {PROGRAM} forecast-all --out forecasts/sample.parquet --paths 20
+      the embedded sample market, with the adapter in adapters/ if there is one
+  {PROGRAM} forecast-all --snapshot data/snapshots/2026-11 --out forecasts/2026-11-26.parquet
+      a snapshot; the same command after a kill resumes
+  {PROGRAM} forecast-all --source postgres --to postgres --out forecasts/2026-11-26.parquet
+      from a database into its table forecasts
+
+exit code: 0 done, 1 done but for symbols that are listed with their reasons, 2 a mistake (nothing written),
+  3 written but not into the database (the same command tries that again), 130 interrupted
 """

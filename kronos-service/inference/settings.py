@@ -39,7 +39,7 @@ OTHER_COMMANDS: Final = (
         "PRETRAIN",
         "SAMPLE",
     ),
-    *("FORECAST", "UI"),
+    *("FORECAST", "FORECAST_ALL", "UI"),
 )
 """KRONOS_<COMMAND>_<FIELD> is a setting of another command, which checks it itself."""
 SHORTEST_KEY: Final = 16

@@ -31,11 +31,17 @@ def market_reader(settings: Settings) -> Reader:
     Raises:
         KronosError: the source's own settings (SUPABASE_URL, DATABASE_URL ...) are absent or cannot be.
     """
-    # Equities have 0.69 sessions a day; a leader's moves need their returns before the first bar.
-    reach = timedelta(days=1.5 * (settings.max_bars + RETURNS))
     if settings.source == "snapshot":
         return SnapshotReader(settings.snapshot or sample_snapshot_path())
-    return DatabaseReader(SOURCES[settings.source](None), reach=reach)
+    return DatabaseReader(SOURCES[settings.source](None), reach=reach(settings.max_bars))
+
+
+def reach(max_bars: int) -> timedelta:
+    """How far back a database is read for forecasts from so many bars.
+
+    Equities have 0.69 sessions a day; a leader's moves need their returns before the first bar.
+    """
+    return timedelta(days=1.5 * (max_bars + RETURNS))
 
 
 class SnapshotReader:

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
+from kronos_service.data.forecasts import TARGETS
 from kronos_service.events.sessions import Times
 from kronos_service.inference.models.served_model import ServedModel
 from kronos_service.inference.requests.prepare import PreparedSeries
@@ -13,11 +14,7 @@ from kronos_service.inference.requests.upcoming_events import as_datetime
 from kronos_service.inference.schemas import ForecastRequest, ForecastResponse, ModelOut, SeriesOut
 from kronos_service.model.generation.generate import Generated
 from kronos_service.model.generation.inputs import to_prices
-from kronos_shared.columns import FEATURES
 from kronos_shared.normalization import Floats
-
-COLUMNS: Final = FEATURES[:5]
-"""The columns of a response; turnover follows from volume and prices."""
 
 
 def respond(
@@ -54,6 +51,17 @@ def model_out(serving: ServedModel) -> ModelOut:
     )
 
 
+def summarize(prices: Floats, levels: Sequence[float]) -> tuple[Floats, Floats]:
+    """Mean (H, 6) and quantiles (K, H, 6) of sample paths (N, H, 6)."""
+    quantiles = np.quantile(prices, levels, axis=0) if levels else np.empty((0, *prices.shape[1:]))
+    return prices.mean(axis=0), quantiles
+
+
+def known_at(series: PreparedSeries, now: datetime) -> datetime:
+    """The moment after which nothing that became known was used."""
+    return min(as_datetime(series.prepared.as_of), now)
+
+
 def _series_out(
     request: ForecastRequest,
     series: PreparedSeries,
@@ -63,7 +71,7 @@ def _series_out(
     now: datetime,
     stale_after: int,
 ) -> SeriesOut:
-    quantiles = np.quantile(prices, request.quantiles, axis=0) if request.quantiles else ()
+    mean, quantiles = summarize(prices, request.quantiles)
     prepared = series.prepared
     return SeriesOut.model_validate(
         {
@@ -72,7 +80,7 @@ def _series_out(
             "last_bar": series.days[-1].item(),
             "stale_sessions": series.stale_sessions,
             "is_stale": series.stale_sessions > stale_after,
-            "as_of": min(as_datetime(prepared.as_of), now),
+            "as_of": known_at(series, now),
             "bars_given": series.bars_given,
             "bars_used": bars_used,
             "history_shortened": bars_used < series.bars_given,
@@ -84,7 +92,7 @@ def _series_out(
             "events": series.events,
             "calendar_until": series.reach.item(),
             "dates": prepared.future_dates.tolist(),
-            "mean": _columns(prices.mean(axis=0)),
+            "mean": _columns(mean),
             "quantiles": {
                 str(level): _columns(values)
                 for level, values in zip(request.quantiles, quantiles, strict=True)
@@ -96,7 +104,7 @@ def _series_out(
 
 def _columns(prices: Floats) -> dict[str, Any]:
     """(..., H, 6) -> a nested list (..., H) per column."""
-    return {name: prices[..., column].tolist() for column, name in enumerate(COLUMNS)}
+    return {name: prices[..., column].tolist() for column, name in enumerate(TARGETS)}
 
 
 def _last_before(dates: Times, as_of: np.datetime64) -> Any:
