@@ -1,6 +1,8 @@
--- The three tables of candles and calendar, for Supabase or any PostgreSQL from 15 on. Safe to run again.
+-- The three tables of candles and calendar, and the forecasts made from them, for Supabase or any PostgreSQL
+-- from 15 on. Safe to run again.
 --
--- Who may what: the role kronos_training reads; kronos_writer reads, inserts and updates, but deletes nothing;
+-- Who may what: the role kronos_training reads the three; kronos_writer reads, inserts and updates them, but
+-- deletes nothing; kronos_forecaster reads the three and alone reads, inserts and updates forecasts;
 -- anon and authenticated see nothing; the owner and service_role (which bypasses row-level security) may do
 -- anything. Over HTTP, hosted Supabase takes the project's own keys only: the exporter needs a secret key there
 -- (a PostgREST of your own also takes a JWT whose role claim is kronos_training). For a direct connection, make
@@ -15,9 +17,13 @@ begin
     if not exists (select from pg_roles where rolname = 'kronos_writer') then
         create role kronos_writer nologin;
     end if;
+    if not exists (select from pg_roles where rolname = 'kronos_forecaster') then
+        create role kronos_forecaster nologin;
+    end if;
+    grant kronos_training to kronos_forecaster;
     -- PostgREST logs in as authenticator and switches to the role that the JWT names.
     if exists (select from pg_roles where rolname = 'authenticator') then
-        grant kronos_training, kronos_writer to authenticator;
+        grant kronos_training, kronos_writer, kronos_forecaster to authenticator;
     end if;
 end
 $$;
@@ -108,3 +114,50 @@ begin
     end loop;
 end
 $$;
+
+-- What forecast-all --to writes: one row per symbol, forecast bar, column and model, the latest forecast of each.
+-- version null: the base alone. Prices are in quote currency; q05 .. q95 are quantiles over the sample paths.
+create table if not exists public.forecasts (
+    symbol text not null check (symbol <> ''),
+    asset_class text not null check (asset_class in ('crypto', 'us_equity', 'index', 'fx')),
+    last_bar date not null, -- session date of the last bar that was known
+    last_close double precision not null,
+    as_of timestamptz not null, -- nothing that became known later was used
+    date date not null check (date > last_bar), -- session date of the forecast bar
+    step integer not null check (step >= 1),
+    target_name text not null check (target_name in ('open', 'high', 'low', 'close', 'volume')),
+    mean double precision not null,
+    q05 double precision not null,
+    q10 double precision not null,
+    q25 double precision not null,
+    q50 double precision not null,
+    q75 double precision not null,
+    q90 double precision not null,
+    q95 double precision not null,
+    paths integer not null,
+    seed bigint not null,
+    missing_leaders text not null,
+    version text,
+    digest text,
+    base_digest text not null,
+    constraint forecasts_key unique nulls not distinct (symbol, last_bar, step, target_name, version)
+);
+create index if not exists forecasts_date on public.forecasts (date, symbol);
+
+alter table public.forecasts enable row level security;
+do $$
+declare
+    stranger text;
+begin
+    foreach stranger in array array['anon', 'authenticated', 'kronos_training', 'kronos_writer'] loop
+        if exists (select from pg_roles where rolname = stranger) then
+            execute format('revoke all on public.forecasts from %I', stranger);
+        end if;
+    end loop;
+end
+$$;
+revoke all on public.forecasts from public, kronos_forecaster;
+grant usage on schema public to kronos_forecaster;
+grant select, insert, update on public.forecasts to kronos_forecaster;
+drop policy if exists kronos_forecaster_writes on public.forecasts;
+create policy kronos_forecaster_writes on public.forecasts to kronos_forecaster using (true) with check (true);

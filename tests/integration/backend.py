@@ -28,12 +28,20 @@ import pyarrow as pa
 
 SCHEMA: Final = (files("kronos_shared") / "schema.sql").read_text(encoding="utf-8")
 PASSWORDS: Final = {
-    name: f"pw-{name}-{secrets.token_hex(8)}" for name in ("owner", "authenticator", "trainer", "writer")
+    name: f"pw-{name}-{secrets.token_hex(8)}"
+    for name in ("owner", "authenticator", "trainer", "writer", "forecaster")
 }
 JWT_SECRET: Final = secrets.token_hex(24)
 KEYS: Final = {
     role: jwt.encode({"role": role, "exp": int(time.time()) + 86_400}, JWT_SECRET, algorithm="HS256")
-    for role in ("anon", "authenticated", "service_role", "kronos_training", "kronos_writer")
+    for role in (
+        "anon",
+        "authenticated",
+        "service_role",
+        "kronos_training",
+        "kronos_writer",
+        "kronos_forecaster",
+    )
 }
 """A JWT for each role, which is also the API key that the gateway knows the role by."""
 
@@ -53,6 +61,7 @@ alter default privileges in schema public grant all on tables to anon, authentic
 LOGINS: Final = f"""
 create role trainer login password '{PASSWORDS["trainer"]}' in role kronos_training;
 create role writer login password '{PASSWORDS["writer"]}' in role kronos_writer;
+create role forecaster login password '{PASSWORDS["forecaster"]}' in role kronos_forecaster;
 """
 
 

@@ -28,7 +28,7 @@ REFUSED = {
     "message": "Invalid API key",
     "hint": "Double check your Supabase `anon` or `service_role` API key.",
 }
-PASSED_ON = ("prefer", "accept", "range")
+PASSED_ON = ("prefer", "accept", "range", "content-type")
 FAULTS = ("timeout", "429", "500", "503", "57014", "reset", "truncated", "html")
 SLOW_S = 1.5
 """How long a "timeout" lasts; clients under test wait for 1 s."""
@@ -52,7 +52,8 @@ class Gateway(httpx.HTTPTransport):
             scheme="http", host="127.0.0.1", port=self.backend.rest_port, raw_path=target
         )
         headers = {name: value for name, value in request.headers.items() if name in PASSED_ON}
-        sent = httpx.Request(request.method, url, headers={**headers, "authorization": f"Bearer {key}"})
+        headers["authorization"] = f"Bearer {key}"
+        sent = httpx.Request(request.method, url, headers=headers, content=request.read())
         sent.extensions = request.extensions
         return super().handle_request(sent)
 
@@ -89,7 +90,13 @@ class Handler(BaseHTTPRequestHandler):
     keys: list[str]
     chance: random.Random
 
+    def do_POST(self) -> None:
+        self._handle(self.rfile.read(int(self.headers["Content-Length"])))
+
     def do_GET(self) -> None:
+        self._handle(None)
+
+    def _handle(self, sent: bytes | None) -> None:
         time.sleep(self.round_trip_s)
         fault = self.chance.choice(FAULTS) if self.chance.random() < self.faults else ""
         if fault == "timeout":
@@ -106,22 +113,22 @@ class Handler(BaseHTTPRequestHandler):
         elif not self.path.startswith(PREFIX):
             self._answer(404, b"<h1>Not found</h1>", {"Content-Type": "text/html"})
         else:
-            self._pass_on(fault)
+            self._pass_on(fault, sent)
 
-    def _pass_on(self, fault: str) -> None:
-        status, headers, body = self._ask()
+    def _pass_on(self, fault: str, sent: bytes | None) -> None:
+        status, headers, body = self._ask(sent)
         if fault == "truncated":
             body = body[: self.chance.randrange(len(body))]
         cut = self.chance.randrange(len(body)) if fault == "reset" else None
         self._answer(status, body, headers, cut)
 
-    def _ask(self) -> tuple[int, dict[str, str], bytes]:
+    def _ask(self, sent: bytes | None) -> tuple[int, dict[str, str], bytes]:
         headers = {name: self.headers[name] for name in PASSED_ON if name in self.headers}
         headers["Authorization"] = f"Bearer {self.headers['apikey']}"
         for _ in range(5):
             with suppress(OSError, HTTPException):
                 rest = HTTPConnection("127.0.0.1", self.rest_port, timeout=60)
-                rest.request("GET", self.path.removeprefix(PREFIX), headers=headers)
+                rest.request(self.command, self.path.removeprefix(PREFIX), body=sent, headers=headers)
                 answer = rest.getresponse()
                 body = answer.read()
                 rest.close()

@@ -137,15 +137,23 @@ def postgres_source(settings: PostgresSettings | None = None) -> Iterator[Postgr
         PostgresError: DATABASE_URL is absent or invalid, or the server refuses the connection.
     """
     address = read_address((settings or postgres_settings()).database_url.get_secret_value())
-    try:
-        connection = adbc.connect(address.url)
-    except adbc_driver_manager.Error as error:
-        raise PostgresError(_no_connection(address, _words(error))) from None
-    with connection:
+    with connect(address) as connection:
         with connection.cursor() as cursor:
             cursor.execute("set transaction isolation level repeatable read, read only")
             cursor.execute("set time zone 'UTC'")  # of dates and times without a zone
         yield PostgresSource(connection=connection, name=address.name, address=address)
+
+
+def connect(address: Address) -> Any:
+    """An ADBC connection, to be closed by a `with` statement.
+
+    Raises:
+        PostgresError: the server cannot be reached or refuses.
+    """
+    try:
+        return adbc.connect(address.url)
+    except adbc_driver_manager.Error as error:
+        raise PostgresError(_no_connection(address, words_of(error))) from None
 
 
 def _no_connection(address: Address, words: str) -> str:
@@ -168,7 +176,7 @@ def _conditions(values: dict[str, date | str | None]) -> str:
 
 
 def _explain(table: str, address: Address, error: adbc_driver_manager.Error) -> str:
-    name, words = address.name, address.says(_words(error)) or "its words name this user"
+    name, words = address.name, address.says(words_of(error)) or "its words name this user"
     match error.sqlstate:
         case "42P01":
             return f"no table {table} in {name}: create it with shared/schema.sql ({words})"
@@ -187,7 +195,7 @@ def _explain(table: str, address: Address, error: adbc_driver_manager.Error) -> 
     return f"table {table} of {name}: the server refused the read: {words} ({error.sqlstate})"
 
 
-def _words(error: Exception) -> str:
+def words_of(error: Exception) -> str:
     """What the server said, without libpq's preface and our query."""
     line = " ".join(str(error).split())
     line = re.split(r"ERROR: +|failed: |Failed to connect: ", line)[-1]

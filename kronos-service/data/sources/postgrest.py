@@ -12,7 +12,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import httpx
 import pandas as pd
@@ -67,6 +67,10 @@ _RETRIED: Final = (
 )
 
 
+FAILURES: Final = (APIError, httpx.HTTPError, httpx.InvalidURL)
+"""What a request raises in the end."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RestReader:
     """Reads tables through one client; safe to share between threads."""
@@ -115,49 +119,52 @@ class RestReader:
 
     def _fetch(self, table: str, query: Callable[[], Any], size: int) -> tuple[list[Row], int, int]:
         """Rows, the count of rows from here on, and the page size that the database managed."""
-        retrying = Retrying(
-            retry=retry_if_exception_type(_RETRIED),
-            stop=stop_after_attempt(self.attempts),
-            wait=_pause(wait_random_exponential(multiplier=self.backoff_s, max=30)),
-            reraise=True,
-        )
         try:
-            for attempt in retrying:
+            for attempt in retrying(self.attempts, self.backoff_s):
                 with attempt:
                     try:
                         return *_rows(query().limit(size).execute()), size
                     except SlowStatement:
                         size = min(size, max(size // 4, LEAST))
                         raise
-        except (APIError, httpx.HTTPError, httpx.InvalidURL) as error:
-            raise SupabaseError(self._explain(table, error)) from error
+        except FAILURES as error:
+            raise SupabaseError(explain(table, self.url, self.attempts, error, "read")) from error
         raise AssertionError("tenacity returns or raises")
 
-    def _explain(self, table: str, error: Exception) -> str:
-        url = self.url
-        if isinstance(error, APIError):
-            message = f"{error.code or ''} {error.message or ''}".strip()
-            if error.code in _MISSING_TABLE:
-                return f"no table {table} at {url}: create it with shared/schema.sql ({message})"
-            if error.code == "42703":
-                return f"table {table}: {url} lacks a column ({message}); compare it with shared/schema.sql"
-            if error.code == "404":
-                return f"table {table}: {url} has no REST API (404): is SUPABASE_URL right?"
-            if error.code in ("401", "42501", "PGRST301") or "API key" in message or "JWT" in message:
-                return f"table {table}: {url} refused SUPABASE_KEY ({message}): use a key that may read it"
-            return f"table {table}: {url} refused the request: {message}"
-        if isinstance(error, BrokenAnswer):
-            return (
-                f"table {table}: {url} answered with {error}, {self.attempts} times; "
-                "is SUPABASE_URL the address of the project's API?"
-            )
-        if isinstance(error, SlowStatement):
-            return (
-                f"table {table}: {url} {error}, {self.attempts} times; raise statement_timeout for the role"
-            )
-        if isinstance(error, BusyServer):
-            return f"table {table}: {url} {error}, {self.attempts} times; try again later"
-        return f"table {table}: cannot reach {url} ({type(error).__name__}: {error}); check SUPABASE_URL"
+
+def retrying(attempts: int, backoff_s: float) -> Retrying:
+    """Tries again after what may pass, and raises the last error."""
+    return Retrying(
+        retry=retry_if_exception_type(_RETRIED),
+        stop=stop_after_attempt(attempts),
+        wait=_pause(wait_random_exponential(multiplier=backoff_s, max=30)),
+        reraise=True,
+    )
+
+
+def explain(table: str, url: str, attempts: int, error: Exception, verb: Literal["read", "write"]) -> str:
+    """What went wrong with a table, after so many tries, and what to do about it."""
+    if isinstance(error, APIError):
+        message = f"{error.code or ''} {error.message or ''}".strip()
+        if error.code in _MISSING_TABLE:
+            return f"no table {table} at {url}: create it with shared/schema.sql ({message})"
+        if error.code == "42703":
+            return f"table {table}: {url} lacks a column ({message}); compare it with shared/schema.sql"
+        if error.code == "404":
+            return f"table {table}: {url} has no REST API (404): is SUPABASE_URL right?"
+        if error.code in ("401", "42501", "PGRST301") or "API key" in message or "JWT" in message:
+            return f"table {table}: {url} refused SUPABASE_KEY ({message}): use a key that may {verb} it"
+        return f"table {table}: {url} refused the request: {message}"
+    if isinstance(error, BrokenAnswer):
+        return (
+            f"table {table}: {url} answered with {error}, {attempts} times; "
+            "is SUPABASE_URL the address of the project's API?"
+        )
+    if isinstance(error, SlowStatement):
+        return f"table {table}: {url} {error}, {attempts} times; raise statement_timeout for the role"
+    if isinstance(error, BusyServer):
+        return f"table {table}: {url} {error}, {attempts} times; try again later"
+    return f"table {table}: cannot reach {url} ({type(error).__name__}: {error}); check SUPABASE_URL"
 
 
 def refuse_busy(response: httpx.Response) -> None:

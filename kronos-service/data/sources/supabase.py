@@ -19,7 +19,7 @@ import httpx
 import pandas as pd
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from supabase import ClientOptions, SupabaseException, create_client
+from supabase import Client, ClientOptions, SupabaseException, create_client
 
 from kronos_service.data.sources.postgrest import RestReader, Span, SupabaseError, refuse_busy
 
@@ -122,11 +122,27 @@ def supabase_source(
     Raises:
         SupabaseError: a setting is absent or invalid; nothing has been sent yet.
     """
+    settings = settings or supabase_settings()
+    reader = RestReader(
+        client=supabase_client(settings, transport=transport),
+        url=settings.url,
+        attempts=settings.attempts,
+        backoff_s=settings.backoff_s,
+    )
+    return SupabaseSource(reader=reader, settings=settings)
+
+
+def supabase_settings() -> SupabaseSettings:
+    """The settings of the environment; raises SupabaseError as `supabase_source`."""
     try:
-        settings = settings or SupabaseSettings.model_validate({})
+        return SupabaseSettings.model_validate({})
     except ValidationError as error:
         wrong = ", ".join(f"SUPABASE_{'_'.join(map(str, e['loc']))}".upper() for e in error.errors())
         raise SupabaseError(f"set {wrong} in the environment (absent or not valid)") from None
+
+
+def supabase_client(settings: SupabaseSettings, *, transport: httpx.BaseTransport | None = None) -> Client:
+    """The official client, without retries of its own; raises SupabaseError as `supabase_source`."""
     if not _ADDRESS.fullmatch(settings.url):
         raise SupabaseError(
             "SUPABASE_URL is not valid: expected an address such as https://abc.supabase.co, without user, "
@@ -141,10 +157,7 @@ def supabase_source(
     except (SupabaseException, ValueError) as error:
         raise SupabaseError(f"SUPABASE_URL {settings.url!r} or SUPABASE_KEY is not valid: {error}") from None
     _ = client.postgrest  # created on first use, which is not thread-safe
-    reader = RestReader(
-        client=client, url=settings.url, attempts=settings.attempts, backoff_s=settings.backoff_s
-    )
-    return SupabaseSource(reader=reader, settings=settings)
+    return client
 
 
 def _midnight(day: date) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from kronos_service.data.forecasts import ForecastFileError, read_about
+from kronos_service.data.sinks import SINKS, TABLE, Upsert
 from kronos_service.data.snapshot.by_symbol import SymbolReader, open_by_symbol
 from kronos_service.inference.forecast.command import DEFAULT_ADAPTERS
 from kronos_service.inference.market.market import utc_now
@@ -41,11 +42,13 @@ class Summary:
     """Tradable ones of the source."""
     failed: Mapping[str, str]
     """Symbol -> why it is not in the file."""
+    unsent: str | None = None
+    """Why the rows are not in the database; None where they are, or were not to be."""
 
     @property
     def exit_code(self) -> int:
-        """0 where every symbol is in the file, 1 where some are not."""
-        return 1 if self.failed else 0
+        """0 where every symbol is in the file, 1 where some are not, 3 where the database lacks the rows."""
+        return 3 if self.unsent else 1 if self.failed else 0
 
 
 def forecast_all(
@@ -64,6 +67,7 @@ def forecast_all(
     """
     console = console or Console(stderr=True)
     require_writable(config.out.parent, "--out")
+    upsert = None if config.to is None else SINKS[config.to]()
     started = time.monotonic()
     with open_partial(config.out) as partial:
         now = now or utc_now()
@@ -81,9 +85,19 @@ def forecast_all(
             console.print(f"{config.out}: made in {time.monotonic() - started:.1f} s", highlight=False)
         else:
             console.print(f"{config.out} is there already, from the same data and model", highlight=False)
-    summary = Summary(out=config.out, symbols=about["symbols"], failed=about["failed"])
+    unsent = None if upsert is None else _send(upsert, config.out, console)
+    summary = Summary(out=config.out, symbols=about["symbols"], failed=about["failed"], unsent=unsent)
     _report(summary, console)
     return summary
+
+
+def _send(upsert: Upsert, out: Path, console: Console) -> str | None:
+    """Write the file's rows into the database; returns why that failed, since the file stays good."""
+    try:
+        console.print(f"{upsert(out):,} rows are in the table {TABLE}", highlight=False)
+    except KronosError as error:
+        return " ".join(str(error).split())
+    return None
 
 
 def _find_adapter(config: ForecastAllConfig, console: Console) -> Path | None:
@@ -188,5 +202,7 @@ def _compute(
 def _report(summary: Summary, console: Console) -> None:
     done = summary.symbols - len(summary.failed)
     console.print(f"{done} of {summary.symbols} symbols", highlight=False)
+    if summary.unsent:
+        console.print(f"not in the database: {summary.unsent}", highlight=False, markup=False, soft_wrap=True)
     for symbol, reason in summary.failed.items():
         console.print(f"left out {symbol}: {reason}", highlight=False, markup=False, soft_wrap=True)

@@ -2,16 +2,14 @@
 
 from datetime import date
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import Field, model_validator
 
+from kronos_service.data.sinks import SinkName
 from kronos_service.data.sources import SourceName
 from kronos_service.model.presets import BASES
 from kronos_shared.cli import Settings
-
-SinkName = Literal["supabase", "postgres"]
-"""What `--to` chooses from."""
 
 
 class ForecastAllConfig(Settings):
