@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from rich.console import Console
 
 from kronos_service.data.sample import sample_snapshot_path
-from kronos_service.data.sinks import NOT_STORED, Upsert
+from kronos_service.data.sinks import NOT_STORED, Upsert, supabase
 from kronos_service.data.sinks.postgres import postgres_upsert
 from kronos_service.data.sinks.supabase import supabase_upsert
 from kronos_service.data.snapshot.read import load_snapshot
@@ -92,6 +92,19 @@ def test_a_later_forecast_of_the_same_night_takes_the_place_of_the_earlier(
     found = stored(small)
     assert set(found["seed"]) == {1}
     assert len(found) == 24 * 3 * 5
+
+
+def test_every_row_is_stored_whatever_the_network_does(
+    small: Backend, forecasts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Timeouts, refusals, broken answers and pages of HTML with status 200, at random."""
+    monkeypatch.setattr(supabase, "ROWS", 20)
+    with gateway_server(small, faults=0.4, seed=5) as url:
+        key = SecretStr(KEYS["kronos_forecaster"])
+        settings = SupabaseSettings(url=url, key=key, attempts=12, backoff_s=0.01, timeout_s=1)
+        assert supabase.supabase_upsert(settings)(forecasts) == 240
+    assert len(stored(small)) == 240
+    small.sql("delete from forecasts")
 
 
 @pytest.mark.parametrize("role", STRANGERS)

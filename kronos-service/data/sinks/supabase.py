@@ -10,12 +10,18 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
-from postgrest import ReturnMethod
+from postgrest import CountMethod, ReturnMethod
 from supabase import Client
 
 from kronos_service.data.forecasts import SCHEMA, read_batches
 from kronos_service.data.sinks import KEY, NOT_STORED, TABLE, Upsert
-from kronos_service.data.sources.postgrest import FAILURES, SupabaseError, explain, retrying
+from kronos_service.data.sources.postgrest import (
+    FAILURES,
+    BrokenAnswer,
+    SupabaseError,
+    explain,
+    retrying,
+)
 from kronos_service.data.sources.supabase import SupabaseSettings, supabase_client, supabase_settings
 
 ROWS: Final = 1000
@@ -37,11 +43,14 @@ def supabase_upsert(
 def _upsert(client: Client, settings: SupabaseSettings, path: Path) -> int:
     count = 0
     for rows in _requests(path):
-        query = client.table(TABLE).upsert(rows, on_conflict=",".join(KEY), returning=ReturnMethod.minimal)
+        query = client.table(TABLE).upsert(
+            rows, on_conflict=",".join(KEY), returning=ReturnMethod.minimal, count=CountMethod.exact
+        )
         try:
             for attempt in retrying(settings.attempts, settings.backoff_s):
                 with attempt:
-                    query.execute()
+                    if (stored := query.execute().count) != len(rows):
+                        raise BrokenAnswer(f"a count of {stored} for {len(rows)} rows")
         except FAILURES as error:
             said = explain(TABLE, settings.url, settings.attempts, error, "write")
             raise SupabaseError(f"{said} ({count} rows were written)") from error
