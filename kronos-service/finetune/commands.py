@@ -10,7 +10,13 @@ from typing import Any, TypeVar
 
 from kronos_service.data.sources import open_source
 from kronos_service.finetune import PROGRAM
-from kronos_service.finetune.config import ExportConfig, ImportConfig, PretrainConfig, SampleConfig
+from kronos_service.finetune.config import (
+    ExportConfig,
+    ImportConfig,
+    PretrainConfig,
+    SampleConfig,
+    ScorecardConfig,
+)
 from kronos_service.finetune.event_conditioned.config import (
     AblateConfig,
     AuditConfig,
@@ -97,6 +103,16 @@ def audit(argv: Sequence[str]) -> int:
     return 0 if audit_snapshot(config).passed else 1
 
 
+def scorecard(argv: Sequence[str]) -> int:
+    """Score past forecasts against what came, per version and month; with --alert, for cron."""
+    config = _settings(ScorecardConfig, argv, scorecard)
+
+    from kronos_service.finetune.event_conditioned.scorecard import exit_code, score_forecasts_made
+
+    _, coverage = score_forecasts_made(config)
+    return exit_code(config, coverage)
+
+
 def pretrain(argv: Sequence[str]) -> None:
     """Train a small tokenizer and predictor from a snapshot's bars, without events."""
     config = _settings(PretrainConfig, argv, pretrain)
@@ -151,6 +167,7 @@ COMMANDS: Mapping[str, Command] = {
     "ablate": ablate,
     "walk-forward": walk_forward,
     "report": report,
+    "scorecard": scorecard,
     "audit": audit,
     "export": export,
     "import": import_,
@@ -200,6 +217,14 @@ exit code: 0 done, 2 a mistake, 130 or 143 stopped by Ctrl-C or SIGTERM with a c
     "report": f"""
   {PROGRAM} report runs/mine
       writes runs/mine/report.html again
+""",
+    "scorecard": f"""
+  {PROGRAM} scorecard --forecasts forecasts --snapshot data/snapshots/2026-11
+      what forecast-all wrote, against the bars that have come since
+  {PROGRAM} scorecard --forecasts forecasts log --snapshot data/snapshots/2026-11 --alert
+      with what the service has answered; for cron
+
+exit code: 0 done, 1 the coverage of the last days has left its band (with --alert), 2 a mistake
 """,
     "audit": f"""
   {PROGRAM} audit --snapshot data/snapshots/2026-11

@@ -33,6 +33,7 @@ OTHER_COMMANDS: Final = (
         "ABLATE",
         "WALK_FORWARD",
         "REPORT",
+        "SCORECARD",
         "AUDIT",
         "EXPORT",
         "IMPORT",

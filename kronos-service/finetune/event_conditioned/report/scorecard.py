@@ -1,0 +1,96 @@
+"""The page of a track record: one HTML file, the verdict on its coverage first."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from kronos_service.finetune.event_conditioned.report import tables
+from kronos_service.finetune.event_conditioned.report.document import environment
+from kronos_shared.quantiles import INTERVALS
+
+BARS: Final = {"1": "first bar", "all": "all bars"}
+
+
+def page(found: Mapping[str, Any]) -> str:
+    """The whole page; `found` is what scorecard.json holds."""
+    return (
+        environment()
+        .get_template("scorecard.html")
+        .render(
+            found=found,
+            coverage=coverage_table(found["coverage"]),
+            scores=[
+                (one, scores_table(one, ("all", "day")), scores_table(one, ("month",)))
+                for one in shown(found)
+            ],
+            pit=pit_table(found),
+        )
+    )
+
+
+def shown(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The versions, latest first."""
+    return list(reversed(found["versions"]))
+
+
+def coverage_table(coverage: Sequence[Mapping[str, Any]]) -> tables.Table:
+    """Each interval over the last days, and the band in which it may lie."""
+    rows = [
+        (
+            str(one["version"]),
+            BARS[one["steps"]],
+            f"{one['interval']} %",
+            tables.percent(one["share"], 1),
+            f"{tables.percent(one['low'], 1)} to {tables.percent(one['high'], 1)}",
+            tables.count(one["targets"]),
+            tables.count(one["dates"]),
+            "pass" if one["low"] <= one["share"] <= one["high"] else "fail",
+        )
+        for one in coverage
+    ]
+    columns = ("version", "bars", "interval", "coverage %", "band %", "targets", "dates", "verdict")
+    return tables.Table(title="Coverage of the last days", columns=columns, rows=rows, labels=3)
+
+
+def scores_table(version: Mapping[str, Any], by: Sequence[str]) -> tables.Table:
+    """What a version scored, in percent of price; intervals are 95 %."""
+    rows = [
+        (
+            one["group"],
+            BARS[one["steps"]],
+            tables.count(one["targets"]),
+            _percent(one["crps"]),
+            _percent(one["over_walk"]),
+            _percent(one["over_base"]),
+            *(_percent(one[f"inside_{name}"], digits=1) for name in INTERVALS),
+            _percent(one["width"]),
+            tables.percent(one["rw_width"], 2),
+        )
+        for one in version["groups"]
+        if one["by"] in by
+    ]
+    columns = (
+        *("days" if "day" in by else "month", "bars", "targets", "CRPS"),
+        *("below a random walk's", "below the base's"),
+        *(f"inside {name} %" for name in INTERVALS),
+        *("width", "a random walk's width"),
+    )
+    return tables.Table(title="By month" if "month" in by else "Scores", columns=columns, rows=rows, labels=2)
+
+
+def pit_table(found: Mapping[str, Any]) -> tables.Table:
+    """Where the outcomes of the first bar fell in the forecasts, by tenths: 10 % in each if right."""
+    rows = [
+        (one["version"], *(tables.percent(count / max(sum(one["pit"]), 1), 0) for count in one["pit"]))
+        for one in shown(found)
+    ]
+    tenths = tuple(f"{10 * number}-{10 * number + 10}" for number in range(10))
+    return tables.Table(title="PIT, % of outcomes", columns=("version", *tenths), rows=rows)
+
+
+def _percent(found: Mapping[str, Any] | None, digits: int = 2) -> str:
+    if found is None:
+        return tables.NOTHING
+    value = tables.percent(found["mean"], digits)
+    if found["low"] is None:
+        return value
+    return f"{value} ({tables.percent(found['low'], digits)} to {tables.percent(found['high'], digits)})"
