@@ -19,6 +19,7 @@ from kronos_service.inference.scheduler.queue import SHUTTING_DOWN, ForecastQueu
 from kronos_service.inference.scheduler.shares import Shares
 from kronos_service.inference.scheduler.work import BatchKey, Cost, ForecastJob, warm_up
 from kronos_service.inference.schemas import ForecastRequest
+from kronos_service.inference.served_log.writer import Served, ServedLog
 from kronos_service.inference.settings import Settings
 from kronos_service.model.factory import BaseChoice
 from kronos_service.model.generation.generate import ROWS_PER_PASS
@@ -53,12 +54,15 @@ class Service:
         self.metrics.registry.register(
             StateCollector(self.loader.status, self.refresher.status, clock, most_stale=settings.stale_after)
         )
+        self.log = _served_log(settings, self.refresher.current, clock, self.metrics)
         self.preparation = Preparation()
         self.shares = Shares(settings.key_limits, places=settings.queue_size, metrics=self.metrics)
 
     def start(self) -> None:
         """Load the model and read the source in the background; until both are there it is not ready."""
         self.queue.start()
+        if self.log is not None:
+            self.log.start()
         self.refresher.start()
         self.loader.start()
 
@@ -68,6 +72,8 @@ class Service:
         self.queue.join()
         self.loader.stop()
         self.refresher.stop()
+        if self.log is not None:
+            self.log.stop()
 
     def lacks(self) -> str | None:
         """What is missing for a forecast, for anybody to read: no paths, no versions; None if nothing is."""
@@ -153,6 +159,11 @@ class Service:
         except asyncio.CancelledError:
             self.queue.withdraw(job)
             raise
+        now = self.clock()
+        if self.log is not None:
+            self.log.add(
+                Served(request=request, series=prepared, generated=generated, serving=serving, now=now)
+            )
         response = partial(
             respond,
             request,
@@ -161,7 +172,7 @@ class Service:
             serving=serving,
             leader_dates=market.leader_dates,
             request_id=request_id,
-            now=self.clock(),
+            now=now,
             stale_after=self.settings.stale_after,
         )
         return await self.preparation.run(lambda: response().model_dump_json().encode())
@@ -178,6 +189,20 @@ class Service:
             self.metrics.rejections.labels("not_ready").inc()
             raise NotReady(reason or "starting", retry_after=RETRY_SECONDS)
         return serving, market
+
+
+def _served_log(
+    settings: Settings, market: Callable[[], Market | None], clock: Callable[[], datetime], metrics: Metrics
+) -> ServedLog | None:
+    if settings.forecast_log is None:
+        return None
+    return ServedLog(
+        settings.forecast_log,
+        keep_days=settings.forecast_log_days,
+        market=market,
+        clock=clock,
+        registry=metrics.registry,
+    )
 
 
 def _base_choice(settings: Settings) -> BaseChoice | None:

@@ -150,6 +150,11 @@ class Settings(BaseSettings):
     refresh_seconds: float = Field(default=60.0, gt=0)
     """How often the source is looked at."""
 
+    forecast_log: Path | None = None
+    """Directory for what was answered about symbols of the source, which scorecard reads; unset: no log."""
+    forecast_log_days: int = Field(default=400, ge=1)
+    """Days after which a file of it is removed."""
+
     max_stale_sessions: int | None = Field(default=None, ge=0)
     """Reject a symbol that lacks more of the latest sessions; unset: answer, and say that it is stale."""
 
