@@ -52,6 +52,8 @@ class Settings(BaseModel):
     """Earlier names of fields that flags and config files may still use."""
     renamed: ClassVar[Mapping[str, str]] = {}
     """Earlier flags, and what to write instead."""
+    longer: ClassVar[tuple[str, ...]] = ()
+    """Commands whose names begin with this one's: their variables are not misspelt ones of this."""
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -83,7 +85,7 @@ def parse_given(
         ConfigError: something unknown, mistyped or out of range.
         SystemExit: `--help` was asked for and shown.
     """
-    variables = f"KRONOS_{prog.split()[-1].replace('-', '_').upper()}_"
+    variables = variable_prefix(prog.split()[-1])
     flags = _read_flags(settings, argv, prog, description, _epilog(settings, epilog, variables))
     file = flags.pop("config", None)
     values = _read_file(settings, file) if file else {}
@@ -123,6 +125,11 @@ def _require_iso(text: str, shown: str) -> None:
     except ValueError:
         pass
     raise ConfigError(f"{shown} must be a valid date, got {text}{DATE_FORM}")
+
+
+def variable_prefix(command: str) -> str:
+    """How the environment variables of a command begin: `KRONOS_EVENT_LORA_`."""
+    return f"KRONOS_{command.replace('-', '_').upper()}_"
 
 
 def flag(name: str) -> str:
@@ -272,8 +279,9 @@ def _advice(settings: type[Settings], word: str, known: Iterable[str]) -> str:
 
 def _read_environment(settings: type[Settings], prefix: str) -> dict[str, Any]:
     values = {}
+    others = tuple(map(variable_prefix, settings.longer))
     for variable, text in os.environ.items():
-        if variable.startswith(prefix):
+        if variable.startswith(prefix) and not variable.startswith(others):
             name = variable.removeprefix(prefix).lower()
             if name not in settings.model_fields:
                 known = [prefix + field.upper() for field in settings.model_fields]

@@ -54,7 +54,7 @@ class Service:
         self.metrics.registry.register(
             StateCollector(self.loader.status, self.refresher.status, clock, most_stale=settings.stale_after)
         )
-        self.log = _served_log(settings, self.refresher.current, clock, self.metrics)
+        self.log = _log_of(settings, self.refresher.current, clock, self.metrics)
         self.preparation = Preparation()
         self.shares = Shares(settings.key_limits, places=settings.queue_size, metrics=self.metrics)
 
@@ -191,14 +191,14 @@ class Service:
         return serving, market
 
 
-def _served_log(
+def _log_of(
     settings: Settings, market: Callable[[], Market | None], clock: Callable[[], datetime], metrics: Metrics
 ) -> ServedLog | None:
-    if settings.forecast_log is None:
+    if settings.served_log is None:
         return None
     return ServedLog(
-        settings.forecast_log,
-        keep_days=settings.forecast_log_days,
+        settings.served_log,
+        keep_days=settings.served_log_days,
         market=market,
         clock=clock,
         registry=metrics.registry,

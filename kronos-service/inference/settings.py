@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, ClassVar, Final, Self
 
 from pydantic import (
     BaseModel,
@@ -150,9 +150,9 @@ class Settings(BaseSettings):
     refresh_seconds: float = Field(default=60.0, gt=0)
     """How often the source is looked at."""
 
-    forecast_log: Path | None = None
+    served_log: Path | None = None
     """Directory for what was answered about symbols of the source, which scorecard reads; unset: no log."""
-    forecast_log_days: int = Field(default=400, ge=1)
+    served_log_days: int = Field(default=400, ge=1)
     """Days after which a file of it is removed."""
 
     max_stale_sessions: int | None = Field(default=None, ge=0)
@@ -288,6 +288,8 @@ def _variable(location: tuple[int | str, ...]) -> str:
 
 class ForecastConfig(CommandSettings):
     """Settings of a forecast."""
+
+    longer: ClassVar = ("forecast-all",)
 
     symbol: str = "SPY"
     """a symbol of the snapshot"""

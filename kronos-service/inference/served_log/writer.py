@@ -87,16 +87,16 @@ class ServedLog:
         self._rows, self._is_written = SCHEMA.empty_table(), True
         self._number, self._day = 0, date.min
         self._lost = Counter(
-            "kronos_forecast_log_lost", "Answers, and files on a full disk, that are lost.", registry=registry
+            "kronos_served_log_lost", "Answers, and files on a full disk, that are lost.", registry=registry
         )
         self._coverage = Gauge(
-            "kronos_forecast_coverage",
+            "kronos_served_coverage",
             "Share of outcomes inside the interval, of the forecasts in the log.",
             ["interval"],
             registry=registry,
         )
         self._targets = Gauge(
-            "kronos_forecast_coverage_targets", "Outcomes that the coverage is of.", registry=registry
+            "kronos_served_coverage_targets", "Outcomes that the coverage is of.", registry=registry
         )
 
     def start(self) -> None:
@@ -147,7 +147,7 @@ class ServedLog:
             rows = list(served.rows())
         except Exception:  # the log must not end with one answer that it cannot take
             self._lost.inc()
-            _log.exception("forecast_log_failed")
+            _log.exception("served_log_failed")
             return
         if rows:
             self._rows, self._is_written = pa.concat_tables([self._rows, *rows]), False
@@ -172,7 +172,7 @@ class ServedLog:
             replace_file(self._directory / name, buffer.getvalue())
             self._is_written = True
         except OSError as error:
-            _log.warning("forecast_log_unwritten", reason=explain(error))
+            _log.warning("served_log_unwritten", reason=explain(error))
 
     def _count_unwritten(self) -> None:
         """Count the rows that a disk has not taken: they are dropped now."""
@@ -187,7 +187,7 @@ class ServedLog:
         try:
             found = rolling_coverage(sorted(self._directory.glob("*.parquet")), market.bars, self._clock())
         except Exception:  # a file that somebody put there must not end the log
-            _log.exception("forecast_coverage_failed")
+            _log.exception("served_coverage_failed")
             return True
         self._targets.set(found.targets)
         for name, share in found.shares.items():

@@ -35,7 +35,7 @@ def log_of(directory: Path) -> pd.DataFrame:
 def test_answers_about_symbols_of_the_source_are_logged_to_the_bit(
     serve: Callable[..., Any], ask: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
-    with serve(forecast_log=tmp_path / "log") as client:
+    with serve(served_log=tmp_path / "log") as client:
         answer = ask(client, series=[{"symbol": "SPY"}, {"symbol": "SYN01"}], return_paths=True)
         ask(client, scenario={"surprises": []}, seed=77)
         ask(client, temperature=0.5, seed=78)
@@ -71,13 +71,13 @@ def test_candles_of_the_sender_are_not_logged(
         for row in bars.itertuples()
     ]
     inline = {"symbol": "SYN01", "asset_class": "us_equity", "candles": candles}
-    with serve(forecast_log=tmp_path / "log") as client:
+    with serve(served_log=tmp_path / "log") as client:
         ask(client, series=[inline, {"symbol": "SPY"}])
     assert set(log_of(tmp_path / "log")["symbol"]) == {"SPY"}
 
 
 def test_without_a_directory_there_is_no_log_and_no_metric(client: TestClient) -> None:
-    assert "kronos_forecast_coverage" not in client.get("/metrics").text
+    assert "kronos_served_coverage" not in client.get("/metrics").text
 
 
 def test_the_coverage_is_that_of_the_scorecard_and_is_shown_as_a_metric(
@@ -87,7 +87,7 @@ def test_the_coverage_is_that_of_the_scorecard_and_is_shown_as_a_metric(
     tmp_path: Path,
 ) -> None:
     log = tmp_path / "log"
-    with serve(now=EARLIER, forecast_log=log) as client:
+    with serve(now=EARLIER, served_log=log) as client:
         for symbol in ("SPY", "SYN01", "SYN02", "SYN03"):
             for seed in (0, 1):
                 ask(client, series=[{"symbol": symbol}], seed=seed, paths=30)
@@ -99,10 +99,10 @@ def test_the_coverage_is_that_of_the_scorecard_and_is_shown_as_a_metric(
     assert found.targets == len(scores)
     assert found.shares == {name: scores[f"inside_{name}"].mean() for name in ("50", "80", "90")}
     assert rolling_coverage(sorted(log.glob("*.parquet")), bars, now, days=30).targets == 0
-    with serve(forecast_log=log) as client:
+    with serve(served_log=log) as client:
         lines = _metrics(client)
-    assert float(lines['kronos_forecast_coverage{interval="80"}']) == found.shares["80"]
-    assert float(lines["kronos_forecast_coverage_targets"]) == 16
+    assert float(lines['kronos_served_coverage{interval="80"}']) == found.shares["80"]
+    assert float(lines["kronos_served_coverage_targets"]) == 16
 
 
 def _metrics(client: TestClient) -> dict[str, str]:
@@ -112,7 +112,7 @@ def _metrics(client: TestClient) -> dict[str, str]:
         lines = dict(
             line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if line[0] != "#"
         )
-        if float(lines["kronos_forecast_coverage_targets"]):
+        if float(lines["kronos_served_coverage_targets"]):
             break
         pause.wait(0.05)
     return lines
@@ -139,7 +139,7 @@ class _Answer:
 
 @pytest.fixture
 def answer(serve: Callable[..., Any], ask: Callable[..., dict[str, Any]], tmp_path: Path) -> Any:
-    with serve(forecast_log=tmp_path / "made") as client:
+    with serve(served_log=tmp_path / "made") as client:
         ask(client)
     (path,) = (tmp_path / "made").glob("*.parquet")
     return _Answer(pq.read_table(path).replace_schema_metadata(None))
@@ -154,15 +154,15 @@ def test_files_are_rotated_by_day_and_size_and_old_ones_removed(
     (log / "2022-12-30-host-1-000.parquet").touch()
     (log / "2023-01-01-host-1-000.parquet").touch()
     now = [datetime(2023, 1, 2, 23, 0, tzinfo=UTC)]
-    served_log, _ = _log(log, lambda: now[0])
-    served_log.start()
+    written, _ = _log(log, lambda: now[0])
+    written.start()
     for _ in range(5):
-        served_log.add(answer)
-    while served_log._waiting.qsize():
+        written.add(answer)
+    while written._waiting.qsize():
         threading.Event().wait(0.01)
     now[0] = datetime(2023, 1, 3, 1, 0, tzinfo=UTC)
-    served_log.add(answer)
-    served_log.stop()
+    written.add(answer)
+    written.stop()
     names = sorted(path.name for path in log.iterdir())
     assert [(name[:10], name[-11:-8]) for name in names] == [
         ("2023-01-01", "000"),
@@ -171,22 +171,25 @@ def test_files_are_rotated_by_day_and_size_and_old_ones_removed(
         ("2023-01-02", "002"),
         ("2023-01-03", "000"),
     ]
-    written = [pq.read_metadata(log / name).num_rows for name in names[1:]]
-    assert written == [40, 40, 20, 20]
+    sizes = [pq.read_metadata(log / name).num_rows for name in names[1:]]
+    assert sizes == [40, 40, 20, 20]
 
 
 def test_a_full_disk_and_a_slow_log_hold_nothing_up(
     answer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file where the directory should be cannot be written to; the thread that never starts is slow."""
+    monkeypatch.setattr(writer, "ROWS", 20)
     blocked = tmp_path / "blocked"
     blocked.write_bytes(b"")
-    served_log, registry = _log(blocked, lambda: EARLIER)
-    served_log.start()
-    served_log.add(answer)
-    served_log.stop()
+    written, registry = _log(blocked, lambda: EARLIER)
+    written.start()
+    for _ in range(3):
+        written.add(answer)
+    written.stop()
+    assert registry.get_sample_value("kronos_served_log_lost_total") == 3
     monkeypatch.setattr(writer, "WAITING", 3)
     slow, registry = _log(tmp_path / "slow", lambda: EARLIER)
     for _ in range(5):
         slow.add(answer)
-    assert registry.get_sample_value("kronos_forecast_log_lost_total") == 2
+    assert registry.get_sample_value("kronos_served_log_lost_total") == 2
