@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -87,3 +88,22 @@ def adapter_of(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Call
         return directory
 
     return save
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[Any]:
+    """A Ray cluster on this machine, its first node with one processor; tests add nodes and kill them."""
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        first = {
+            "num_cpus": 1,
+            "include_dashboard": False,
+            # a dead node is noticed in 2 s instead of 15
+            "_system_config": {"health_check_period_ms": 500, "health_check_failure_threshold": 4},
+        }
+        nodes = Cluster(initialize_head=True, head_node_args=first)
+        patch.setenv("RAY_ADDRESS", nodes.address)
+        yield nodes
+        nodes.shutdown()

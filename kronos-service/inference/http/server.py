@@ -133,6 +133,7 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         host=settings.host,
         port=settings.port,
         http=protocol,  # type: ignore[arg-type]
+        loop="asyncio",  # not whatever else is installed: uvloop comes with Ray
         log_config=None,
         access_log=False,
         server_header=False,

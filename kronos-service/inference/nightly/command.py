@@ -1,7 +1,7 @@
 """The `forecast-all` command: every tradable symbol into one file, from which a database may be filled."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from datetime import time as time_of_day
@@ -16,6 +16,7 @@ from kronos_service.data.snapshot.by_symbol import SymbolReader, open_by_symbol
 from kronos_service.inference.forecast.command import DEFAULT_ADAPTERS
 from kronos_service.inference.market.market import utc_now
 from kronos_service.inference.models.served_model import ServedModel
+from kronos_service.inference.nightly import ray_engine
 from kronos_service.inference.nightly.chunk import ChunkForecaster
 from kronos_service.inference.nightly.config import ForecastAllConfig
 from kronos_service.inference.nightly.memory import chunk_size, free_bytes
@@ -81,7 +82,7 @@ def forecast_all(
         began, plan = _begin(config, partial, reader, tables, adapter, serving, now)
         about = _finished(config.out, plan)
         if about is None:
-            about = _compute(partial, began, reader, plan, serving, config.out, console)
+            about = _compute(partial, began, reader, plan, serving, config, console)
             console.print(f"{config.out}: made in {time.monotonic() - started:.1f} s", highlight=False)
         else:
             console.print(f"{config.out} is there already, from the same data and model", highlight=False)
@@ -169,18 +170,21 @@ def _compute(
     reader: SymbolReader,
     plan: Plan,
     serving: ServedModel,
-    out: Path,
+    config: ForecastAllConfig,
     console: Console,
 ) -> dict[str, Any]:
     """Forecast the chunks that are missing, write the file, and return what it says about itself."""
     tradable = reader.symbols.loc[reader.symbols["tradable"], "symbol"].tolist()
     chunks = [tradable[start : start + began.chunk] for start in range(0, len(tradable), began.chunk)]
     left = [number for number in range(len(chunks)) if not partial.has(number)]
-    forecaster = ChunkForecaster(plan, serving)
+    todo = {number: chunks[number] for number in left}
+    if config.engine == "ray":
+        work = ray_engine.forecast_chunks(plan, partial, todo)
+    else:
+        work = _forecast_here(ChunkForecaster(plan, serving), partial, todo)
     with follow("forecast-all", unit="symbols", total=len(tradable), on=console) as progress:
         progress.begin(len(tradable) - sum(len(chunks[number]) for number in left))
-        for number in left:
-            partial.put(number, forecaster(chunks[number]))
+        for number in work:
             progress.advance(len(chunks[number]))
     failed = partial.failed(len(chunks))
     if len(failed) == len(tradable):
@@ -195,8 +199,16 @@ def _compute(
         "symbols": len(tradable),
         "failed": failed,
     }
-    partial.finish(out, len(chunks), about)
+    partial.finish(config.out, len(chunks), about)
     return about
+
+
+def _forecast_here(
+    forecaster: ChunkForecaster, partial: Partial, chunks: Mapping[int, Sequence[str]]
+) -> Iterator[int]:
+    for number, symbols in chunks.items():
+        partial.put(number, forecaster(symbols))
+        yield number
 
 
 def _report(summary: Summary, console: Console) -> None:

@@ -10,6 +10,7 @@ from kronos_service.data.sinks import SinkName
 from kronos_service.data.sources import SourceName
 from kronos_service.model.presets import BASES
 from kronos_shared.cli import Settings
+from kronos_shared.ray_cluster import Engine
 
 
 class ForecastAllConfig(Settings):
@@ -41,6 +42,8 @@ class ForecastAllConfig(Settings):
     """forecast with the base alone too, for the scorecard to compare with: twice the work"""
     device: str = "cpu"
     """where the model runs; on cpu the numbers do not depend on what is forecast beside them"""
+    engine: Engine = "local"
+    """ray: on all nodes of a Ray cluster that see the same paths (docs/scaling.md); the same rows"""
     to: SinkName | None = None
     """also write the rows into the table forecasts of this database"""
 

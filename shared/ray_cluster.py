@@ -1,0 +1,82 @@
+"""Work on a Ray cluster: the one that RAY_ADDRESS names or `ray start` has made here, else one of this machine.
+
+Ray repeats what a dead node was doing on another. What is sent there must therefore leave the same if it runs
+twice, and all nodes must see the files under the same paths.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, Literal
+
+from kronos_shared.cli import needs
+from kronos_shared.errors import KronosError
+
+Engine = Literal["local", "ray"]
+"""Where a command does its work."""
+RETRIES: Final = 10
+"""How often a task is repeated whose worker or node has died; a node that is out of memory kills it each time."""
+
+
+class ClusterError(KronosError):
+    """The cluster cannot be reached, or has lost what it was to do."""
+
+
+@contextmanager
+def cluster() -> Iterator[None]:
+    """Be connected to the cluster; leaving ends what still runs there.
+
+    Raises:
+        ConfigError: Ray is not installed.
+        ClusterError: there is none at RAY_ADDRESS, or the work was lost.
+        KronosError: what a task raised.
+    """
+    with needs("ray"):
+        import ray
+        from ray.exceptions import RayError, RayTaskError
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        ray.init(log_to_driver=False, logging_level="WARNING")
+    except (ConnectionError, ValueError) as error:
+        where = os.environ.get("RAY_ADDRESS", "this machine")
+        raise ClusterError(f"no Ray cluster at {where}: {' '.join(str(error).split())[:200]}") from None
+    try:
+        yield
+    except RayTaskError as error:
+        if isinstance(error.cause, KronosError):
+            raise error.cause from None
+        raise
+    except RayError as error:
+        raise ClusterError(f"the cluster lost the work: {' '.join(str(error).split())[:200]}") from None
+    finally:
+        ray.shutdown()
+
+
+def workers() -> int:
+    """Processes that can work at once: one per GPU where there are any, else one per processor."""
+    import ray
+
+    found = ray.cluster_resources()
+    return max(1, int(found.get("GPU", 0) or found.get("CPU", 1)))
+
+
+def share() -> dict[str, float]:
+    """What one of them occupies, as Ray's options."""
+    import ray
+
+    return {"num_cpus": 1, "num_gpus": 1 if ray.cluster_resources().get("GPU") else 0}
+
+
+def run_tasks(function: Callable[..., object], arguments: Sequence[tuple[Any, ...]]) -> Iterator[int]:
+    """Call the function with each tuple of arguments, as many at once as there are workers.
+
+    Yields the place of each tuple once its call has returned.
+    """
+    import ray
+
+    remote = ray.remote(**share(), max_retries=RETRIES)(function)
+    waiting = {remote.remote(*given): place for place, given in enumerate(arguments)}
+    while waiting:
+        (done,), _ = ray.wait(list(waiting), num_returns=1)
+        ray.get(done)
+        yield waiting.pop(done)
