@@ -7,6 +7,7 @@ twice, and all nodes must see the files under the same paths.
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final, Literal
 
 from kronos_shared.cli import needs
@@ -68,14 +69,20 @@ def share() -> dict[str, float]:
 
 
 def run_tasks(function: Callable[..., object], arguments: Sequence[tuple[Any, ...]]) -> Iterator[int]:
-    """Call the function with each tuple of arguments, as many at once as there are workers.
+    """Call the function with each tuple of arguments, as many at once as there are workers, each in this
+    process's directory, so that relative paths mean the same.
 
     Yields the place of each tuple once its call has returned.
     """
     import ray
 
-    remote = ray.remote(**share(), max_retries=RETRIES)(function)
-    waiting = {remote.remote(*given): place for place, given in enumerate(arguments)}
+    def call(directory: Path, given: tuple[Any, ...]) -> None:
+        os.chdir(directory)
+        function(*given)
+
+    remote = ray.remote(**share(), max_retries=RETRIES)(call)
+    here = Path.cwd()
+    waiting = {remote.remote(here, given): place for place, given in enumerate(arguments)}
     while waiting:
         (done,), _ = ray.wait(list(waiting), num_returns=1)
         ray.get(done)

@@ -25,20 +25,20 @@ walk_forward.json holds
     published              the version made LATEST, or null
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from functools import cached_property
 from pathlib import Path
 from statistics import median_low
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from kronos_service.data.sample import sample_snapshot_path
 from kronos_service.data.snapshot.read import Snapshot, load_snapshot
-from kronos_service.finetune.event_conditioned.config import EventLoraConfig
+from kronos_service.finetune.event_conditioned.config import EventLoraConfig, Recipe
 from kronos_service.finetune.event_conditioned.evaluation.next_bar import summarize_next_bars
 from kronos_service.finetune.event_conditioned.evaluation.yardsticks import YARDSTICKS as NAMES
 from kronos_service.finetune.event_conditioned.evaluation.yardsticks import fit_yardsticks, score_yardsticks
@@ -62,6 +62,7 @@ from kronos_service.model.factory import Bundle, load_bundle
 from kronos_shared.adapter_store import publish, published_as
 from kronos_shared.atomic import replace_file
 from kronos_shared.progress import console, working
+from kronos_shared.ray_cluster import cluster, run_tasks, workers
 
 FIGURES = "walk_forward.json"
 YARDSTICKS = "yardsticks.parquet"
@@ -92,6 +93,14 @@ class WalkForward:
         return [seed for seed in self.config.seeds if (self.directory(fold, seed) / FINISHED).exists()]
 
 
+class FoldRun(NamedTuple):
+    """One run of a walk-forward."""
+
+    settings: EventLoraConfig
+    directory: Path
+    about: str
+
+
 def walk_forward(config: WalkForwardConfig) -> dict[str, Any]:
     """Train what is missing, write the figures after each run, and return what walk_forward.json holds.
 
@@ -101,14 +110,18 @@ def walk_forward(config: WalkForwardConfig) -> dict[str, Any]:
         KronosError: anything else that the user can fix, named by its subclass.
     """
     walk = _plan(config)
-    epochs: dict[str, int] = {}
+    epochs = _epochs(walk)
     runs = [(fold, seed) for fold in walk.folds for seed in config.seeds]
-    for number, (fold, seed) in enumerate(runs, start=1):
-        if fold.name not in epochs:
-            epochs[fold.name] = _epochs(walk, fold)
-        console.print(f"run {number} of {len(runs)}: targets {fold.first} to {fold.last}, seed {seed}")
-        run = _run(walk, fold, seed, epochs[fold.name])
-        event_lora_at(run, walk.directory(fold, seed), walk.snapshot, walk.bundle)
+    trainings = [
+        FoldRun(
+            _run(walk, fold, seed, epochs[fold.name]),
+            walk.directory(fold, seed),
+            f"targets {fold.first} to {fold.last}, seed {seed}",
+        )
+        for fold, seed in runs
+    ]
+    for place in _train(walk, trainings):
+        fold, seed = runs[place]
         if seed == config.seeds[0]:
             _measure_yardsticks(walk, fold)
         found = _write(walk, epochs, published=None)
@@ -120,14 +133,21 @@ def walk_forward(config: WalkForwardConfig) -> dict[str, Any]:
     return found
 
 
-def _plan(config: WalkForwardConfig) -> WalkForward:
-    snapshot = load_snapshot(config.snapshot or sample_snapshot_path())
-    bundle = load_bundle(
+def _snapshot(config: Recipe) -> Snapshot:
+    return load_snapshot(config.snapshot or sample_snapshot_path())
+
+
+def _bundle(config: Recipe) -> Bundle:
+    return load_bundle(
         config.base_model,
         tokenizer=config.tokenizer,
         revision=config.revision,
         tokenizer_revision=config.tokenizer_revision,
     )
+
+
+def _plan(config: WalkForwardConfig) -> WalkForward:
+    snapshot, bundle = _snapshot(config), _bundle(config)
     last_bar: date = snapshot.bars["ts"].max().date()
     covered: date = calendar_covers(snapshot.calendar).astype("datetime64[D]").item()
     end = min(last_bar, covered, config.last_val or last_bar)
@@ -168,24 +188,55 @@ def _run(walk: WalkForward, fold: Fold, seed: int, epochs: int, **settings: Any)
     )
 
 
-def _epochs(walk: WalkForward, fold: Fold) -> int:
-    """The fold's number of epochs: the setting, or the one with the lowest loss on the inner dates, which
+def _epochs(walk: WalkForward) -> dict[str, int]:
+    """Each fold's number of epochs: the setting, or the one with the lowest loss on the inner dates, which
     lie before the fold; the mean over the seeds decides.
     """
     config = walk.config
     if not config.choose_epochs:
-        return config.epochs
-    inner = fold.inner(config.horizon)
-    curves = []
-    for seed in config.seeds:
-        directory = config.out / f"{fold.name}-inner-seed-{seed}"
-        console.print(f"choosing epochs on {inner.first} to {inner.last}, seed {seed}")
-        settings = _run(walk, inner, seed, config.epochs, control=False, placebo=False, forecast_origins=0)
-        event_lora_at(settings, directory, walk.snapshot, walk.bundle)
-        curves.append([epoch["val/all_total"] for epoch in epoch_figures(directory)[1:]])
-    chosen = int(np.argmin(np.mean(curves, axis=0))) + 1
-    console.print(f"fold {fold.name}: {chosen} of {config.epochs} epochs")
+        return {fold.name: config.epochs for fold in walk.folds}
+    inner = {fold.name: [_inner(walk, fold, seed) for seed in config.seeds] for fold in walk.folds}
+    for _ in _train(walk, [training for trainings in inner.values() for training in trainings]):
+        pass
+    chosen = {}
+    for name, trainings in inner.items():
+        curves = [[epoch["val/all_total"] for epoch in epoch_figures(one.directory)[1:]] for one in trainings]
+        chosen[name] = int(np.argmin(np.mean(curves, axis=0))) + 1
+        console.print(f"fold {name}: {chosen[name]} of {config.epochs} epochs")
     return chosen
+
+
+def _inner(walk: WalkForward, fold: Fold, seed: int) -> FoldRun:
+    """The training whose loss after each epoch chooses the fold's epochs."""
+    inner = fold.inner(walk.config.horizon)
+    only = {"control": False, "placebo": False, "forecast_origins": 0}
+    return FoldRun(
+        _run(walk, inner, seed, walk.config.epochs, **only),
+        walk.config.out / f"{fold.name}-inner-seed-{seed}",
+        f"choosing epochs on {inner.first} to {inner.last}, seed {seed}",
+    )
+
+
+def _train(walk: WalkForward, trainings: Sequence[FoldRun]) -> Iterator[int]:
+    """Train what has not finished, one after another or on a cluster; yields the place of each training."""
+    total = len(trainings)
+    if walk.config.engine == "local":
+        for place, one in enumerate(trainings):
+            console.print(f"run {place + 1} of {total}: {one.about}")
+            event_lora_at(one.settings, one.directory, walk.snapshot, walk.bundle)
+            yield place
+        return
+    with cluster():
+        console.print(f"{total} runs on a Ray cluster, up to {workers()} at once")
+        arguments = [(one.settings, one.directory) for one in trainings]
+        for number, place in enumerate(run_tasks(_train_there, arguments), start=1):
+            console.print(f"{number} of {total} finished: {trainings[place].about}")
+            yield place
+
+
+def _train_there(settings: EventLoraConfig, directory: Path) -> None:
+    """One training in a process that holds neither data nor base."""
+    event_lora_at(settings, directory, _snapshot(settings), _bundle(settings))
 
 
 def _measure_yardsticks(walk: WalkForward, fold: Fold) -> None:

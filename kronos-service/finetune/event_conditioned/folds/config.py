@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from kronos_service.finetune.event_conditioned.config import FEWEST_PATHS, EventLoraConfig, Recipe
 from kronos_shared.cli import ConfigError
+from kronos_shared.ray_cluster import Engine
 
 
 class WalkForwardConfig(Recipe):
@@ -37,6 +38,8 @@ class WalkForwardConfig(Recipe):
     """bars of each fold to forecast from, drawn by the seed; 0 scores token losses only"""
     paths: int = Field(default=64, ge=FEWEST_PATHS)
     """sample paths from each origin"""
+    engine: Engine = "local"
+    """ray: a run per worker of a Ray cluster whose nodes see the same paths (docs/scaling.md); the same bits"""
     checkpoint_every: int = Field(default=50, ge=1)
     """optimizer steps between checkpoints"""
     publish: bool = False
