@@ -6,13 +6,13 @@ Only light modules are imported here: flags are checked before torch is loaded.
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from kronos_service.data.public_facts import AcceptedName
 from kronos_service.model.presets import BASES
-from kronos_shared.cli import ConfigError, Settings, check, did_you_mean
+from kronos_shared.cli import ConfigError, Settings
 
 if TYPE_CHECKING:
     import numpy as np

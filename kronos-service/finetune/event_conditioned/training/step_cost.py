@@ -44,7 +44,7 @@ class StepCost:
     saved_bytes: int
     """Of these, what the forward pass keeps for the backward."""
     window_flops: int
-    """Multiplications and additions of matrix products, forward and backward, without what is recomputed."""
+    """Multiplications and additions of matrix products, forward and backward, and what is computed again."""
     forward_flops: int
     """Of these, the forward's: what a window costs in a validation."""
 
@@ -66,7 +66,8 @@ def step_cost(
     Args:
         bars: of a window.
         precision: "bf16", or "no" for fp32.
-        checkpointing: compute the blocks' activations again in the backward pass.
+        checkpointing: compute the blocks' activations again in the backward pass. torch leaves cycles then,
+            so that much of it is freed only when Python's collector comes by: the peak is an upper bound.
     """
     with torch.device("meta"):  # no memory is filled: a base of any size is there at once
         base = Kronos(**shape).eval()
@@ -112,9 +113,7 @@ def _step(model: nn.Module, exact: list[Tensor], batch: Batch, precision: str) -
         saved, forward = memory.live - before, counter.get_total_flops()
         loss.backward()  # type: ignore[no-untyped-call]
     model.zero_grad()
-    return _Counted(
-        peak=memory.peak, saved=saved, flops=counter.get_total_flops(), forward_flops=forward
-    )
+    return _Counted(peak=memory.peak, saved=saved, flops=counter.get_total_flops(), forward_flops=forward)
 
 
 class _LiveBytes(TorchDispatchMode):
