@@ -1,4 +1,7 @@
-"""Settings of the ablation; only light modules are imported here: flags are checked before torch is loaded."""
+"""Settings of the ablation.
+
+Only light modules are imported here: flags are checked before torch is loaded.
+"""
 
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self

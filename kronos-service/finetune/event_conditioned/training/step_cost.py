@@ -80,7 +80,7 @@ def step_cost(
         exact = [*model.parameters(), *model.buffers()]
         with storage(model, precision):
             few, more = (
-                _step(model, exact, _batch(shape, config, windows, bars), precision) for windows in TRIED
+                _step(model, exact, zero_batch(config, windows, bars), precision) for windows in TRIED
             )
     step = TRIED[1] - TRIED[0]
     window = (more.peak - few.peak) // step
@@ -104,7 +104,7 @@ class _Counted:
 
 def _step(model: nn.Module, exact: list[Tensor], batch: Batch, precision: str) -> _Counted:
     """Count one forward and backward; `exact` are the fp32 weights, held also where bf16 stands in."""
-    memory = _LiveBytes([*exact, *model.parameters(), *tree_leaves(batch)])
+    memory = LiveBytes([*exact, *model.parameters(), *tree_leaves(batch)])
     counter, before = FlopCounterMode(display=False, custom_mapping=_ATTENTION), memory.live
     with counter, memory:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
@@ -116,7 +116,7 @@ def _step(model: nn.Module, exact: list[Tensor], batch: Batch, precision: str) -
     return _Counted(peak=memory.peak, saved=saved, flops=counter.get_total_flops(), forward_flops=forward)
 
 
-class _LiveBytes(TorchDispatchMode):
+class LiveBytes(TorchDispatchMode):
     """Bytes of all tensors alive, and the most at once; those given count from the start."""
 
     def __init__(self, held: list[Tensor]) -> None:
@@ -158,7 +158,8 @@ def _fill(model: nn.Module) -> None:
             module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
 
 
-def _batch(shape: Mapping[str, Any], config: EventLoraConfig, windows: int, bars: int) -> Batch:
+def zero_batch(config: EventLoraConfig, windows: int, bars: int) -> Batch:
+    """A batch whose contents are of no account."""
     scored = min(config.targets_per_window, bars)
     ids = torch.zeros(windows, bars, dtype=torch.int64)
     targets = torch.zeros(windows, scored, dtype=torch.int64)
@@ -176,13 +177,13 @@ def _batch(shape: Mapping[str, Any], config: EventLoraConfig, windows: int, bars
     )
 
 
-def _attention_flops(query: Any, key: Any, value: Any, *args: Any, out_shape: Any = None, **_: Any) -> int:
+def _attention_flops(query: Any, key: Any, _value: Any, *args: Any, **_: Any) -> int:
     """q k' and w v; causal attention needs half of each. torch counts neither on a CPU."""
     causal = any(arg is True for arg in args)
     return 2 * 2 * prod(query) * key[-2] // (2 if causal else 1)
 
 
-def _attention_backward_flops(_grad: Any, query: Any, key: Any, value: Any, *args: Any, **named: Any) -> int:
+def _attention_backward_flops(_grad: Any, query: Any, key: Any, value: Any, *args: Any, **_: Any) -> int:
     """The gradients of w, v, q and k; the weights are recomputed, which is no use of its own."""
     return 2 * _attention_flops(query, key, value, *args)
 

@@ -1,4 +1,4 @@
-"""What a step is said to need, against real steps: bytes that autograd keeps, the most at once, arithmetic."""
+"""What a step is said to need, against real steps: bytes that autograd keeps, and the most at once."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_service.finetune.event_conditioned.training.lora import adapt, training_mode
 from kronos_service.finetune.event_conditioned.training.loss import token_losses
-from kronos_service.finetune.event_conditioned.training.step_cost import _batch, _LiveBytes, step_cost
+from kronos_service.finetune.event_conditioned.training.step_cost import LiveBytes, step_cost, zero_batch
 from kronos_service.finetune.precision import storage
 from kronos_service.model.kronos import Kronos
 from kronos_service.model.presets import PRESETS
@@ -28,8 +28,8 @@ def real_model(shape: Mapping[str, Any]) -> torch.nn.Module:
     return model
 
 
-def loss_of(model: torch.nn.Module, shape: Mapping[str, Any], windows: int, bars: int, bf16: bool) -> Tensor:
-    batch = _batch(shape, CONFIG, windows, bars)
+def loss_of(model: torch.nn.Module, windows: int, bars: int, bf16: bool) -> Tensor:
+    batch = zero_batch(CONFIG, windows, bars)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
         s1, s2 = token_losses(model, batch, events=batch["events"])
     return ((s1 + s2) * batch["weight"]).sum()
@@ -46,7 +46,7 @@ def saved_bytes(model: torch.nn.Module, shape: Mapping[str, Any], windows: int, 
         return tensor
 
     with saved_tensors_hooks(pack, lambda tensor: tensor):
-        loss = loss_of(model, shape, windows, bars, bf16)
+        loss = loss_of(model, windows, bars, bf16)
         total = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
     assert loss.requires_grad
     return total
@@ -68,7 +68,7 @@ def test_a_window_keeps_the_bytes_that_autograd_saves_in_a_real_step(
     bf16 = precision == "bf16"
     model = real_model(shape)
     with storage(model, precision):
-        counted = (saved_bytes(model, shape, 3, bars, bf16) - saved_bytes(model, shape, 1, bars, bf16)) / 2
+        counted = (saved_bytes(model, 3, bars, bf16) - saved_bytes(model, 1, bars, bf16)) / 2
     estimated = step_cost(shape, CONFIG, bars=bars, precision=precision)
     print(f"autograd saves {counted / 1e6:.2f} MB a window, estimated {estimated.saved_bytes / 1e6:.2f}")  # noqa: T201
     assert estimated.saved_bytes == pytest.approx(counted, rel=0.05)
@@ -79,9 +79,9 @@ def test_the_peak_grows_by_the_same_bytes_with_each_window() -> None:
     """Two windows more than the largest step that was counted, in a real step."""
     shape, bars, windows = SHALLOW, 64, 6
     model = real_model(shape)
-    memory = _LiveBytes(list(model.parameters()))
+    memory = LiveBytes(list(model.parameters()))
     with memory:
-        loss_of(model, shape, windows, bars, bf16=False).backward()  # type: ignore[no-untyped-call]
+        loss_of(model, windows, bars, bf16=False).backward()  # type: ignore[no-untyped-call]
     estimated = step_cost(shape, CONFIG, bars=bars, precision="no")
     moments = 2 * estimated.trained_bytes
     assert estimated.peak(windows) - moments == pytest.approx(memory.peak, rel=0.02)
