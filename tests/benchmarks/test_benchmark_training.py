@@ -1,4 +1,4 @@
-"""What a training step costs beside its own matrix products and beside a naive step; ratios within one run."""
+"""What a training step costs beside its own matrix products and beside a naive step, within one run."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping

@@ -35,7 +35,7 @@ def loss_of(model: torch.nn.Module, windows: int, bars: int, bf16: bool) -> Tens
     return ((s1 + s2) * batch["weight"]).sum()
 
 
-def saved_bytes(model: torch.nn.Module, shape: Mapping[str, Any], windows: int, bars: int, bf16: bool) -> int:
+def saved_bytes(model: torch.nn.Module, windows: int, bars: int, bf16: bool) -> int:
     """Bytes of all tensors but the weights that a real forward hands to autograd, each counted once."""
     weights = {parameter.data_ptr() for parameter in model.parameters()}
     kept: dict[int, Tensor] = {}
