@@ -14,7 +14,7 @@ POSTGRES = ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || which initdb >
 PACKAGE_DIRECTORIES := $(shell find kronos-service shared -type d -not -name __pycache__)
 LINKED := build/.linked
 
-.PHONY: setup demo test test-integration test-soak soak check lint type wheel release bench bench-gpu clean
+.PHONY: setup demo test test-integration test-soak soak check lint type wheel release bench gpu-report gpu-wheels clean
 
 setup: $(LINKED)  ## install the package and its tools, at the pinned versions, into $(VENV)
 
@@ -47,7 +47,7 @@ lint: setup
 
 type: setup  ## mypy, strict, over the installed package and the tests
 	$(BIN)/mypy -p kronos_service -p kronos_shared
-	MYPYPATH=tests/data:tests/events:tests/model:tests/model/generation:tests/integration \
+	MYPYPATH=tests/benchmarks:tests/data:tests/events:tests/model:tests/model/generation:tests/integration \
 		$(BIN)/mypy --explicit-package-bases --exclude integration/conftest tests
 	MYPYPATH=tests/data:tests/integration $(BIN)/mypy --explicit-package-bases tests/integration/conftest.py
 
@@ -80,8 +80,19 @@ bench: setup $(POSTGREST)/postgrest  ## time ratios, each measured within one ru
 	$(POSTGRES)
 	POSTGREST=$(POSTGREST) $(BIN)/python -m pytest -s -m "slow and not gpu" tests/benchmarks
 
-bench-gpu: setup  ## memory of the full-size job, on a CUDA device
-	$(BIN)/python -m pytest -s -m gpu tests/benchmarks
+# On a machine without a network: WHEELS names the folder that `make gpu-wheels` filled elsewhere, and PYTHON one that
+# has torch and what else tests/benchmarks/gpu_wheels.py does not carry.
+gpu-report: $(if $(WHEELS),build/gpu-venv/.installed,setup)  ## all that is measured on a GPU; ARGS=--dry-run on a CPU
+	$(if $(WHEELS),build/gpu-venv/bin,$(BIN))/python tests/benchmarks/gpu_report.py $(ARGS)
+
+build/gpu-venv/.installed:
+	$(PYTHON) -m venv --system-site-packages build/gpu-venv
+	build/gpu-venv/bin/python -m pip install --quiet --disable-pip-version-check --no-index --find-links $(WHEELS) \
+		'kronos-events[serve]'
+	touch $@
+
+gpu-wheels: setup  ## the package and what a GPU machine lacks, as wheels in build/gpu-wheels, at most 60 MB
+	$(BIN)/python tests/benchmarks/gpu_wheels.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import send_to_device
 from peft import PeftModel
 from torch import nn
 
@@ -74,24 +75,23 @@ def flops(shapes: Mapping[Product, int]) -> int:
 
 
 def random_batch(model: Kronos, *, windows: int, bars: int, scored: int, device: str = "cpu") -> Batch:
-    """Random ids and events; the last `scored` positions count."""
+    """Random ids and events, the same on any device; the last `scored` positions count."""
     torch.manual_seed(0)
-    s1, s2, s1_targets = (
-        torch.randint(0, 2**model.s1_bits, (windows, bars), device=device) for _ in range(3)
-    )
-    positions = torch.arange(bars - scored, bars, device=device).expand(windows, scored)
-    return Batch(
-        stamps=torch.ones(windows, bars, 5, dtype=torch.int64, device=device),
-        events=torch.randn(windows, bars, 20, device=device),
+    s1, s2, s1_targets = (torch.randint(0, 2**model.s1_bits, (windows, bars)) for _ in range(3))
+    batch = Batch(
+        stamps=torch.ones(windows, bars, 5, dtype=torch.int64),
+        events=torch.randn(windows, bars, 20),
         s1_ids=s1,
         s2_ids=s2,
         s1_targets=s1_targets,
-        positions=positions,
-        s2_targets=torch.randint(0, 2**model.s2_bits, (windows, scored), device=device),
-        weight=torch.ones(windows, scored, device=device),
-        is_event=torch.zeros(windows, scored, dtype=torch.bool, device=device),
+        positions=torch.arange(bars - scored, bars).expand(windows, scored),
+        s2_targets=torch.randint(0, 2**model.s2_bits, (windows, scored)),
+        weight=torch.ones(windows, scored),
+        is_event=torch.zeros(windows, scored, dtype=torch.bool),
         index=torch.arange(windows),
     )
+    moved: Batch = send_to_device(batch, device)
+    return moved
 
 
 def lora_step(model: nn.Module, batch: Batch, accelerator: Accelerator) -> None:
@@ -101,6 +101,7 @@ def lora_step(model: nn.Module, batch: Batch, accelerator: Accelerator) -> None:
 
 def adapted(preset: str, device: str = "cpu") -> tuple[Kronos, PeftModel]:
     """A random base, and the same with a LoRA and an event embedding, ready to train."""
+    torch.manual_seed(0)
     base = Kronos(**PRESETS[preset].predictor).eval().to(device)
     model = adapt(base, rank=RANK, dropout=0.05, taps="both", seed=0)
     training_mode(model)
