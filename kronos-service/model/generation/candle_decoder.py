@@ -53,11 +53,11 @@ def _at_once(tokenizer: KronosTokenizer, history: Tensor, paths: Tensor) -> Tens
             attention.split(projection(normed))
             for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
         )
-        everything = (
+        all_keys, all_values = (
             torch.cat((shared.expand(len(paths), -1, -1, -1), own), dim=2)
             for shared, own in ((prefix.keys.mT, rotate(keys, rope)), (prefix.values, values))
         )
-        x = x + attention.attend(rotate(queries, rope), *everything, mask=earlier, causal=False)
+        x = x + attention.attend(rotate(queries, rope), all_keys, all_values, mask=earlier, causal=False)
         x = x + block.ffn(block.norm2(x))
     candles: Tensor = tokenizer.head(x)
     return candles

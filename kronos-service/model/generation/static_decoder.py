@@ -183,10 +183,10 @@ class StaticDecoder:
             x = x + block.ffn(block.norm2(x))
         hidden = model.norm(x) * self._of_step(self._scale) + self._of_step(self._shift)
         self._hidden.copy_(hidden)
-        attention = model.dep_layer.cross_attn
+        dependency = model.dep_layer.cross_attn
         keys, values = (
-            heads_of(projection(hidden), shape.series, attention.n_heads)
-            for projection in (attention.k_proj, attention.v_proj)
+            heads_of(projection(hidden), shape.series, dependency.n_heads)
+            for projection in (dependency.k_proj, dependency.v_proj)
         )
         self._dependency.append(self._turned(keys, positions), values, self._step)
         self._step += 1
@@ -246,7 +246,7 @@ def static_decoder(
 
 def _captured(*steps: Callable[[], None]) -> list[Callable[[], None]]:
     """The same steps as CUDA graphs, in one memory pool; each works on tensors that stay where they are."""
-    stream, pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()
+    stream, pool = torch.cuda.Stream(), torch.cuda.graph_pool_handle()  # type: ignore[no-untyped-call]
     replays: list[Callable[[], None]] = []
     stream.wait_stream(torch.cuda.current_stream())
     with torch.no_grad():

@@ -1,6 +1,7 @@
 """The plan says what a run needs and leaves nothing behind."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,14 +24,8 @@ DATES = {
 
 @pytest.fixture(scope="module")
 def config(market_path: Path, base_path: Path) -> EventLoraConfig:
-    return EventLoraConfig(
-        snapshot=market_path,
-        base_model=str(base_path),
-        targets_per_window=8,
-        epochs=3,
-        batch_size=10,
-        **DATES,
-    )
+    settings: dict[str, Any] = {"snapshot": market_path, "base_model": str(base_path), **DATES}
+    return EventLoraConfig(**settings, targets_per_window=8, epochs=3, batch_size=10)
 
 
 @pytest.fixture(scope="module")

@@ -116,11 +116,11 @@ def _step(model: nn.Module, exact: list[Tensor], batch: Batch, precision: str) -
     return _Counted(peak=memory.peak, saved=saved, flops=counter.get_total_flops(), forward_flops=forward)
 
 
-class LiveBytes(TorchDispatchMode):
+class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Bytes of all tensors alive, and the most at once; those given count from the start."""
 
     def __init__(self, held: list[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.live = self.peak = 0
         self._known: set[int] = set()
         for tensor in held:
@@ -180,7 +180,8 @@ def zero_batch(config: EventLoraConfig, windows: int, bars: int) -> Batch:
 def _attention_flops(query: Any, key: Any, _value: Any, *args: Any, **_: Any) -> int:
     """q k' and w v; causal attention needs half of each. torch counts neither on a CPU."""
     causal = any(arg is True for arg in args)
-    return 2 * 2 * prod(query) * key[-2] // (2 if causal else 1)
+    whole: int = 2 * 2 * prod(query) * key[-2]
+    return whole // 2 if causal else whole
 
 
 def _attention_backward_flops(_grad: Any, query: Any, key: Any, value: Any, *args: Any, **_: Any) -> int:
