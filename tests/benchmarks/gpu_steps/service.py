@@ -30,7 +30,7 @@ def run(lab: Lab) -> None:
         directory = Path(name)
         base = random_base(lab, directory)
         adapters = [adapter(lab, base, directory, seed) for seed in range(ADAPTERS)]
-        requests, swaps = (60, 3) if lab.dry_run else (1000, 20)
+        requests, swaps = (24, 2) if lab.dry_run else (1000, 20)
         serve(lab, "fp32", base, adapters, directory, requests=requests, swaps=swaps)
         if not lab.dry_run:  # the service rejects bf16 on a CPU
             serve(lab, "bf16", base, adapters, directory, requests=400, swaps=4)
