@@ -14,7 +14,7 @@ POSTGRES = ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || which initdb >
 PACKAGE_DIRECTORIES := $(shell find kronos-service shared -type d -not -name __pycache__)
 LINKED := build/.linked
 
-.PHONY: setup demo test test-integration test-soak soak check lint type wheel release bench bench-gpu clean
+.PHONY: setup demo test test-integration test-soak soak check lint type wheel release bench gpu-report gpu-wheels clean
 
 setup: $(LINKED)  ## install the package and its tools, at the pinned versions, into $(VENV)
 
@@ -47,7 +47,7 @@ lint: setup
 
 type: setup  ## mypy, strict, over the installed package and the tests
 	$(BIN)/mypy -p kronos_service -p kronos_shared
-	MYPYPATH=tests/data:tests/events:tests/model:tests/model/generation:tests/integration \
+	MYPYPATH=tests/benchmarks:tests/data:tests/events:tests/model:tests/model/generation:tests/integration \
 		$(BIN)/mypy --explicit-package-bases --exclude integration/conftest tests
 	MYPYPATH=tests/data:tests/integration $(BIN)/mypy --explicit-package-bases tests/integration/conftest.py
 
@@ -80,8 +80,14 @@ bench: setup $(POSTGREST)/postgrest  ## time ratios, each measured within one ru
 	$(POSTGRES)
 	POSTGREST=$(POSTGREST) $(BIN)/python -m pytest -s -m "slow and not gpu" tests/benchmarks
 
-bench-gpu: setup  ## memory of the full-size job, on a CUDA device
-	$(BIN)/python -m pytest -s -m gpu tests/benchmarks
+# WHEELS is for a borrowed machine without a network: what is missing is installed from that folder into PYTHON itself.
+gpu-report: $(if $(WHEELS),,setup)  ## all that is measured on a GPU, in 8 minutes; ARGS=--dry-run tries it on a CPU
+	$(if $(WHEELS),PIP_BREAK_SYSTEM_PACKAGES=1 $(PYTHON) -m pip install --quiet --disable-pip-version-check --no-index \
+		--find-links $(WHEELS) 'kronos-events[serve]')
+	$(if $(WHEELS),$(PYTHON),$(BIN)/python) tests/benchmarks/gpu_report.py $(ARGS)
+
+gpu-wheels: setup  ## the package and what a GPU machine lacks, as wheels in build/gpu-wheels, at most 60 MB
+	$(BIN)/python tests/benchmarks/gpu_wheels.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -17,8 +17,8 @@ from kronos_service.finetune.config import (
     SampleConfig,
     ScorecardConfig,
 )
+from kronos_service.finetune.event_conditioned.ablation.config import AblateConfig
 from kronos_service.finetune.event_conditioned.config import (
-    AblateConfig,
     AuditConfig,
     EvaluateConfig,
     EventLoraConfig,
@@ -34,8 +34,14 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 def event_lora(argv: Sequence[str]) -> int:
     """Train an event-conditioned LoRA adapter on a frozen base, judge it, and publish it."""
     given = parse_given(EventLoraFlags, argv, **_about(event_lora))
-    resume = given.pop("resume", False)
-    config = None if resume else EventLoraConfig(**given)
+    flags = EventLoraFlags(**given)
+    given = {name: value for name, value in given.items() if name in EventLoraConfig.model_fields}
+    if flags.plan:
+        from kronos_service.finetune.event_conditioned.plan import show_plan
+
+        show_plan(EventLoraConfig(**given))
+        return 0
+    config = None if flags.resume else EventLoraConfig(**given)
 
     from kronos_service.finetune.event_conditioned import event_lora as job
 
@@ -183,6 +189,8 @@ EXAMPLES: Mapping[str, str] = {
       your own snapshot (made by export) and the released base
   {PROGRAM} event-lora --config run.toml --epochs 5
       settings from a file; flags win
+  {PROGRAM} event-lora --base-model base --plan
+      what the released base would need on a GPU: memory, steps, time, disk; seconds, trains nothing
   {PROGRAM} event-lora --resume
       resumes the newest run under runs/ that was stopped, killed or cut off
   {PROGRAM} event-lora --no-control --promote if-better

@@ -40,6 +40,7 @@ class Service:
             base=_base_choice(settings),
             allow_base_only=settings.allow_base_only,
             device=settings.device,
+            precision=settings.precision,
             poll_seconds=settings.poll_seconds,
             warm_up=self._warm_up,
         )

@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from kronos_service.data.sources import SourceName
+from kronos_service.model.precision import Precision
 from kronos_service.model.presets import BASES
 from kronos_shared.cli import Settings as CommandSettings
 from kronos_shared.errors import KronosError
@@ -142,6 +143,8 @@ class Settings(BaseSettings):
     poll_seconds: float = Field(default=2.0, gt=0)
     """How often LATEST.json is looked at."""
     device: str = "cpu"
+    precision: Precision = "fp32"
+    """bf16, on a CUDA device only: half the memory, and decoding steps replayed as CUDA graphs."""
 
     source: SourceName = "snapshot"
     """Where symbols, calendar and leaders come from; a database has settings of its own."""
@@ -241,6 +244,11 @@ class Settings(BaseSettings):
             raise ValueError(f"snapshot names a directory, but source is {self.source}: drop one of them")
         if self.snapshot is not None and not self.snapshot.is_dir():
             raise ValueError(f"snapshot {self.snapshot} is not a directory: make one with export")
+        if self.precision == "bf16" and not self.device.startswith("cuda"):
+            raise ValueError(
+                f"precision bf16 needs device cuda, got {self.device}: on a CPU a forecast would depend on "
+                "those computed beside it"
+            )
         if self.allow_base_only and self.base_model is None:
             raise ValueError("allow_base_only needs base_model, which says what to serve, such as nano")
         return self

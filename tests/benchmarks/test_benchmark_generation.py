@@ -8,51 +8,27 @@ several taken in turns. Run with
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 
 import pytest
 import torch
+from recomputing import Bench, Recomputing, random_bench
 from torch import Tensor, nn
 
 from kronos_service.model.generation.decoder import PathDecoder
-from kronos_service.model.generation.generate import History, generate
+from kronos_service.model.generation.generate import generate
 from kronos_service.model.generation.packed_linear import whole_groups
 from kronos_service.model.generation.rollout import PathSampler, TokenHistory
-from kronos_service.model.generation.sampling import Sampling, noise, sample
+from kronos_service.model.generation.sampling import Sampling, noise
 from kronos_service.model.kronos import Kronos
-from kronos_service.model.presets import PRESETS
-from kronos_service.model.tokenizer import KronosTokenizer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 BARS, HORIZON = 480, 32
-SAMPLED_STEPS = (0, HORIZON - 1)
-"""Steps of the recomputing forecast that are measured where all of them would take too long."""
-
-
-@dataclass(frozen=True)
-class Bench:
-    tokenizer: KronosTokenizer
-    model: Kronos
-    history: History
 
 
 @pytest.fixture(scope="module")
 def bench() -> Bench:
-    torch.manual_seed(0)
-    base = PRESETS["base"]
-    return Bench(
-        KronosTokenizer(**base.tokenizer).eval(),
-        Kronos(**base.predictor).eval(),
-        History(
-            x=torch.randn(BARS, 6),
-            stamps=torch.randint(7, (BARS, 5)),
-            future_stamps=torch.randint(7, (HORIZON, 5)),
-            events=None,
-            seed=0,
-        ),
-    )
+    return random_bench("base", bars=BARS, horizon=HORIZON)
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -73,56 +49,8 @@ def cached(bench: Bench, paths: int) -> None:
     )
 
 
-@dataclass
-class Recomputing:
-    """Upstream's algorithm: at each step every path, in one batch, reads its whole window again."""
-
-    bench: Bench
-    paths: int
-
-    @torch.inference_mode()
-    def __post_init__(self) -> None:
-        self.stamps = torch.cat((self.bench.history.stamps, self.bench.history.future_stamps))
-        self.draws = noise([0], self.paths, HORIZON)[0]
-        self.tokens = self.encode()
-
-    def encode(self) -> Tensor:
-        s1, s2 = self.bench.tokenizer.encode(self.bench.history.x.expand(self.paths, -1, -1))
-        return torch.stack((s1, s2), dim=-1)
-
-    def step(self, tokens: Tensor, step: int) -> Tensor:
-        """Tokens (N, T + step, 2) and one more."""
-        model, (s1_ids, s2_ids) = self.bench.model, tokens.unbind(-1)
-        h = model.hidden(s1_ids, s2_ids, self.stamps[: tokens.shape[1]].expand(self.paths, -1, -1))
-        s1 = sample(model.s1_logits(h[:, -1]), self.draws[:, step, 0], Sampling())
-        last = torch.full((self.paths, 1), tokens.shape[1] - 1)
-        s2 = sample(model.s2_logits(h, s1[:, None], last)[:, 0], self.draws[:, step, 1], Sampling())
-        return torch.cat((tokens, torch.stack((s1, s2), dim=-1)[:, None]), dim=1)
-
-    @torch.inference_mode()
-    def whole(self) -> None:
-        tokens = self.encode()
-        for step in range(HORIZON):
-            tokens = self.step(tokens, step)
-        self.bench.tokenizer.decode(*tokens.unbind(-1))
-
-    @torch.inference_mode()
-    def sampled(self) -> float:
-        """Seconds of the whole, from a few of its steps; they grow linearly with the window."""
-        steps = [
-            seconds(partial(self.step, torch.zeros(self.paths, BARS + step, 2, dtype=torch.int64), step))
-            for step in SAMPLED_STEPS
-        ]
-        ends = torch.zeros(2, self.paths, BARS + HORIZON, dtype=torch.int64)
-        return (
-            seconds(self.encode)
-            + HORIZON * sum(steps) / len(steps)
-            + seconds(lambda: self.bench.tokenizer.decode(*ends))
-        )
-
-
 def test_a_recomputing_forecast_costs_what_its_sampled_steps_say(bench: Bench) -> None:
-    recomputing = Recomputing(bench, paths=1)
+    recomputing = Recomputing(bench, paths=1, seconds=seconds)
     sampled = min(recomputing.sampled() for _ in range(3))
     whole = seconds(recomputing.whole)
     print(f"\nrecomputing, 1 path: {sampled:.1f} s by its first and last step, {whole:.1f} s measured")  # noqa: T201
@@ -133,7 +61,7 @@ def test_a_recomputing_forecast_costs_what_its_sampled_steps_say(bench: Bench) -
 def test_a_forecast_costs_a_fraction_of_recomputing_it(
     bench: Bench, paths: int, repeats: int, wanted: int
 ) -> None:
-    recomputing = Recomputing(bench, paths)
+    recomputing = Recomputing(bench, paths, seconds)
     cached(bench, paths)
     ours, theirs = [], []
     for _ in range(repeats):

@@ -59,6 +59,8 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp
         ({"KRONOS_SOURCE": "supabase"}, "set SUPABASE_URL, SUPABASE_KEY"),
         ({"KRONOS_SOURCE": "postgres"}, "set DATABASE_URL"),
         ({"KRONOS_DEVIC": "cpu"}, "environment variable KRONOS_DEVIC (did you mean KRONOS_DEVICE?): correct"),
+        ({"KRONOS_PRECISION": "fp16"}, "KRONOS_PRECISION: Input should be 'fp32' or 'bf16'"),
+        ({"KRONOS_PRECISION": "bf16"}, "precision bf16 needs device cuda, got cpu"),
         ({"KRONOS_XYZZY": "key-of"}, "unknown environment variable KRONOS_XYZZY: correct or unset it"),
         ({"KRONOS_CORS_ORIGINS": "desk.example"}, "expected origins such as https://"),
         ({"KRONOS_ROOT_PATH": "kronos"}, "KRONOS_ROOT_PATH"),

@@ -29,6 +29,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from kronos_service.finetune.event_conditioned.ablation.config import AblateConfig
 from kronos_service.finetune.event_conditioned.ablation.runs import (
     dependencies,
     directory_of,
@@ -44,7 +45,6 @@ from kronos_service.finetune.event_conditioned.ablation.table import (
 )
 from kronos_service.finetune.event_conditioned.ablation.variants import VARIANTS, AblationVariant, chosen
 from kronos_service.finetune.event_conditioned.audit.audit import require_no_leak
-from kronos_service.finetune.event_conditioned.config import AblateConfig
 from kronos_service.finetune.event_conditioned.evaluation.criteria import Criterion, rank_criterion
 from kronos_service.finetune.event_conditioned.report import figures, tables, terminal
 from kronos_service.finetune.event_conditioned.run_directory import (

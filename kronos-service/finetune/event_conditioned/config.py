@@ -6,13 +6,13 @@ Only light modules are imported here: flags are checked before torch is loaded.
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from kronos_service.data.public_facts import AcceptedName
 from kronos_service.model.presets import BASES
-from kronos_shared.cli import ConfigError, Settings, check, did_you_mean
+from kronos_shared.cli import ConfigError, Settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,22 +24,6 @@ FEWEST_PATHS = 20
 
 Precision = Literal["auto", "no", "bf16"]
 Tracker = Literal["tensorboard", "mlflow", "wandb", "trackio", "none"]
-VariantName = Literal[
-    "adapter",
-    "control",
-    "placebo",
-    "rank-8",
-    "rank-4",
-    "taps-input",
-    "taps-output",
-    "taps-both",
-    "calendar-only",
-    "leaders-only",
-    "events-only",
-    "lora-only",
-]
-"""The names of `ablation.variants.VARIANTS`, which cannot be imported here."""
-
 RENAMED = {
     "scored": "targets_per_window",
     "clip": "max_grad_norm",
@@ -128,8 +112,8 @@ class Recipe(_Source):
         return self
 
 
-class _Training(Recipe):
-    """What all trainings of an ablation share with the event-lora job."""
+class Training(Recipe):
+    """A recipe and the dates of its splits."""
 
     train_start: date = date(2021, 1, 1)
     """first target date of the train split"""
@@ -157,7 +141,7 @@ class _Training(Recipe):
         return self
 
 
-class EventLoraConfig(_Training):
+class EventLoraConfig(Training):
     """Teach a frozen base what scheduled events and leaders do to the next bars, and publish the adapter."""
 
     run_dir: Path | None = None
@@ -209,10 +193,18 @@ class EventLoraConfig(_Training):
 
 
 class EventLoraFlags(EventLoraConfig):
-    """The settings, and whether a run that has them is to be resumed."""
+    """The settings, and whether a run that has them is to be started, resumed or only planned."""
 
     resume: bool = False
     """resume the newest unfinished run under runs/, or the one that --run-dir names, under its settings"""
+    plan: bool = False
+    """train nothing: show memory, steps, time and disk that the run would need, in seconds"""
+
+    @model_validator(mode="after")
+    def _one_thing(self) -> Self:
+        if self.resume and self.plan:
+            raise ConfigError("--plan is about a new run, and --resume continues one: leave one of them out")
+        return self
 
 
 def current(stored: Mapping[str, Any]) -> dict[str, Any]:
@@ -267,76 +259,16 @@ class EvaluateConfig(_Source):
         return self
 
 
-class AblateConfig(_Training):
-    """Train the adapter with one thing changed at a time, and compare target by target."""
-
-    aliases: ClassVar = {**_Training.aliases, "arms": "variants"}
-
-    out: Path = Path("runs/ablation")
-    """where table, picture and a run per training go; what has finished there is not trained again"""
-    variants: tuple[VariantName, ...] = ()
-    """variants beside adapter and control; all, if neither --variants nor --vary is given"""
-    vary: tuple[str, ...] = ()
-    """NAME=VALUE: a variant that is the adapter with this one setting changed"""
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0, 1, 2), min_length=1)
-    """seeds of weights and order; each trains every variant"""
-
-    @model_validator(mode="after")
-    def _variations_are_settings(self) -> Self:
-        for assignment in self.vary:
-            variation(assignment)
-        return self
-
-    def training(self, seed: int) -> EventLoraConfig:
-        """The settings that all variants share, for one seed."""
-        return EventLoraConfig(**{name: getattr(self, name) for name in _Training.model_fields}, seed=seed)
-
-
-VARIABLE = (
-    "rank",
-    "taps",
-    "event_start",
-    "learning_rate",
-    "event_learning_rate",
-    "warmup_steps",
-    "weight_decay",
-    "max_grad_norm",
-    "lora_dropout",
-    "event_weight",
-    "blank_probability",
-    "batch_size",
-    "epochs",
-)
-"""Settings that a variant may change: all leave the targets as they are, so that differences stay paired."""
-
-
-def variation(assignment: str) -> tuple[str, Any]:
-    """Name and value of `NAME=VALUE`.
-
-    Raises:
-        ConfigError: not of that form, a setting that cannot be varied, or a value that it cannot have.
-    """
-    name, _, text = assignment.partition("=")
-    name = name.replace("-", "_")
-    name = EventLoraConfig.aliases.get(name, name)
-    if name not in VARIABLE:
-        raise ConfigError(
-            f"--vary takes NAME=VALUE with a name among {', '.join(VARIABLE)}; got {assignment!r}"
-            f"{did_you_mean(name, VARIABLE)}"
-        )
-    return name, check(EventLoraConfig, name, text, f"--vary {name}")
-
-
 class AuditConfig(_Source):
     """Recompute what the model is given, independently, and show every row that knows the future."""
 
-    train_start: date = _Training.model_fields["train_start"].default
+    train_start: date = Training.model_fields["train_start"].default
     """first target date of the train split"""
-    val_start: date = _Training.model_fields["val_start"].default
+    val_start: date = Training.model_fields["val_start"].default
     """first target date of the validation split; train ends the day before"""
-    test_start: date = _Training.model_fields["test_start"].default
+    test_start: date = Training.model_fields["test_start"].default
     """first target date of the test split; validation ends the day before"""
-    test_end: date = _Training.model_fields["test_end"].default
+    test_end: date = Training.model_fields["test_end"].default
     """last target date of the test split"""
     quick: bool = False
     """a few seconds instead of minutes: fewer symbols, rows and futures"""

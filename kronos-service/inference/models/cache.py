@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kronos_service.inference.models.served_model import ServedModel, build
+from kronos_service.inference.models.served_model import ServedModel, base_alone, build
 from kronos_service.model.adapter.files import (
     AdapterError,
     AdapterFiles,
@@ -15,6 +15,7 @@ from kronos_service.model.adapter.files import (
 )
 from kronos_service.model.base_files import BaseModelError
 from kronos_service.model.factory import BaseChoice, Bundle, base_named_by
+from kronos_service.model.precision import Precision, in_bf16
 from kronos_shared.adapter_manifest import (
     LARGEST,
     MANIFEST,
@@ -56,9 +57,11 @@ class ModelCache:
         *,
         base: BaseChoice | None,
         device: str,
+        precision: Precision,
         warm_up: Callable[[ServedModel], None] | None,
     ) -> None:
-        self._adapters, self._base, self._device, self._warm_up = adapters, base, device, warm_up
+        self._adapters, self._base, self._warm_up = adapters, base, warm_up
+        self._device, self._precision = device, precision
         self._bundle: tuple[BaseChoice, Bundle] | None = None
         self.resident: tuple[Loaded, ...] = ()
         """The one that serves first."""
@@ -99,7 +102,8 @@ class ModelCache:
         try:
             files = copy() if copy else read_files(self._directory(pointer.version), digest=digest)
             bundle = self.bundle_for(files.manifest)
-            serving = build(files, bundle, version=pointer.version, generation=pointer.generation)
+            built = build(files, bundle, version=pointer.version, generation=pointer.generation)
+            serving = self._rounded(built)
             self._warm(serving)
         except RETRYABLE:
             raise
@@ -139,6 +143,18 @@ class ModelCache:
         if self._bundle is None or self._bundle[0] != choice:
             self._bundle = (choice, choice.load(self._device))
         return self._bundle[1]
+
+    def base_only(self) -> ServedModel:
+        """The base without an adapter.
+
+        Raises:
+            BaseModelError: it cannot be found.
+        """
+        return self._rounded(base_alone(self.bundle_for(None)))
+
+    def _rounded(self, serving: ServedModel) -> ServedModel:
+        """The model in the precision it serves in; its canary has been computed in fp32 by then."""
+        return serving if self._precision == "fp32" else replace(serving, model=in_bf16(serving.model))
 
     def _warm(self, serving: ServedModel) -> None:
         if self._warm_up is not None:

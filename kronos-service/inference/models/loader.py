@@ -26,9 +26,10 @@ from kronos_service.inference.models.replica_state import (
     ReplicaStateError,
     StateUnreachableError,
 )
-from kronos_service.inference.models.served_model import ServedModel, base_alone
+from kronos_service.inference.models.served_model import ServedModel
 from kronos_service.model.adapter.files import AdapterFiles
 from kronos_service.model.factory import BaseChoice
+from kronos_service.model.precision import Precision
 from kronos_shared import adapter_store
 from kronos_shared.adapter_manifest import LATEST, Latest
 from kronos_shared.disk_errors import explain
@@ -49,6 +50,7 @@ class AdapterLoader:
         base: BaseChoice | None = None,
         allow_base_only: bool = False,
         device: str = "cpu",
+        precision: Precision = "fp32",
         poll_seconds: float = 2.0,
         warm_up: Callable[[ServedModel], None] | None = None,
     ) -> None:
@@ -72,7 +74,7 @@ class AdapterLoader:
                 "trainers share; name one outside"
             )
         self._adapters, self._state = adapters, ReplicaState(state)
-        self._cache = ModelCache(adapters, base=base, device=device, warm_up=warm_up)
+        self._cache = ModelCache(adapters, base=base, device=device, precision=precision, warm_up=warm_up)
         self._pin: Latest | None = None
         """The pin as it was last read: it holds while the state directory cannot be."""
         self._base_only = allow_base_only and base is not None
@@ -316,7 +318,7 @@ class AdapterLoader:
             reason = f"{reason}; the last good one: {error}"
         if self._base_only:
             try:
-                self._update(serving=base_alone(self._cache.bundle_for(None)))
+                self._update(serving=self._cache.base_only())
                 _log.info("base_serves", reason=reason and self._short(reason))
                 reason = None if reason == NOTHING else reason
             except KronosError as error:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kronos_service.model.generation.cached_blocks import CachedStack, prefill
 from kronos_service.model.generation.packed_linear import PackedLinear
+from kronos_service.model.layers import rotate
 from kronos_service.model.tokenizer import KronosTokenizer
 
 
@@ -27,6 +28,39 @@ def path_candles(tokenizer: KronosTokenizer, histories: Sequence[Tensor], paths:
         for step, codes in enumerate(_codes(tokenizer, paths.flatten(0, 1)).unbind(1))
     ]
     return torch.stack(candles, dim=1).view(*paths.shape[:3], -1)
+
+
+def path_candles_at_once(tokenizer: KronosTokenizer, histories: Sequence[Tensor], paths: Tensor) -> Tensor:
+    """As `path_candles`, all bars of a history's paths in one pass: few large kernels, as a GPU likes them.
+
+    Not for a CPU: its products then have shapes by which the last bits depend on the other paths.
+    """
+    return torch.stack([_at_once(tokenizer, *one) for one in zip(histories, paths, strict=True)])
+
+
+def _at_once(tokenizer: KronosTokenizer, history: Tensor, paths: Tensor) -> Tensor:
+    """Tokens (T, 2) and (P, H, 2) -> candles (P, H, 6)."""
+    known = tokenizer.post_quant_embed(_codes(tokenizer, history[None]))
+    prefixes = prefill(tokenizer.decoder, known)[1]
+    x = tokenizer.post_quant_embed(_codes(tokenizer, paths))
+    bars, ahead = len(history), paths.shape[1]
+    positions = torch.arange(bars, bars + ahead, device=paths.device)
+    earlier = torch.arange(bars + ahead, device=paths.device) <= positions.unsqueeze(1)
+    for block, prefix in zip(tokenizer.decoder.blocks, prefixes, strict=True):
+        attention, normed = block.self_attn, block.norm1(x)
+        rope = attention.rotary(positions)
+        queries, keys, values = (
+            attention.split(projection(normed))
+            for projection in (attention.q_proj, attention.k_proj, attention.v_proj)
+        )
+        all_keys, all_values = (
+            torch.cat((shared.expand(len(paths), -1, -1, -1), own), dim=2)
+            for shared, own in ((prefix.keys.mT, rotate(keys, rope)), (prefix.values, values))
+        )
+        x = x + attention.attend(rotate(queries, rope), all_keys, all_values, mask=earlier, causal=False)
+        x = x + block.ffn(block.norm2(x))
+    candles: Tensor = tokenizer.head(x)
+    return candles
 
 
 def _codes(tokenizer: KronosTokenizer, tokens: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from kronos_service.events.taxonomy import CHANNELS
-from kronos_service.model.generation.candle_decoder import path_candles
+from kronos_service.model.generation.candle_decoder import path_candles, path_candles_at_once
 from kronos_service.model.generation.packed_linear import whole_groups
 from kronos_service.model.generation.rollout import PathSampler, TokenHistory, Wanted
 from kronos_service.model.generation.sampling import Sampling, noise
@@ -74,6 +74,7 @@ def generate(
     sampling: Sampling,
     context: int,
     upstream_decode: bool = False,
+    static: bool | None = None,
     wanted: Sequence[Wanted] | None = None,
 ) -> Generated:
     """Sample N paths of the next H bars of each history; histories may differ in length.
@@ -81,6 +82,8 @@ def generate(
     Args:
         context: the model's limit in bars; history is cut to its last `context - horizon` bars.
         upstream_decode: score s2 without rotary angles, as the released code does in effect; for parity.
+        static: decode with shapes that never change, as CUDA graphs where the device has them; left out, a
+            bf16 model on a CUDA device does.
         wanted: of each history, asked between decoding steps; once one says no, its paths are dropped and
             its bars mean nothing.
 
@@ -91,9 +94,11 @@ def generate(
     _check_request(horizon, paths, context, histories)
     for i, history in enumerate(histories):
         _check_history(f"histories[{i}]", history, horizon)
-    device = next(model.parameters()).device
-    kept = [_last_bars(one, context - horizon, device) for one in histories]
-    sampler = PathSampler(model=model, sampling=sampling, upstream_decode=upstream_decode)
+    weights = next(model.parameters())
+    kept = [_last_bars(one, context - horizon, weights.device) for one in histories]
+    if static is None:
+        static = weights.device.type == "cuda" and weights.dtype == torch.bfloat16
+    sampler = PathSampler(model=model, sampling=sampling, upstream_decode=upstream_decode, static=static)
     padded = whole_groups(paths)
     series_per_pass = max(1, ROWS_PER_PASS // padded)
     bars = []
@@ -139,9 +144,8 @@ def _forecast(
         left = [series for series, is_wanted in enumerate(wanted) if is_wanted()]
         if not left:
             break
-        bars[left, start:stop] = path_candles(tokenizer, [known[i].tokens for i in left], drawn[left]).to(
-            bars
-        )
+        candles = path_candles_at_once if sampler.static else path_candles
+        bars[left, start:stop] = candles(tokenizer, [known[i].tokens for i in left], drawn[left]).to(bars)
         start = stop
     return bars
 

@@ -95,6 +95,16 @@ def test_models_share_every_weight_that_lora_leaves_alone(
     assert own == touched | {name for name in own if name.startswith("event_emb.")}
 
 
+def test_in_bf16_the_model_is_rounded_and_its_base_is_not(
+    empty_store: Path, adapter_of: AdapterOf, new_loader: NewLoader
+) -> None:
+    publish(adapter_of(1), empty_store, keep=5)
+    serving = new_loader(precision="bf16").reload().serving
+    assert serving is not None
+    assert {one.dtype for one in serving.model.parameters()} == {torch.bfloat16}
+    assert {one.dtype for one in serving.base.model.parameters()} == {torch.float32}
+
+
 def test_the_polling_thread_finds_each_new_generation(
     empty_store: Path, adapter_of: AdapterOf, new_loader: NewLoader
 ) -> None:

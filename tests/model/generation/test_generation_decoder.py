@@ -14,11 +14,12 @@ from uncached_generation import uncached_paths
 
 from kronos_service.model.adapter.read import LORA_TARGETS, kronos_of
 from kronos_service.model.event_embedding import TAPS
-from kronos_service.model.generation.candle_decoder import path_candles
+from kronos_service.model.generation.candle_decoder import path_candles, path_candles_at_once
 from kronos_service.model.generation.decoder import PathDecoder
 from kronos_service.model.generation.packed_linear import PackedLinear, whole_groups
 from kronos_service.model.generation.rollout import PathSampler, TokenHistory
 from kronos_service.model.generation.sampling import Sampling, noise
+from kronos_service.model.generation.static_decoder import StaticDecoder
 from kronos_service.model.kronos import Kronos
 
 GREEDY = Sampling(temperature=0)
@@ -127,7 +128,7 @@ def test_cached_generation_equals_recomputation(case: Case) -> None:
             torch.testing.assert_close(got[i, : case.paths], want, rtol=0, atol=1e-4)
 
 
-def forced_logits(decoder: PathDecoder, tokens: Tensor) -> tuple[Tensor, Tensor]:
+def forced_logits(decoder: PathDecoder | StaticDecoder, tokens: Tensor) -> tuple[Tensor, Tensor]:
     """The decoder's logits of s1 and s2, each (B, P, H, V), along given tokens (B, P, H, 2)."""
     s1_logits, s2_logits = [], []
     steps = tokens.flatten(0, 1).unbind(1)
@@ -156,6 +157,7 @@ def test_candles_of_paths_equal_those_of_whole_sequences(
     tokens = torch.randint(16, (len(lengths), paths, horizon, 2), generator=g)
     with torch.inference_mode():
         got = path_candles(tokenizer, histories, tokens)
+        torch.testing.assert_close(path_candles_at_once(tokenizer, histories, tokens), got, rtol=0, atol=1e-5)
         for i, history in enumerate(histories):
             whole = torch.cat((history.expand(paths, -1, -1), tokens[i]), dim=1)
             wanted = tokenizer.decode(*whole.unbind(-1))[:, -horizon:]

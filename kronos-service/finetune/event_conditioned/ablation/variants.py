@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kronos_service.finetune.event_conditioned.config import EventLoraConfig, variation
+from kronos_service.finetune.event_conditioned.ablation.config import variation
+from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_service.finetune.event_conditioned.training.variants import ADAPTER, CONTROL, PLACEBO, Variant
 
 

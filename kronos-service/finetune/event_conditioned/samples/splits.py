@@ -97,21 +97,36 @@ def build_splits(
         CalendarError: the calendar ends more than ten days before a split's last bar. Targets within ten
         days of its end are left out and counted.
     """
-    _check_reach(snapshot, dates)
-    series = build_series(snapshot)
-    covers = calendar_covers(snapshot.calendar)
+    series, planned = plan_splits(snapshot, dates=dates, context=context, scored=scored)
     splits = {}
-    for name, (first, last) in dates.items():
-        windows, left_out = plan_windows(
-            series, first=first, last=last, calendar_covers=covers, context=context, scored=scored
-        )
+    for name, (windows, left_out) in planned.items():
         tokens = (
             tokenize(bundle, series, windows, snapshot_sha256=snapshot.sha256, cache=cache) if windows else {}
         )
+        first, last = dates[name]
         splits[name] = Split(
             name=name, first=first, last=last, windows=windows, left_out=left_out, tokens=tokens
         )
     return Splits(series=series, splits=splits)
+
+
+def plan_splits(
+    snapshot: Snapshot, *, dates: Mapping[str, Span], context: int, scored: int
+) -> tuple[list[Series], dict[str, tuple[list[Window], LeftOut]]]:
+    """The series, and the windows of each named span of target dates.
+
+    Raises:
+        CalendarError: as `build_splits` does.
+    """
+    _check_reach(snapshot, dates)
+    series = build_series(snapshot)
+    covers = calendar_covers(snapshot.calendar)
+    return series, {
+        name: plan_windows(
+            series, first=first, last=last, calendar_covers=covers, context=context, scored=scored
+        )
+        for name, (first, last) in dates.items()
+    }
 
 
 def dead_channels(dataset: EventConditionedDataset) -> list[str]:

@@ -51,11 +51,7 @@ def prepare_training(config: EventLoraConfig, dates: Mapping[str, Span], runs: P
         tokenizer_revision=config.tokenizer_revision,
         device=str(group().device),
     )
-    if config.context is not None and config.context > bundle.context:
-        raise ConfigError(
-            f"--context must be at most {bundle.context}, the longest window that base {bundle.base.repo} "
-            f"was trained on, got {config.context}"
-        )
+    require_context(config, bundle.context, bundle.base.repo)
     context = config.context or min(bundle.context, LONGEST_CONTEXT)
     precision = fast_precision(config.precision, width=bundle.model.d_model)
     accelerator = Accelerator(mixed_precision=precision)
@@ -73,3 +69,12 @@ def prepare_training(config: EventLoraConfig, dates: Mapping[str, Span], runs: P
     return TrainingSetup(
         accelerator=accelerator, snapshot=snapshot, bundle=bundle, context=context, splits=splits
     )
+
+
+def require_context(config: EventLoraConfig, longest: int, base: str) -> None:
+    """Raise `ConfigError` if windows are asked for that are longer than those of the base."""
+    if config.context is not None and config.context > longest:
+        raise ConfigError(
+            f"--context must be at most {longest}, the longest window that base {base} "
+            f"was trained on, got {config.context}"
+        )

@@ -13,7 +13,7 @@ import pytest
 
 from kronos_service.finetune.__main__ import main
 from kronos_service.finetune.event_conditioned.ablate import ablate
-from kronos_service.finetune.event_conditioned.config import AblateConfig
+from kronos_service.finetune.event_conditioned.ablation.config import AblateConfig
 from kronos_service.finetune.event_conditioned.training import loop
 from kronos_service.finetune.event_conditioned.training.signals import Stopped
 from kronos_service.finetune.event_conditioned.training.variants import train_variant

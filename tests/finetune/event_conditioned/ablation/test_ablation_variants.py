@@ -4,13 +4,9 @@ from typing import get_args
 
 import pytest
 
+from kronos_service.finetune.event_conditioned.ablation.config import VARIABLE, AblateConfig, VariantName
 from kronos_service.finetune.event_conditioned.ablation.variants import VARIANTS, chosen, varied
-from kronos_service.finetune.event_conditioned.config import (
-    VARIABLE,
-    AblateConfig,
-    EventLoraConfig,
-    VariantName,
-)
+from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_shared.cli import ConfigError
 
 COMMON = EventLoraConfig(rank=6, taps="input", epochs=3, seed=5)

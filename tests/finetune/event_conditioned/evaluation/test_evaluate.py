@@ -12,8 +12,8 @@ import pytest
 
 from kronos_service.finetune.__main__ import main
 from kronos_service.finetune.config import PretrainConfig
+from kronos_service.finetune.event_conditioned.ablation.config import AblateConfig
 from kronos_service.finetune.event_conditioned.config import (
-    AblateConfig,
     EvaluateConfig,
     EventLoraConfig,
     ReportConfig,
