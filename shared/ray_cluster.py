@@ -1,4 +1,4 @@
-"""Work on a Ray cluster: the one that RAY_ADDRESS names or `ray start` has made here, else one of this machine.
+"""Work on a Ray cluster: the one RAY_ADDRESS names or `ray start` has made here, else one of this machine.
 
 Ray repeats what a dead node was doing on another. What is sent there must therefore leave the same if it runs
 twice, and all nodes must see the files under the same paths.
@@ -16,7 +16,7 @@ from kronos_shared.errors import KronosError
 Engine = Literal["local", "ray"]
 """Where a command does its work."""
 RETRIES: Final = 10
-"""How often a task is repeated whose worker or node has died; a node that is out of memory kills it each time."""
+"""How often a task is repeated whose process or node has died."""
 
 
 class ClusterError(KronosError):

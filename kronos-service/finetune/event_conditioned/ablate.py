@@ -24,7 +24,7 @@ where it would be compared with itself; and per seed its loss and gains in nats.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ from kronos_service.finetune.event_conditioned.audit.audit import require_no_lea
 from kronos_service.finetune.event_conditioned.evaluation.criteria import Criterion, rank_criterion
 from kronos_service.finetune.event_conditioned.report import figures, tables, terminal
 from kronos_service.finetune.event_conditioned.run_directory import (
+    RunError,
     RunFingerprint,
     fingerprint_of,
     finish,
@@ -64,6 +65,7 @@ from kronos_service.finetune.event_conditioned.training.variants import train_va
 from kronos_shared.atomic import replace_file
 from kronos_shared.cli import require_writable
 from kronos_shared.progress import console, follow, working
+from kronos_shared.ray_cluster import cluster, run_tasks, workers
 
 BASE = "base"
 FIGURES = "ablation.json"
@@ -116,12 +118,12 @@ def ablate(config: AblateConfig) -> dict[str, Any]:
         setup = ablation.setup
         with working("auditing: was anything known before its time?"):
             require_no_leak(setup.snapshot, setup.splits, setup.bundle, seed=config.seeds[0])
-    found = _write(ablation, variants, missing)
-    for number, (variant, seed) in enumerate(missing):
-        left = _time_left(found, len(missing) - number)
-        console.print(f"training {number + 1} of {len(missing)}: {variant.name}, seed {seed}{left}")
-        _train(ablation, variant, seed)
-        found = _write(ablation, variants, missing[number + 1 :])
+    left, found = list(missing), _write(ablation, variants, missing)
+    for trained in _train_all(ablation, missing):
+        left.remove(trained)
+        found = _write(ablation, variants, left)
+        done = f"{len(missing) - len(left)} of {len(missing)} trained: {trained[0].name}, seed {trained[1]}"
+        console.print(done + (_time_left(found, len(left)) if config.engine == "local" else ""))
     for group in ("event", "quiet"):
         terminal.show(tables.ablation(found, group))
     terminal.show(tables.criteria(found["criteria"]))
@@ -129,10 +131,14 @@ def ablate(config: AblateConfig) -> dict[str, Any]:
     return found
 
 
-def _prepare(config: AblateConfig) -> Ablation:
+def _setup(config: AblateConfig) -> TrainingSetup:
     common = config.training(config.seeds[0])
     spans = {name: span for name, span in common.split_dates().items() if name != "test"}
-    setup = prepare_training(common, spans, config.out.parent)
+    return prepare_training(common, spans, config.out.parent)
+
+
+def _prepare(config: AblateConfig) -> Ablation:
+    common, setup = config.training(config.seeds[0]), _setup(config)
     bundle, accelerator, validation = setup.bundle, setup.accelerator, setup.splits.dataset("val")
     micro_batch = fit(common, setup.splits.dataset("train"), bundle.model, accelerator).windows
     with follow("scoring the base", unit="windows", total=len(validation)) as progress:
@@ -164,16 +170,52 @@ def _distinct(ablation: Ablation, variants: Sequence[AblationVariant]) -> list[A
 def _time_left(found: dict[str, Any], trainings: int) -> str:
     """From the mean duration of what is finished."""
     seconds = [one["seconds"] for one in found["arms"] if one["trainable"]]
-    return f", about {trainings * sum(seconds) / len(seconds) / 60:.0f} min left" if seconds else ""
+    return f", about {trainings * sum(seconds) / len(seconds) / 60:.0f} min left" if trainings else ""
 
 
-def _train(ablation: Ablation, variant: AblationVariant, seed: int) -> None:
+def _train_all(ablation: Ablation, trainings: Sequence[Training]) -> Iterator[Training]:
+    """Train one after another, or on a cluster; yields each that has finished."""
+    config, setup, fingerprint = ablation.config, ablation.setup, ablation.fingerprint
+    if config.engine == "local":
+        for variant, seed in trainings:
+            console.print(f"training {variant.name}, seed {seed}")
+            _train(setup, fingerprint, config, variant, seed, ablation.directory(variant, seed))
+            yield variant, seed
+        return
+    with cluster():
+        console.print(f"{len(trainings)} trainings on a Ray cluster, up to {workers()} at once")
+        arguments = [
+            (fingerprint, config, variant, seed, ablation.directory(variant, seed))
+            for variant, seed in trainings
+        ]
+        for place in run_tasks(_train_there, arguments):
+            yield trainings[place]
+
+
+def _train_there(
+    fingerprint: RunFingerprint, config: AblateConfig, variant: AblationVariant, seed: int, directory: Path
+) -> None:
+    """One training in a process that holds neither data nor base."""
+    setup = _setup(config)
+    found = fingerprint_of(setup, fingerprint.micro_batch)
+    if found != fingerprint:
+        raise RunError(f"a node has other data, another base or another device: {found}, not {fingerprint}")
+    _train(setup, fingerprint, config, variant, seed, directory)
+
+
+def _train(
+    setup: TrainingSetup,
+    fingerprint: RunFingerprint,
+    ablation: AblateConfig,
+    variant: AblationVariant,
+    seed: int,
+    directory: Path,
+) -> None:
     """Train one variant in its run directory, or resume it there."""
-    config, setup = variant.config(ablation.config.training(seed)), ablation.setup
-    directory = ablation.directory(variant, seed)
+    config = variant.config(ablation.training(seed))
     about = {**asdict(variant.variant), "question": variant.question}
     with (
-        variant_run(directory, config, about, ablation.fingerprint),
+        variant_run(directory, config, about, fingerprint),
         writing(directory, command="the same ablate command"),
         stop_on_signals() as stop,
     ):
@@ -184,7 +226,7 @@ def _train(ablation: Ablation, variant: AblationVariant, seed: int) -> None:
             setup.bundle,
             setup.accelerator,
             directory,
-            micro_batch=ablation.fingerprint.micro_batch,
+            micro_batch=fingerprint.micro_batch,
             stop=stop,
         )
         size = sum(parameter.numel() for _, parameter in trainable(trained.model))

@@ -16,16 +16,11 @@ pytestmark = pytest.mark.ray
 Run = Callable[..., tuple[Summary, str]]
 
 
-@pytest.fixture
-def one_by_one(monkeypatch: pytest.MonkeyPatch, small_chunks: None) -> None:
-    """Seven chunks: enough to lose one in the middle."""
-    monkeypatch.setattr(memory, "MOST_SYMBOLS", 1)
-
-
-@pytest.mark.usefixtures("one_by_one")
 def test_a_node_that_dies_in_the_middle_costs_nothing(
     run: Run, ray_cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(memory, "MOST_SYMBOLS", 1)  # seven chunks: enough to lose one in the middle
+    monkeypatch.setattr(memory, "MOST_SYMBOLS", 1)  # seven chunks: enough to lose one in the middle
     here, _ = run(out=tmp_path / "here.parquet", paths=50)
     node, done = ray_cluster.add_node(num_cpus=1), list[int]()
     real = ray_engine.forecast_chunks

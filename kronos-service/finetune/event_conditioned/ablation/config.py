@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig, Training
 from kronos_shared.cli import ConfigError, check, did_you_mean
+from kronos_shared.ray_cluster import Engine
 
 VariantName = Literal[
     "adapter",
@@ -41,6 +42,8 @@ class AblateConfig(Training):
     """NAME=VALUE: a variant that is the adapter with this one setting changed"""
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0, 1, 2), min_length=1)
     """seeds of weights and order; each trains every variant"""
+    engine: Engine = "local"
+    """ray: a training per worker of a Ray cluster whose nodes see the same paths (docs/scaling.md)"""
 
     @model_validator(mode="after")
     def _variations_are_settings(self) -> Self:

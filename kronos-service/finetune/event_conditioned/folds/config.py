@@ -39,7 +39,7 @@ class WalkForwardConfig(Recipe):
     paths: int = Field(default=64, ge=FEWEST_PATHS)
     """sample paths from each origin"""
     engine: Engine = "local"
-    """ray: a run per worker of a Ray cluster whose nodes see the same paths (docs/scaling.md); the same bits"""
+    """ray: a run per worker of a Ray cluster whose nodes see the same paths (docs/scaling.md)"""
     checkpoint_every: int = Field(default=50, ge=1)
     """optimizer steps between checkpoints"""
     publish: bool = False
