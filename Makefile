@@ -14,7 +14,7 @@ POSTGRES = ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || which initdb >
 PACKAGE_DIRECTORIES := $(shell find kronos-service shared -type d -not -name __pycache__)
 LINKED := build/.linked
 
-.PHONY: setup demo test test-integration test-soak soak check lint type wheel release bench gpu-report gpu-wheels clean
+.PHONY: setup demo test test-integration test-ray test-soak soak check lint type wheel release bench gpu-report gpu-wheels clean
 
 setup: $(LINKED)  ## install the package and its tools, at the pinned versions, into $(VENV)
 
@@ -62,6 +62,9 @@ release: setup  ## sdist and wheel in dist/, checked like the wheel above
 test-integration: setup $(POSTGREST)/postgrest  ## against a real PostgreSQL and PostgREST, which it starts and stops
 	$(POSTGRES)
 	POSTGREST=$(POSTGREST) $(BIN)/python -m pytest -m integration tests/integration
+
+test-ray: setup  ## the Ray engines and Ray Serve on clusters of this machine, with nodes that die
+	$(BIN)/python -m pytest -m ray
 
 test-soak: setup  ## kills, faults and load against trainer and service, a tenth of the full counts
 	$(BIN)/python -m pytest -m "soak and not integration" --timeout 1800
