@@ -18,7 +18,7 @@ from kronos_service.inference.nightly.plan import Plan
 from kronos_service.inference.requests.prepare import PreparedSeries, prepare
 from kronos_service.inference.requests.rows import forecast_rows
 from kronos_service.inference.scheduler.work import BatchKey, ForecastJob, run_batch
-from kronos_service.inference.schemas import ForecastRequest, SeriesIn
+from kronos_service.inference.schemas import ForecastRequest
 from kronos_service.inference.settings import Settings
 from kronos_service.model.generation.inputs import to_prices
 from kronos_service.model.generation.sampling import Sampling
@@ -82,8 +82,13 @@ class ChunkForecaster:
     ) -> PreparedSeries | None:
         plan = self._plan
         try:
-            request = ForecastRequest(
-                series=[SeriesIn(symbol=symbol)], horizon=plan.horizon, paths=plan.paths, seed=plan.seed
+            request = ForecastRequest.model_validate(
+                {
+                    "series": [{"symbol": symbol}],
+                    "horizon": plan.horizon,
+                    "paths": plan.paths,
+                    "seed": plan.seed,
+                }
             )
             (prepared,) = prepare(
                 request,
