@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import pyarrow as pa
+from pydantic import ValidationError
 
 from kronos_service.data.forecasts import SCHEMA
 from kronos_service.data.snapshot.by_symbol import open_by_symbol
@@ -98,7 +99,10 @@ class ChunkForecaster:
                 max_bars=MAX_BARS,
                 max_stale_sessions=plan.max_stale_sessions,
             )
-        except ValueError as error:  # of pydantic, for a name that is no symbol, or a KronosError
+        except ValidationError as error:
+            failed[symbol] = f"not a name of a symbol: {error.errors()[0]['msg']}"
+            return None
+        except KronosError as error:
             failed[symbol] = _reason(error)
             return None
         return prepared
@@ -129,6 +133,6 @@ class ChunkForecaster:
         }
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: KronosError) -> str:
     """In one line, without the position in a request that nobody sent."""
     return " ".join(str(error).split()).removeprefix("series.0.symbol: ").replace("series 0: ", "")
