@@ -35,7 +35,8 @@ ORDER = ["symbol", "step", "target_name", "version"]
 
 
 def batch(out: Path, **changes: Any) -> Summary:
-    config = ForecastAllConfig(**({"out": out, "paths": 8, "horizon": 2} | changes))
+    usual: dict[str, Any] = {"out": out, "paths": 8, "horizon": 2}
+    config = ForecastAllConfig(**(usual | changes))
     return forecast_all(config, now=NOW, console=Console(quiet=True))
 
 

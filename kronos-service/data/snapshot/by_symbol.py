@@ -32,7 +32,8 @@ class SymbolReader:
         """Typed bars of these symbols, ascending; those that have none are not in it."""
         groups = [self._groups[symbol] for symbol in symbols if symbol in self._groups]
         if not groups:
-            return pd.DataFrame({name: [] for name in BAR_COLUMNS}).astype({"ts": "datetime64[ns, UTC]"})
+            types = {"symbol": "str", "ts": "datetime64[ns, UTC]"}
+            return pd.DataFrame({name: [] for name in BAR_COLUMNS}, dtype="float64").astype(types)
         try:
             with pq.ParquetFile(self._bars) as file:
                 return bar_table(file.read_row_groups(groups, columns=list(BAR_COLUMNS)).to_pandas())

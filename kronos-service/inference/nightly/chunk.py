@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import pyarrow as pa
+from pydantic import ValidationError
 
 from kronos_service.data.forecasts import SCHEMA
 from kronos_service.data.snapshot.by_symbol import open_by_symbol
@@ -18,7 +19,7 @@ from kronos_service.inference.nightly.plan import Plan
 from kronos_service.inference.requests.prepare import PreparedSeries, prepare
 from kronos_service.inference.requests.rows import forecast_rows
 from kronos_service.inference.scheduler.work import BatchKey, ForecastJob, run_batch
-from kronos_service.inference.schemas import ForecastRequest, SeriesIn
+from kronos_service.inference.schemas import ForecastRequest
 from kronos_service.inference.settings import Settings
 from kronos_service.model.generation.inputs import to_prices
 from kronos_service.model.generation.sampling import Sampling
@@ -82,8 +83,13 @@ class ChunkForecaster:
     ) -> PreparedSeries | None:
         plan = self._plan
         try:
-            request = ForecastRequest(
-                series=[SeriesIn(symbol=symbol)], horizon=plan.horizon, paths=plan.paths, seed=plan.seed
+            request = ForecastRequest.model_validate(
+                {
+                    "series": [{"symbol": symbol}],
+                    "horizon": plan.horizon,
+                    "paths": plan.paths,
+                    "seed": plan.seed,
+                }
             )
             (prepared,) = prepare(
                 request,
@@ -93,7 +99,10 @@ class ChunkForecaster:
                 max_bars=MAX_BARS,
                 max_stale_sessions=plan.max_stale_sessions,
             )
-        except ValueError as error:  # of pydantic, for a name that is no symbol, or a KronosError
+        except ValidationError as error:
+            failed[symbol] = f"not a name of a symbol: {error.errors()[0]['msg']}"
+            return None
+        except KronosError as error:
             failed[symbol] = _reason(error)
             return None
         return prepared
@@ -124,6 +133,6 @@ class ChunkForecaster:
         }
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: KronosError) -> str:
     """In one line, without the position in a request that nobody sent."""
     return " ".join(str(error).split()).removeprefix("series.0.symbol: ").replace("series 0: ", "")

@@ -36,6 +36,10 @@ class BusyError(KronosError):
     """Another process makes the same file."""
 
 
+class UnwritableError(KronosError):
+    """The disk is full, or cannot be written; what is done so far stays."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Began:
     """What the start that an unfinished batch goes back to has decided."""
@@ -107,16 +111,20 @@ def open_partial(out: Path) -> Iterator[Partial]:
 
     Raises:
         BusyError: another process is at it.
+        UnwritableError: the disk is full, or cannot be written.
     """
     directory = out.with_name(f".{out.name}.partial")
-    directory.mkdir(parents=True, exist_ok=True)
     lock = FileLock(directory / LOCK, timeout=0)
     try:
+        directory.mkdir(parents=True, exist_ok=True)
         lock.acquire()
+        with lock:
+            yield Partial(directory)
     except Timeout:
         raise BusyError(f"another forecast-all is writing {out}: wait for it, or name another file") from None
-    with lock:
-        yield Partial(directory)
+    except OSError as error:
+        said = error.strerror or type(error).__name__
+        raise UnwritableError(f"cannot write {out} ({said}): make room; the same command resumes") from None
     shutil.rmtree(directory, ignore_errors=True)
 
 

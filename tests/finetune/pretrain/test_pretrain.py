@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from kronos_service.data.sample import sample_snapshot_path, write_sample
 from kronos_service.data.snapshot.read import load_snapshot
-from kronos_service.finetune import PROGRAM, progress
+from kronos_service.finetune import PROGRAM
 from kronos_service.finetune.config import PretrainConfig
 from kronos_service.finetune.pretrain import loop
 from kronos_service.finetune.pretrain.loop import PretrainError, learning_rate
@@ -42,6 +42,7 @@ from kronos_service.model.factory import NANO_DIRECTORY, load_bundle
 from kronos_service.model.kronos import Kronos
 from kronos_service.model.presets import PRESETS
 from kronos_service.model.tokenizer import KronosTokenizer
+from kronos_shared import progress
 from kronos_shared.cli import ConfigError
 
 UNTIL = date(2022, 7, 1)

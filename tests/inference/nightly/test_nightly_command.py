@@ -1,6 +1,7 @@
 """forecast-all: one file or none, symbols that fail are named, and an interrupted batch is resumed."""
 
 import json
+import resource
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -14,10 +15,11 @@ from filelock import FileLock
 from kronos_service.data.forecasts import SCHEMA, read_about
 from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.data.snapshot.write import write_snapshot
+from kronos_service.events.taxonomy import LEADERS
 from kronos_service.inference.__main__ import main
 from kronos_service.inference.nightly.chunk import Chunk, ChunkForecaster
 from kronos_service.inference.nightly.command import NothingForecastError
-from kronos_service.inference.nightly.partial import BusyError
+from kronos_service.inference.nightly.partial import BusyError, UnwritableError
 from kronos_shared.adapter_store import publish
 from kronos_shared.cli import ConfigError
 
@@ -26,13 +28,18 @@ Run = Callable[..., Any]
 ConfigOf = Callable[..., Any]
 
 
+LONG = 13 * "LONG_"
+"""No symbol of a request has so many letters."""
+
+
 @pytest.fixture
 def gappy(market: Snapshot, tmp_path: Path) -> Path:
     """The small market with a symbol of few bars, one of none, and one that ends early."""
     names = {"NEW": market.bars["ts"] > "2022-11-01", "OLD": market.bars["ts"] < "2022-11-01"}
     like = market.bars["symbol"] == "SYN01"
     more = [market.bars[like & chosen].assign(symbol=name) for name, chosen in names.items()]
-    listed = pd.DataFrame({"symbol": ["NEW", "OLD", "NONE"], "asset_class": "us_equity", "tradable": True})
+    names_listed = ["NEW", "OLD", "NONE", LONG]
+    listed = pd.DataFrame({"symbol": names_listed, "asset_class": "us_equity", "tradable": True})
     path = tmp_path / "gappy"
     write_snapshot(
         path,
@@ -50,12 +57,13 @@ def test_a_symbol_that_cannot_be_forecast_is_named_and_stops_no_other(
 ) -> None:
     summary, shown = run(snapshot=gappy, max_stale_sessions=5)
     assert summary.exit_code == 1
-    assert list(summary.failed) == ["NEW", "NONE", "OLD"]
+    assert list(summary.failed) == [LONG, "NEW", "NONE", "OLD"]
+    assert summary.failed[LONG] == "not a name of a symbol: String should have at most 64 characters"
     assert summary.failed["NEW"].startswith("expected at least 64 bars, but snapshot:gappy has 41 of 'NEW'")
     assert summary.failed["NONE"] == "expected at least 64 bars, but snapshot:gappy has 0 of 'NONE'"
     assert summary.failed["OLD"].startswith("OLD ends at 2022-10-31, 42 sessions ago")
     assert f"left out NONE: {summary.failed['NONE']}" in shown
-    assert "4 of 7 symbols" in shown
+    assert "4 of 8 symbols" in shown
     assert read_about(summary.out)["failed"] == summary.failed
     written = pq.read_table(summary.out).to_pandas()
     assert written["symbol"].unique().tolist() == ["SPY", "SYN01", "SYN02", "SYN03"]
@@ -101,15 +109,16 @@ def _interrupted(monkeypatch: pytest.MonkeyPatch, after: int) -> list[list[str]]
 def test_a_resumed_batch_forecasts_only_what_is_missing(
     run: Run, config_of: ConfigOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = run(out=tmp_path / "whole.parquet")[0].out.read_bytes()
+    """Of the evening on which it began: a bar that has finished meanwhile is in no part of it."""
+    began, later = datetime(2022, 12, 29, 12, tzinfo=UTC), datetime(2023, 1, 3, 13, tzinfo=UTC)
+    whole = run(now=began, out=tmp_path / "whole.parquet")[0].out.read_bytes()
     with monkeypatch.context() as patch:
         first = _interrupted(patch, 3)
         with pytest.raises(KeyboardInterrupt):
-            run()
+            run(now=began)
     assert not config_of().out.exists()
     with monkeypatch.context() as patch:
         second = _interrupted(patch, 9)
-        later = datetime(2023, 1, 3, 13, 0, tzinfo=UTC)
         assert run(now=later)[0].out.read_bytes() == whole
     assert [len(first), len(second)] == [3, 1]
     assert [path.name for path in config_of().out.parent.iterdir()] == ["night.parquet"]
@@ -154,6 +163,44 @@ def test_another_process_at_the_same_file_is_an_error(run: Run, config_of: Confi
     directory.mkdir(parents=True)
     with FileLock(directory / ".lock"), pytest.raises(BusyError, match="another forecast-all is writing"):
         run()
+
+
+def test_a_full_disk_is_named_and_what_is_done_stays(run: Run, config_of: ConfigOf, tmp_path: Path) -> None:
+    """A limit on the size of a file stops the writing as a full disk does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+    try:
+        with pytest.raises(
+            UnwritableError, match=r"night.parquet \(.+\): make room; the same command resumes"
+        ):
+            run()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not config_of().out.exists()
+    whole = run(out=tmp_path / "whole.parquet")[0].out.read_bytes()
+    assert run()[0].out.read_bytes() == whole
+
+
+def test_a_market_without_leaders_is_forecast_as_the_service_does(
+    market: Snapshot, serve: Callable[..., Any], ask: Callable[..., Any], rows: Rows, tmp_path: Path
+) -> None:
+    """Every leader is missing, and said to be."""
+    names = ["SYN01", "SYN02"]
+    write_snapshot(
+        tmp_path / "few",
+        symbols=market.symbols[market.symbols["symbol"].isin(names)],
+        bars=market.bars[market.bars["symbol"].isin(names)],
+        calendar=market.calendar,
+        window=(date(2021, 1, 4), date(2022, 12, 30)),
+        source="tests",
+    )
+    written = rows(snapshot=tmp_path / "few")
+    with serve(snapshot=tmp_path / "few") as client:
+        (series,) = ask(client, series=[{"symbol": "SYN02"}], horizon=3)["series"]
+    mine = written[(written["symbol"] == "SYN02") & (written["target_name"] == "close")]
+    assert mine["mean"].tolist() == series["mean"]["close"]
+    assert set(mine["missing_leaders"]) == {",".join(one["leader"] for one in series["missing_leaders"])}
+    assert len(series["missing_leaders"]) == len(LEADERS)
 
 
 def test_a_directory_of_tables_is_forecast_as_its_snapshot(

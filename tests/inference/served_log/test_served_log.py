@@ -93,7 +93,7 @@ def test_the_coverage_is_that_of_the_scorecard_and_is_shown_as_a_metric(
                 ask(client, series=[{"symbol": symbol}], seed=seed, paths=30)
     scores = read_track_record(sorted(log.glob("*.parquet")), market).scores
     assert len(scores) == 4 * 4
-    bars = dict(iter(market.bars.groupby("symbol")))
+    bars = {str(name): rows for name, rows in market.bars.groupby("symbol")}
     now = datetime(2023, 1, 3, tzinfo=UTC)
     found = rolling_coverage(sorted(log.glob("*.parquet")), bars, now)
     assert found.targets == len(scores)

@@ -4,7 +4,7 @@ Files are read some rows at a time and only scores are kept, so memory does not 
 Letters: n forecasts, N sample paths.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -124,7 +124,7 @@ def _closes(files: Sequence[Path]) -> Iterator[pa.Table]:
                 yield table.filter(pc.equal(lengths, length))
 
 
-def _outcomes(frame: pd.DataFrame, truth: "cache[_Truth | None]") -> pd.DataFrame:
+def _outcomes(frame: pd.DataFrame, truth: Callable[[str], _Truth | None]) -> pd.DataFrame:
     """The forecasts with outcome (NaN where there is none), is_event and volatility (NaN: too few bars)."""
     found = []
     for symbol, rows in frame.groupby("symbol", sort=False):

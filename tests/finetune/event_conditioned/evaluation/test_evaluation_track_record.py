@@ -106,7 +106,7 @@ def test_a_forecast_counts_once_and_waits_for_its_bar(
 ) -> None:
     origins, closes = forecasts
     rows = rows_of(series, origins[:2], closes[:2], VERSION)
-    later = rows.assign(samples=[np.ones(7)] * len(rows))
+    later = rows.assign(samples=pd.Series([np.ones(7)] * len(rows)))
     base = rows.assign(version=None)
     ahead = rows.iloc[:1].assign(last_bar=date(2022, 12, 30), date=date(2023, 1, 3))
     strange = rows.iloc[:1].assign(symbol="ELSE")
