@@ -11,8 +11,13 @@ from kronos_service.data.validation import UNFINISHED, check_calendar, check_sym
 from kronos_service.events.encoder import EventTables, prepare
 from kronos_service.events.sessions import Times, session_dates, sessions, utc
 from kronos_service.events.taxonomy import LEADERS
+from kronos_shared.errors import KronosError
 
 KEY = ["symbol", "ts"]
+
+
+class EmptyMarketError(KronosError):
+    """A source without any bar to forecast from."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,9 +43,9 @@ class Market:
     """When the first row or figure that was held back for its time may be known; None where none was."""
 
     @property
-    def last_bar(self) -> pd.Timestamp | None:
-        """The latest session date of any bar; None where there is none."""
-        return max((pd.Timestamp(frame["ts"].iloc[-1]) for frame in self.bars.values()), default=None)
+    def last_bar(self) -> pd.Timestamp:
+        """The latest session date of any bar."""
+        return max(pd.Timestamp(frame["ts"].iloc[-1]) for frame in self.bars.values())
 
     def stale_symbols(self, now: datetime, *, most: int) -> list[str]:
         """The symbols whose last bar lies more than `most` sessions back."""
@@ -69,11 +74,18 @@ def build_market(
 
     Raises:
         TableError, CalendarError, LeaderError: tables that cannot be used at all.
+        EmptyMarketError: no bar is left.
     """
     check_symbols(symbols, bars)
     check_calendar(calendar)
     bad = find_bad_bars(bars, symbols, now=now)
+    dropped = bad[bad["reason"] != UNFINISHED]
     good = bars[~pd.MultiIndex.from_frame(bars[KEY]).isin(pd.MultiIndex.from_frame(bad[KEY]))]
+    if good.empty:
+        raise EmptyMarketError(
+            f"{name} has no bar of a session that has closed by {now:%Y-%m-%d %H:%M} UTC and can be true "
+            f"({len(dropped)} cannot): check the clock and the source"
+        )
     by_symbol = {str(symbol): rows.reset_index(drop=True) for symbol, rows in good.groupby("symbol")}
     nothing = good.iloc[:0]
     leaders = {leader: by_symbol.get(leader, nothing)[["ts", "close"]] for leader in LEADERS}
@@ -86,7 +98,7 @@ def build_market(
         calendar=known,
         tables=prepare(known, leaders),
         leader_dates={leader: session_dates(frame["ts"]) for leader, frame in leaders.items()},
-        dropped=bad[bad["reason"] != UNFINISHED],
+        dropped=dropped,
         more_at=_more_at(bad, calendar, pd.Timestamp(now).tz_convert("UTC")),
     )
 

@@ -69,7 +69,7 @@ class DatabaseReader:
     def __call__(self, now: datetime) -> Market:
         """The market; the source is opened and closed."""
         is_due = self._whole_at is None or not timedelta(0) <= now - self._whole_at <= WHOLE_AGAIN
-        held = None if is_due or self._held is None or self._held.empty else self._held
+        held = None if is_due else self._held
         since = (now - self._reach if held is None else held["ts"].max() - OVERLAP).date()
         with self._open() as source:
             symbols, calendar = symbol_table(source.symbols()), calendar_table(source.calendar())
@@ -85,9 +85,7 @@ class DatabaseReader:
 
 def _still_holds(market: Market, now: datetime) -> bool:
     """Whether the same tables would be judged the same now: a wrong clock must not decide for good."""
-    if not market.bars or now < market.read_at:
-        return False
-    return market.more_at is None or now < market.more_at
+    return market.read_at <= now and (market.more_at is None or now < market.more_at)
 
 
 def _state(directory: Path) -> object:
