@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import structlog
 from fastapi.testclient import TestClient
+from structlog.testing import capture_logs
 
 from kronos_service.inference.http import keys as keys_module
 from kronos_service.inference.http.keys import KeyRing
@@ -61,7 +62,10 @@ def test_keys_are_rotated_by_writing_their_file(serve: Serve, tmp_path: Path) ->
     with serve(api_keys_file=file) as client:
         assert [status(client, key) for key in (ALICE, BOB, CAROL)] == [200, 200, 401]
         write(file, f"alice:{ALICE}", f"alice:{CAROL}")
-        assert [status(client, key) for key in (ALICE, BOB, CAROL)] == [200, 401, 200]
+        with capture_logs() as lines:
+            assert [status(client, key) for key in (ALICE, BOB, CAROL)] == [200, 401, 200]
+        (read,) = (line for line in lines if line["event"] == "keys_read")
+        assert read["names"] == ["admin-1", "alice", "api-1"]  # api-1: the environment's
         write(file, f"alice:{CAROL}")
         assert [status(client, key) for key in (ALICE, BOB, CAROL)] == [401, 401, 200]
         for bad in ("alice:short", "an-admin-key-of-the-tests"):
