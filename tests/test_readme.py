@@ -36,12 +36,14 @@ TINY = (
     "--train-start 2021-06-01 --val-start 2022-06-01 --test-start 2022-10-01"
 )
 SMALL = {
-    "event-lora": f"{TINY} --test-end 2023-03-31 --forecast-origins 4 --promote if-better",
+    "event-lora": f"{TINY} --test-end 2023-03-31 --promote if-better "
+    "--forecast-origins 4 --forecast-horizon 2 --forecast-paths 20",
     "ablate": f"{TINY} --seeds 0 --variants adapter control",
     "evaluate": "--targets-per-window 8 --origins 6 --horizon 2 --paths 20",
 }
 
 
+@pytest.mark.slow
 def test_the_commands_of_a_real_run_work_in_their_order(
     market_path: Path, base_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -60,22 +62,15 @@ def test_the_commands_of_a_real_run_work_in_their_order(
     assert ran == ["export", "audit", "event-lora", "evaluate", "ablate"]
 
 
-def test_the_short_demo_leads_to_a_forecast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With one epoch, promoted whatever it is worth, instead of four."""
-    monkeypatch.chdir(tmp_path)
-    name, *flags = shlex.split(DEMO)
-    assert (name, flags) == ("event-lora", ["--epochs", "4"])
-    short = "--epochs 1 --train-start 2024-10-01 --no-control --promote always --forecast-origins 2"
-    assert main([name, *shlex.split(short)]) == 0
-    assert inference(shlex.split(FORECAST.removeprefix("python -m kronos_service.inference "))) == 0
-    assert (tmp_path / "forecast.png").read_bytes().startswith(b"\x89PNG")
-
-
 @pytest.mark.slow
-def test_the_short_demo_ends_with_a_promoted_adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_short_demo_ends_with_a_promoted_adapter_and_a_forecast(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(shlex.split(DEMO)) == 0
     assert (tmp_path / "adapters" / "LATEST.json").exists()
+    assert inference(shlex.split(FORECAST.removeprefix("python -m kronos_service.inference "))) == 0
+    assert (tmp_path / "forecast.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_every_command_is_run_by_a_test_or_by_ci() -> None:
@@ -87,7 +82,7 @@ def test_every_command_is_run_by_a_test_or_by_ci() -> None:
         assert re.search(rf"^{line.removeprefix('make ')}:", makefile, re.MULTILINE), line
         # what `check` is made of is run one by one
         assert line in ci or line == "make check", line
-    (parts,) = re.findall(r"^check: ([\w ]+?) *##", makefile, re.MULTILINE)
+    (parts,) = re.findall(r"^check: ([\w -]+?) *##", makefile, re.MULTILINE)
     assert {f"make {part}" for part in parts.split()} <= set(ci)
 
 

@@ -79,7 +79,6 @@ class StateCollector(Collector):
         if source.market is None or source.checked_at is None:
             return
         until = pd.Timestamp(source.market.tables.reach).timestamp()
-        last = source.market.last_bar
         for name, text, value in (
             (
                 "age_seconds",
@@ -90,7 +89,7 @@ class StateCollector(Collector):
             (
                 "last_bar_age_seconds",
                 "Since the date of the latest bar.",
-                None if last is None else now.timestamp() - last.timestamp(),
+                now.timestamp() - source.market.last_bar.timestamp(),
             ),
             (
                 "stale_symbols",
@@ -99,8 +98,7 @@ class StateCollector(Collector):
             ),
             ("bad_bars", "Bars left out: they cannot be true.", len(source.market.dropped)),
         ):
-            if value is not None:
-                yield GaugeMetricFamily(f"kronos_source_{name}", text, value=value)
+            yield GaugeMetricFamily(f"kronos_source_{name}", text, value=value)
 
 
 def _adapter_families(status: LoaderStatus) -> Iterator[Metric]:

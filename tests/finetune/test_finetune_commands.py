@@ -34,6 +34,10 @@ QUICK = ["--targets-per-window", "8", "--origins", "6", "--horizon", "2", "--pat
 TINY = [
     "--forecast-origins",
     "4",
+    "--forecast-horizon",
+    "2",
+    "--forecast-paths",
+    "20",
     "--epochs",
     "2",
     "--targets-per-window",

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from kronos_service.inference.__main__ import main
 from kronos_service.inference.models.replica_state import ReplicaStateError, sole_use
@@ -111,5 +112,6 @@ def test_two_services_on_one_state_directory_are_one_too_many(tmp_path: Path) ->
     with sole_use(tmp_path / "state"):
         pass
     (tmp_path / "file").write_text("")
-    with sole_use(tmp_path / "file" / "state"):  # it could hold nothing
+    with capture_logs() as lines, sole_use(tmp_path / "file" / "state"):  # it could hold nothing
         pass
+    assert [line["event"] for line in lines] == ["state_not_held"]

@@ -75,20 +75,14 @@ class Trace:
 
 
 class HeadAsGet:
-    """Answers HEAD as GET without the content: monitors ask so."""
+    """Answers HEAD as GET: monitors ask so. The server itself sends no content after it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "HEAD":
-            await self.app(scope, receive, send)
-            return
-
-        async def without_content(message: Message) -> None:
-            await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
-
-        await self.app({**scope, "method": "GET"}, receive, without_content)
+        is_head = scope["type"] == "http" and scope["method"] == "HEAD"
+        await self.app({**scope, "method": "GET"} if is_head else scope, receive, send)
 
 
 async def _then_read_on(receive: Receive, send: Send, message: Message) -> None:

@@ -110,7 +110,7 @@ def _source_out(service: Service) -> SourceOut:
         read_at=market.read_at,
         checked_at=refresher.checked_at,
         symbols=len(market.bars),
-        last_bar=None if market.last_bar is None else market.last_bar.date(),
+        last_bar=market.last_bar.date(),
         calendar_until=str(market.tables.reach),
         bad_bars=len(market.dropped),
         stale_symbols=market.stale_symbols(service.clock(), most=service.settings.stale_after)[:MOST_NAMED],

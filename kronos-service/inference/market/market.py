@@ -11,8 +11,13 @@ from kronos_service.data.validation import UNFINISHED, check_calendar, check_sym
 from kronos_service.events.encoder import EventTables, prepare
 from kronos_service.events.sessions import Times, session_dates, sessions, utc
 from kronos_service.events.taxonomy import LEADERS
+from kronos_shared.errors import KronosError
 
 KEY = ["symbol", "ts"]
+
+
+class EmptyMarketError(KronosError):
+    """A source without any bar to forecast from."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,9 +43,9 @@ class Market:
     """When the first row or figure that was held back for its time may be known; None where none was."""
 
     @property
-    def last_bar(self) -> pd.Timestamp | None:
-        """The latest session date of any bar; None where there is none."""
-        return max((pd.Timestamp(frame["ts"].iloc[-1]) for frame in self.bars.values()), default=None)
+    def last_bar(self) -> pd.Timestamp:
+        """The latest session date of any bar."""
+        return max(pd.Timestamp(frame["ts"].iloc[-1]) for frame in self.bars.values())
 
     def stale_symbols(self, now: datetime, *, most: int) -> list[str]:
         """The symbols whose last bar lies more than `most` sessions back."""
@@ -87,6 +92,19 @@ def build_market(
         dropped=bad[bad["reason"] != UNFINISHED],
         more_at=_more_at(bad, calendar, pd.Timestamp(now).tz_convert("UTC")),
     )
+
+
+def require_bars(market: Market) -> None:
+    """Refuse a market that nothing can be forecast from.
+
+    Raises:
+        EmptyMarketError: no bar is left.
+    """
+    if not market.bars:
+        raise EmptyMarketError(
+            f"{market.name} has no bar of a session that has closed by {market.read_at:%Y-%m-%d %H:%M} UTC and "
+            f"can be true ({len(market.dropped)} cannot): check the clock and the source"
+        )
 
 
 def usable_bars(

@@ -13,7 +13,7 @@ from kronos_service.data.snapshot.read import read_tables
 from kronos_service.data.sources import SOURCES, Opener
 from kronos_service.data.tables import bar_table, calendar_table, symbol_table
 from kronos_service.events.leaders import RETURNS
-from kronos_service.inference.market.market import Market, build_market
+from kronos_service.inference.market.market import Market, build_market, require_bars
 from kronos_service.inference.settings import Settings
 
 OVERLAP: Final = timedelta(days=10)
@@ -60,6 +60,7 @@ class SnapshotReader:
         tables = read_tables(self._directory)
         name = f"snapshot:{tables.name}"
         market = build_market(name, tables.symbols, tables.bars, tables.calendar, now=now)
+        require_bars(market)
         self._seen, self._held = state, market
         return market
 
@@ -75,7 +76,7 @@ class DatabaseReader:
     def __call__(self, now: datetime) -> Market:
         """The market; the source is opened and closed."""
         is_due = self._whole_at is None or not timedelta(0) <= now - self._whole_at <= WHOLE_AGAIN
-        held = None if is_due or self._held is None or self._held.empty else self._held
+        held = None if is_due else self._held
         since = (now - self._reach if held is None else held["ts"].max() - OVERLAP).date()
         with self._open() as source:
             symbols, calendar = symbol_table(source.symbols()), calendar_table(source.calendar())
@@ -85,15 +86,14 @@ class DatabaseReader:
             older = held[held["ts"] < pd.Timestamp(since, tz="UTC")]
             bars = pd.concat([older, bars]).sort_values(["symbol", "ts"], ignore_index=True)
         market = build_market(name, symbols, bars, calendar, now=now)
+        require_bars(market)
         self._held, self._whole_at = bars, now if held is None else self._whole_at
         return market
 
 
 def _still_holds(market: Market, now: datetime) -> bool:
     """Whether the same tables would be judged the same now: a wrong clock must not decide for good."""
-    if not market.bars or now < market.read_at:
-        return False
-    return market.more_at is None or now < market.more_at
+    return market.read_at <= now and (market.more_at is None or now < market.more_at)
 
 
 def _state(directory: Path) -> object:

@@ -15,10 +15,6 @@ from kronos_shared.errors import KronosError
 _log = structlog.get_logger()
 
 
-class EmptyMarketError(KronosError):
-    """A source without any bar to forecast from: it is read again, and until then nothing has changed."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class RefresherStatus:
     """The latest market, and what went wrong since."""
@@ -69,11 +65,6 @@ class MarketRefresher:
         now = self._clock()
         try:
             market = self._read(now)
-            if market is not None and not market.bars:
-                raise EmptyMarketError(
-                    f"{market.name} has no bar of a session that has closed by {now:%Y-%m-%d %H:%M} UTC and "
-                    f"can be true ({len(market.dropped)} cannot): check the clock and the source"
-                )
         except KronosError as error:
             self._error = " ".join(str(error).split())
             self._failures += 1

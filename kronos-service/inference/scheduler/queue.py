@@ -195,9 +195,9 @@ class ForecastQueue:
         tickets = [*self._tickets, *more]
         waiting = [job.cost for job in self._waiting] + [ticket.cost for ticket in tickets]
         # only a large request counts here, and those are prepared one after another
-        preparing = max((ticket.preparation for ticket in more), default=0.0) and sum(
-            ticket.preparation for ticket in tickets
-        )
+        preparing = 0.0
+        if any(ticket.preparation for ticket in more):
+            preparing = sum(ticket.preparation for ticket in tickets)
         return max(0.0, running - done) + max(preparing, cost_of(waiting) * self._seconds_per_cost)
 
     def _loop(self) -> None:

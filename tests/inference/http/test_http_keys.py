@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from io import StringIO
 from itertools import count
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 import structlog
 from fastapi.testclient import TestClient
+from structlog.testing import capture_logs
 
 from kronos_service.inference.http import keys as keys_module
 from kronos_service.inference.http.keys import KeyRing
@@ -60,7 +62,10 @@ def test_keys_are_rotated_by_writing_their_file(serve: Serve, tmp_path: Path) ->
     with serve(api_keys_file=file) as client:
         assert [status(client, key) for key in (ALICE, BOB, CAROL)] == [200, 200, 401]
         write(file, f"alice:{ALICE}", f"alice:{CAROL}")
-        assert [status(client, key) for key in (ALICE, BOB, CAROL)] == [200, 401, 200]
+        with capture_logs() as lines:
+            assert [status(client, key) for key in (ALICE, BOB, CAROL)] == [200, 401, 200]
+        (read,) = (line for line in lines if line["event"] == "keys_read")
+        assert read["names"] == ["admin-1", "alice", "api-1"]  # api-1: the environment's
         write(file, f"alice:{CAROL}")
         assert [status(client, key) for key in (ALICE, BOB, CAROL)] == [401, 401, 200]
         for bad in ("alice:short", "an-admin-key-of-the-tests"):
@@ -115,6 +120,27 @@ def test_each_key_has_its_own_rate_and_the_others_do_not_notice(serve: Serve) ->
     assert 'kronos_key_requests_total{key="bob",status="200"} 4.0' in text
     assert 'kronos_rejections_total{reason="key_rate"} 1.0' in text
     assert ALICE not in text
+
+
+def test_a_key_cannot_hold_more_places_than_its_share(serve: Serve) -> None:
+    settings = {
+        "api_keys": f"{CAROL},alice:{ALICE},bob:{BOB}",
+        "key_limits": "alice=1000:0.2",
+        "queue_size": 10,
+        "batch_window_ms": 1000,  # what is admitted holds its place this long
+    }
+    with serve(**settings) as client, ThreadPoolExecutor(5) as pool:
+
+        def ask(key: str) -> Any:
+            return client.post("/v1/forecast", json=BODY, headers={"Authorization": f"Bearer {key}"})
+
+        answers = list(pool.map(ask, [ALICE] * 4 + [BOB]))
+        text = client.get("/metrics").text
+    assert sorted(one.status_code for one in answers[:4]) == [200, 200, 429, 429]
+    assert answers[4].status_code == 200
+    refused = {one.json()["error"]["message"] for one in answers[:4] if one.status_code == 429}
+    assert refused == {"2 requests of your key are waiting already, as many as it may have: try later"}
+    assert 'kronos_rejections_total{reason="key_share"} 2.0' in text
 
 
 def test_what_happens_to_adapters_is_logged_with_who_asked(

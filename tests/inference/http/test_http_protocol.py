@@ -111,6 +111,18 @@ def test_an_answered_connection_may_be_used_again_after_a_pause(port: int) -> No
             time.sleep(0.8)  # longer than a head may take
 
 
+def test_nothing_follows_the_head_of_an_answer_to_head(port: int) -> None:
+    """Content there would be read as the next answer of the connection."""
+    asked = (
+        b"HEAD /livez HTTP/1.1\r\nHost: x\r\n\r\nGET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    )
+    with opened(port, asked) as connection:
+        received = b"".join(iter(lambda: connection.recv(65536), b""))
+    head, _, rest = received.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200")
+    assert rest.startswith(b"HTTP/1.1 ")
+
+
 def test_stalled_connections_beyond_the_limit_hold_up_nobody(port: int) -> None:
     stalled = [opened(port, HEAD) for _ in range(60)]
     try:

@@ -341,7 +341,7 @@ def test_a_symbol_left_behind_is_marked_counted_and_named_or_rejected(
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/openapi.json", "/v1/model"])
-def test_head_is_get_without_the_content(client: TestClient, path: str) -> None:
+def test_head_is_answered_as_get(client: TestClient, path: str) -> None:
     whole, head = client.get(path), client.head(path)
     assert (head.status_code, head.content) == (whole.status_code, b"")
     assert head.headers["Content-Type"] == whole.headers["Content-Type"]

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 import uvicorn
+from structlog.testing import capture_logs
 
 from kronos_service.inference.http import server as module
 from kronos_service.inference.http.app import create_app
@@ -89,9 +90,12 @@ def test_after_the_signal_nothing_is_admitted_and_nothing_admitted_is_lost(
         while server.service.queue.depth + held.taken < 4:
             assert time.monotonic() < until
             time.sleep(0.01)
-        server.handle_exit(signal.SIGTERM, None)
-        while is_ready(url):
-            time.sleep(0.01)
+        with capture_logs() as lines:
+            server.handle_exit(signal.SIGTERM, None)
+            while is_ready(url):
+                time.sleep(0.01)
+        (draining,) = (line for line in lines if line["event"] == "draining")
+        assert draining["signal"] == "SIGTERM"
         time.sleep(0.6)  # longer than the notice: the port stays open for what is still to be answered
         refused = forecast(url)
         assert refused.status_code == 503

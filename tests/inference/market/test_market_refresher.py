@@ -120,6 +120,7 @@ def test_what_a_wrong_clock_decided_is_judged_again(
         assert now is not None
         assert feed.status().error is None
         seen.append(str(now.last_bar)[:10])
+        assert now.read_at == feed.status().checked_at  # no row known by the fast clock alone stays
     assert seen == ["2022-12-03", "2022-12-30", "2022-12-30", "2022-12-30"]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from structlog.testing import capture_logs
 
 from kronos_service.inference.models.loader import AdapterLoader
 from kronos_service.inference.models.loader_status import LoaderStatus
@@ -178,7 +179,10 @@ def test_a_state_directory_that_cannot_be_written_costs_the_memory_not_the_servi
     first = publish(adapter_of(0), empty_store, keep=9)
     (tmp_path / "file").write_text("")
     loader = new_loader(state=tmp_path / "file" / "state")
-    status = loader.reload()
+    with capture_logs() as lines:
+        status = loader.reload()
+        loader.reload()
+    assert [line["event"] for line in lines].count("state_unsaved") == 1  # not at every look
     assert (version(status), status.reason) == (first.version, None)
     assert "cannot write the state directory" in (status.state_unsaved or "")
     with pytest.raises(ReplicaStateError, match="a restart would lose"):

@@ -208,16 +208,18 @@ def test_a_deadline_that_the_measured_pace_cannot_meet_is_refused_with_the_wait(
     queue_of: Callable[..., ForecastQueue], gate: Gate, serving: ServedModel
 ) -> None:
     queue = queue_of(size=10)
+    started = time.monotonic()
     paced = occupy(queue, gate, serving)
     time.sleep(0.3)
     gate.open()
     paced.future.result(20)
+    took = time.monotonic() - started
     busy = occupy(queue, gate, serving)
     queued = [put(queue, work(serving, key=one)) for one in kinds(8)]
-    # nine works of 0.3 s each are ahead, no two of a kind
+    # nine works of 0.3 s or a little more each are ahead, no two of a kind
     with pytest.raises(Overloaded, match="longer than the deadline") as caught:
         queue.admit(busy.cost, time.monotonic() + 1.5)
-    assert caught.value.retry_after in (3, 4)
+    assert 9 * 0.3 <= caught.value.retry_after <= 9 * took + 1
     queue.give_up(queue.admit(busy.cost, time.monotonic() + 30))
     assert queue.depth == len(queued)
 

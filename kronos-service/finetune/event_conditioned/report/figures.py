@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from io import BytesIO, StringIO
+from textwrap import wrap
 from typing import Any, Final
 
 import matplotlib
@@ -130,20 +131,22 @@ def ablation_figure(found: Mapping[str, Any], *, event: str, other: str) -> Figu
 
 
 def forest(gains: Sequence[Mapping[str, Any]]) -> str:
-    """`forest_figure` in the colours of the page."""
+    """`forest_figure` in the colours of the page, which shows the warnings itself."""
     with matplotlib.rc_context(STYLE):
         return _svg(forest_figure(gains, color=COLORS["adapter"]))
 
 
-def forest_png(gains: Sequence[Mapping[str, Any]]) -> bytes:
-    """`forest_figure` as a PNG file."""
-    return _png(forest_figure(gains, color="tab:blue"))
+def forest_png(gains: Sequence[Mapping[str, Any]], warnings: Sequence[str]) -> bytes:
+    """`forest_figure` as a PNG file: it travels without its page, so the warnings stand in it."""
+    return _png(forest_figure(gains, warnings, color="tab:blue"))
 
 
-def forest_figure(gains: Sequence[Mapping[str, Any]], *, color: str) -> Figure:
+def forest_figure(gains: Sequence[Mapping[str, Any]], warnings: Sequence[str] = (), *, color: str) -> Figure:
     """The adapter's pooled gains over the control: a line per group with its interval and number of dates."""
     chosen = [one for one in gains if (one["model"], one["over"]) == ("adapter", "control")]
-    figure, (panel,) = _panels(1, 1, height=0.9 + 0.27 * len(chosen))
+    lines = [line for warning in warnings for line in wrap(warning, 90)]
+    figure, (panel,) = _panels(1, 1, height=0.9 + 0.27 * len(chosen) + 0.15 * len(lines))
+    panel.set_title("\n".join(lines), loc="left", fontsize=8, color="tab:red")
     panel.axvline(0, color="0.5", linewidth=1)
     for place, one in enumerate(chosen):
         _gain(panel, place, one["gain"], color)

@@ -17,13 +17,18 @@ def page(found: Mapping[str, Any]) -> str:
         .get_template("walk_forward.html")
         .render(
             found=found,
-            warnings=sorted({warning for warning in found["seen"].values() if warning}),
+            warnings=warnings(found),
             days=tables.pooled_gains(gains, "day"),
             finer=[tables.pooled_gains(gains, by) for by in BY[1:]],
             folds=folds_table(found),
             forest=figures.forest(drawn(found)),
         )
     )
+
+
+def warnings(found: Mapping[str, Any]) -> list[str]:
+    """What is to be said of every figure: the base has seen targets of a fold, or may have."""
+    return sorted({warning for warning in found["seen"].values() if warning})
 
 
 def folds_table(found: Mapping[str, Any]) -> tables.Table:

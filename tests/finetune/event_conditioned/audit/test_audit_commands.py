@@ -20,6 +20,7 @@ from kronos_service.finetune.__main__ import main
 from kronos_service.model.adapter.read import read_adapter
 
 TINY = ["--epochs", "1", "--targets-per-window", "8", "--context", "72", "--warmup-steps", "2", "--rank", "2"]
+TINY += ["--forecast-origins", "0"]
 SPLITS = ["--val-start", "2022-06-01", "--test-start", "2022-10-01", "--test-end", "2023-03-31"]
 
 
