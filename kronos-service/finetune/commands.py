@@ -15,7 +15,6 @@ from kronos_service.finetune.config import (
     ImportConfig,
     PretrainConfig,
     SampleConfig,
-    ScorecardConfig,
 )
 from kronos_service.finetune.event_conditioned.ablation.config import AblateConfig
 from kronos_service.finetune.event_conditioned.config import (
@@ -26,6 +25,7 @@ from kronos_service.finetune.event_conditioned.config import (
     ReportConfig,
 )
 from kronos_service.finetune.event_conditioned.folds.config import WalkForwardConfig
+from kronos_service.finetune.event_conditioned.scorecard.config import ScorecardConfig
 from kronos_shared.cli import Command, Settings, parse, parse_given
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
@@ -113,7 +113,7 @@ def scorecard(argv: Sequence[str]) -> int:
     """Score past forecasts against what came, per version and month; with --alert, for cron."""
     config = _settings(ScorecardConfig, argv, scorecard)
 
-    from kronos_service.finetune.event_conditioned.scorecard import exit_code, score_forecasts_made
+    from kronos_service.finetune.event_conditioned.scorecard.command import exit_code, score_forecasts_made
 
     _, coverage = score_forecasts_made(config)
     return exit_code(config, coverage)

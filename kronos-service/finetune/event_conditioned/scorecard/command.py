@@ -7,7 +7,6 @@ from typing import Any
 
 from kronos_service.data.sample import sample_snapshot_path
 from kronos_service.data.snapshot.read import load_snapshot
-from kronos_service.finetune.config import ScorecardConfig
 from kronos_service.finetune.event_conditioned.evaluation.scorecard import (
     Coverage,
     recent_coverage,
@@ -19,6 +18,7 @@ from kronos_service.finetune.event_conditioned.evaluation.track_record import (
 )
 from kronos_service.finetune.event_conditioned.report.scorecard import BARS, coverage_table, page
 from kronos_service.finetune.event_conditioned.report.terminal import show
+from kronos_service.finetune.event_conditioned.scorecard.config import ScorecardConfig
 from kronos_shared.atomic import replace_file
 from kronos_shared.errors import KronosError
 from kronos_shared.progress import say

@@ -1,0 +1,1 @@
+"""Past forecasts against what came."""
