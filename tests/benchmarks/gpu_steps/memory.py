@@ -70,7 +70,9 @@ def micro_batches(lab: Lab, accelerator: Accelerator) -> int:
         about = f"reserved {reserved:.2f} GB, estimated {estimate:.2f} GB"
         lab.add(f"{windows} windows at once: most allocated", peaks[windows] / GB, "GB", about)
     for budget in (6, 3):
-        choice = chosen(lambda windows, again: peaks.get(windows) or measured(windows, again), budget, batch)
+        choice = chosen(
+            lambda windows, again: measured(windows, True) if again else peaks[windows], budget, batch
+        )
         lab.add(f"--vram-budget {budget} takes", choice, "windows")
     fitting = [windows for windows, peak in peaks.items() if peak <= 6 * GB]
     return max(fitting)
