@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kronos_service.forecaster import KronosEvents
+    from kronos_service.forecaster import KronosEvents, sample_frames
 
-__all__ = ["KronosEvents"]
+__all__ = ["KronosEvents", "sample_frames"]
 
 
 def __getattr__(name: str) -> object:

@@ -17,6 +17,8 @@ from typing import Any, Final, Self
 import numpy as np
 import pandas as pd
 
+from kronos_service.data.sample import sample_snapshot_path
+from kronos_service.data.snapshot.read import load_snapshot
 from kronos_service.events.scenario import Scenario, ScenarioError
 from kronos_service.inference.forecast.frames import AssetClass, FrameError, Market, Names, read_market
 from kronos_service.inference.forecast.series import Asked, prepare_series, sample_paths, suppose
@@ -54,7 +56,8 @@ class KronosEvents:
         """Load an adapter and the base that it was made for.
 
         Args:
-            adapter: a directory of published adapters (its LATEST), or one version's directory.
+            adapter: a directory of published adapters (its LATEST), one version's directory, or sample: the
+                adapter that ships with the package, SYNTHETIC.
             base_model: preset, directory or hub id of the base, where the adapter does not name one that can
                 be found.
             device: where it computes, such as cpu or cuda:0.
@@ -196,6 +199,12 @@ class KronosEvents:
             "scenario": _scenario_record(scenario),
             "synthetic": self.served.is_synthetic,
         }
+
+
+def sample_frames() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Bars (the leaders' too) and calendar of the embedded sample market; SYNTHETIC."""
+    snapshot = load_snapshot(sample_snapshot_path())
+    return snapshot.bars, snapshot.calendar
 
 
 def _levels(levels: Sequence[float]) -> list[float]:

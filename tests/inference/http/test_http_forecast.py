@@ -221,6 +221,7 @@ def test_the_plain_base_forecasts_without_events_and_refuses_to_suppose_any(
             "generation": None,
             "base": "tiny",
             "base_digest": "",
+            "synthetic": False,
         }
         assert answer["series"][0]["events"]
         assert answer["series"][0]["mean"] != ask()["series"][0]["mean"]
