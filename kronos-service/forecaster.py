@@ -10,29 +10,48 @@ numbers to the bit (fp32 on a CPU).
 Letters: N sample paths, H horizon in bars.
 """
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 import pandas as pd
 
 from kronos_service.data.sample import sample_snapshot_path
 from kronos_service.data.snapshot.read import load_snapshot
+from kronos_service.data.tables import some
 from kronos_service.events.scenario import Scenario, ScenarioError
-from kronos_service.inference.forecast.frames import AssetClass, FrameError, Market, Names, read_market
-from kronos_service.inference.forecast.series import Asked, prepare_series, sample_paths, suppose
+from kronos_service.inference.forecast.explanation import without_each
+from kronos_service.inference.forecast.frames import (
+    AssetClass,
+    FrameError,
+    Market,
+    Names,
+    closes_on,
+    read_market,
+)
+from kronos_service.inference.forecast.rows import explanation_rows, path_rows, quantile_rows
+from kronos_service.inference.forecast.series import (
+    Asked,
+    ScenarioLike,
+    forecast_bands,
+    prepare_series,
+    sample_paths,
+    suppose,
+    texts_of,
+)
+from kronos_service.inference.forecast.table import SYNTHETIC
 from kronos_service.inference.models.served_model import ServedModel, adapter_at
 from kronos_service.model.factory import BaseChoice
 from kronos_service.model.generation.inputs import Prepared
-from kronos_shared.columns import FEATURES
 from kronos_shared.errors import KronosError
-from kronos_shared.normalization import MIN_HISTORY, Floats
+from kronos_shared.normalization import MIN_HISTORY
 
-TARGETS: Final = FEATURES[:5]
-"""What is forecast; turnover follows from volume and prices."""
+if TYPE_CHECKING:
+    from kronos_service.inference.forecast.chart import FanChart
+
 QUANTILES: Final = (0.1, 0.5, 0.9)
-ScenarioLike = str | Sequence[str] | Scenario | None
 
 
 class AskedError(KronosError):
@@ -43,11 +62,21 @@ class SeriesError(KronosError):
     """One symbol that cannot be forecast; the message begins with its name."""
 
 
+class SyntheticWarning(UserWarning):
+    """A model whose forecasts say nothing of a real market."""
+
+
 class KronosEvents:
     """A base with its adapter, ready to forecast DataFrames; it holds no state between calls."""
 
     def __init__(self, served: ServedModel) -> None:
         self.served = served
+        if served.is_synthetic:
+            warnings.warn(
+                f"{SYNTHETIC}: this model has learned from the sample market only, of no real market",
+                SyntheticWarning,
+                stacklevel=3,
+            )
 
     @classmethod
     def from_adapter(
@@ -78,7 +107,7 @@ class KronosEvents:
         quantile_levels: Sequence[float] = QUANTILES,
         paths: int = 100,
         seed: int = 0,
-        scenario: ScenarioLike = None,
+        scenario: ScenarioLike | None = None,
         base_only: bool = False,
         asset_class: AssetClass = None,
         id_column: str = "symbol",
@@ -110,18 +139,122 @@ class KronosEvents:
             KronosError (a ValueError): one line with what was expected, what came and what to do.
         """
         levels = _levels(quantile_levels)
-        asked = self._asked(horizon, paths, seed)
-        names = Names(symbol=id_column, ts=timestamp_column)
+        asked, names = self._asked(horizon, paths, seed), Names(symbol=id_column, ts=timestamp_column)
         market = self._read(bars, events, leaders, asset_class, names, base_only=base_only)
         prepared = self._prepare(market, asked, scenario, base_only=base_only)
         sampled = sample_paths(self.served, prepared, asked, base_only=base_only)
         rows = [
-            _quantiles(one.symbol, _dates(known, market), prices, levels)
+            quantile_rows(one.symbol, market.dates(known), prices, levels)
             for one, known, prices in zip(market.series, prepared, sampled, strict=True)
         ]
-        out = pd.concat(rows, ignore_index=True).rename(columns={"symbol": id_column, "ts": timestamp_column})
-        out.attrs = self._attrs(market, prepared, asked, scenario, base_only=base_only)
-        return out
+        return self._finish(rows, market, prepared, asked, names, scenario, base_only=base_only)
+
+    def paths(
+        self,
+        bars: pd.DataFrame,
+        *,
+        events: pd.DataFrame | None = None,
+        leaders: pd.DataFrame | None = None,
+        horizon: int = 5,
+        paths: int = 100,
+        seed: int = 0,
+        scenario: ScenarioLike | None = None,
+        base_only: bool = False,
+        asset_class: AssetClass = None,
+        id_column: str = "symbol",
+        timestamp_column: str = "ts",
+    ) -> pd.DataFrame:
+        """The sample paths behind `predict_df`, which has the same arguments and errors.
+
+        Returns:
+            A row per symbol, path (from 0) and forecast bar: symbol, path, ts, step, and the candle (open,
+            high, low, close, volume); path k of a seed is the same however many are drawn. attrs as there.
+        """
+        asked, names = self._asked(horizon, paths, seed), Names(symbol=id_column, ts=timestamp_column)
+        market = self._read(bars, events, leaders, asset_class, names, base_only=base_only)
+        prepared = self._prepare(market, asked, scenario, base_only=base_only)
+        sampled = sample_paths(self.served, prepared, asked, base_only=base_only)
+        rows = [
+            path_rows(one.symbol, market.dates(known), prices)
+            for one, known, prices in zip(market.series, prepared, sampled, strict=True)
+        ]
+        return self._finish(rows, market, prepared, asked, names, scenario, base_only=base_only)
+
+    def explain_df(
+        self,
+        bars: pd.DataFrame,
+        *,
+        events: pd.DataFrame,
+        leaders: pd.DataFrame | None = None,
+        horizon: int = 5,
+        paths: int = 100,
+        seed: int = 0,
+        asset_class: AssetClass = None,
+        id_column: str = "symbol",
+        timestamp_column: str = "ts",
+    ) -> pd.DataFrame:
+        """What each scheduled release (of one family, on one bar) and each leader adds to the forecast close.
+
+        The forecast is made again without each of them alone (see `inference.forecast.explanation`), with the
+        same random numbers. Arguments and errors are those of `predict_df`.
+
+        Returns:
+            A row per symbol, input and forecast bar: symbol, kind (release or leader), name, date (of the
+            release, else NaT), ts, step; median and width (of the 90 % band) of the close with all inputs,
+            and median_change and width_change, the part of them that goes without this input; in quote
+            currency. attrs as there.
+        """
+        asked, names = self._asked(horizon, paths, seed), Names(symbol=id_column, ts=timestamp_column)
+        market = self._read(bars, events, leaders, asset_class, names, base_only=False)
+        assert market.tables is not None
+        prepared = self._prepare(market, asked, None, base_only=False)
+        rows = []
+        for series, known in zip(market.series, prepared, strict=True):
+            inputs = list(without_each(series, market.tables, self.served, asked, known))
+            histories = [known, *(one.prepared for one in inputs)]
+            sampled = sample_paths(self.served, histories, asked)
+            rows.append(explanation_rows(series.symbol, market.dates(known), inputs, sampled, known))
+        return self._finish(rows, market, prepared, asked, names, None, base_only=False)
+
+    def plot(
+        self,
+        bars: pd.DataFrame,
+        *,
+        events: pd.DataFrame,
+        leaders: pd.DataFrame | None = None,
+        actual: pd.DataFrame | None = None,
+        horizon: int = 5,
+        paths: int = 100,
+        seed: int = 0,
+        scenario: ScenarioLike | None = None,
+        asset_class: AssetClass = None,
+        id_column: str = "symbol",
+        timestamp_column: str = "ts",
+    ) -> "FanChart":
+        """A fan chart of one symbol's close: the base, the adapter, and the scenario where there is one.
+
+        Args:
+            bars: of one symbol; the others as in `predict_df`.
+            actual: symbol, ts and close of later bars too, to draw what came beside the forecast.
+
+        Returns:
+            A matplotlib figure, which a notebook shows; `savefig` writes it to a file.
+
+        Raises:
+            KronosError: as `predict_df`, and for bars of several symbols.
+        """
+        from kronos_service.inference.forecast.chart import chart_of, draw
+
+        asked, names = self._asked(horizon, paths, seed), Names(symbol=id_column, ts=timestamp_column)
+        market = self._read(bars, events, leaders, asset_class, names, base_only=False)
+        if len(market.series) > 1:
+            symbols = some([one.symbol for one in market.series])
+            raise FrameError(f"bars: expected one symbol to plot, got {symbols}: choose one")
+        (series,) = market.series
+        assert market.tables is not None
+        forecast = forecast_bands(series, market.tables, self.served, asked, scenario)
+        later = np.zeros(0) if actual is None else closes_on(forecast.dates, actual, series.symbol, names)
+        return draw(chart_of(forecast, series, later))
 
     def _asked(self, horizon: int, paths: int, seed: int) -> Asked:
         for name, value, least in (("horizon", horizon, 1), ("paths", paths, 1), ("seed", seed, 0)):
@@ -155,50 +288,48 @@ class KronosEvents:
         return read_market(bars, events, leaders, asset_class=asset_class, names=names)
 
     def _prepare(
-        self, market: Market, asked: Asked, scenario: ScenarioLike, *, base_only: bool
+        self, market: Market, asked: Asked, scenario: ScenarioLike | None, *, base_only: bool
     ) -> list[Prepared]:
         if scenario is not None and base_only:
             raise ScenarioError("a scenario needs the adapter: the base knows no events, drop base_only")
-        texts = [scenario] if isinstance(scenario, str) else scenario
         prepared = []
         for one in market.series:
             try:
                 known = prepare_series(one, market.tables, self.served, asked)
-                if texts is not None:
-                    supposed = texts if isinstance(texts, Scenario) else suppose(texts, known, asked.horizon)
+                if scenario is not None:
+                    supposed = suppose(scenario, known, asked.horizon)
                     known = prepare_series(one, market.tables, self.served, asked, supposed)
             except KronosError as error:
                 raise SeriesError(f"{one.symbol}: {error}") from error
             prepared.append(known)
         return prepared
 
-    def _attrs(
+    def _finish(
         self,
+        rows: list[pd.DataFrame],
         market: Market,
         prepared: Sequence[Prepared],
         asked: Asked,
-        scenario: ScenarioLike,
+        names: Names,
+        scenario: ScenarioLike | None,
         *,
         base_only: bool,
-    ) -> dict[str, Any]:
-        """What conditioned a forecast; plain JSON values, so that Parquet keeps them."""
-        symbols = [one.symbol for one in market.series]
-        return {
+    ) -> pd.DataFrame:
+        """One frame; attrs say what conditioned it, in plain JSON, so that Parquet keeps them."""
+        out = pd.concat(rows, ignore_index=True).rename(columns={"symbol": names.symbol, "ts": names.ts})
+        by_symbol = [(one.symbol, known) for one, known in zip(market.series, prepared, strict=True)]
+        out.attrs = {
             "version": None if base_only else self.served.version,
             "digest": None if base_only else self.served.digest,
             "base": self.served.base.base.repo,
             "seed": asked.seed,
             "paths": asked.paths,
-            "as_of": {
-                symbol: f"{np.datetime_as_string(known.as_of, unit='s')}Z"
-                for symbol, known in zip(symbols, prepared, strict=True)
-            },
-            "missing_leaders": {
-                symbol: list(known.missing_leaders) for symbol, known in zip(symbols, prepared, strict=True)
-            },
-            "scenario": _scenario_record(scenario),
+            "as_of": {one: f"{np.datetime_as_string(known.as_of, unit='s')}Z" for one, known in by_symbol},
+            "missing_leaders": {one: list(known.missing_leaders) for one, known in by_symbol},
+            "scenario": None if scenario is None else _scenario_record(scenario),
             "synthetic": self.served.is_synthetic,
         }
+        return out
 
 
 def sample_frames() -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -216,33 +347,8 @@ def _levels(levels: Sequence[float]) -> list[float]:
     return found
 
 
-def _dates(known: Prepared, market: Market) -> pd.DatetimeIndex:
-    """The session dates (H,) of the forecast bars, with a time zone where the user's have one."""
-    dates = pd.DatetimeIndex(known.future_dates).as_unit("ns")
-    return dates if market.is_naive else dates.tz_localize("UTC")
-
-
-def _quantiles(symbol: str, dates: pd.DatetimeIndex, prices: Floats, levels: Sequence[float]) -> pd.DataFrame:
-    """The rows of one symbol from its sample paths (N, H, 6): target by target, bar by bar."""
-    horizon, targets = len(dates), len(TARGETS)
-    # the same call as the service's, whose answers these numbers equal
-    values = np.quantile(prices, [0.5, *levels], axis=0)[..., :targets]
-    columns = values.transpose(0, 2, 1).reshape(len(values), -1)
-    return pd.DataFrame(
-        {
-            "symbol": symbol,
-            "ts": dates.append([dates] * (targets - 1)),
-            "step": np.tile(np.arange(1, horizon + 1), targets),
-            "target_name": np.repeat(TARGETS, horizon),
-            **dict(zip(("predictions", *map(str, levels)), columns, strict=True)),
-        }
-    )
-
-
 def _scenario_record(scenario: ScenarioLike) -> Any:
-    if scenario is None:
-        return None
     if not isinstance(scenario, Scenario):
-        return [scenario] if isinstance(scenario, str) else list(scenario)
+        return texts_of(scenario)
     moves = {name: {str(day): z for day, z in of.items()} for name, of in scenario.leaders.items()}
     return {"surprises": {str(day): z for day, z in scenario.surprises.items()}, "leaders": moves}

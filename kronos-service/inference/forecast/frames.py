@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from kronos_service.data.tables import calendar_table, some
@@ -15,6 +17,7 @@ from kronos_service.data.validation import NO_SESSION, check_calendar, find_bad_
 from kronos_service.events.encoder import EventTables, prepare
 from kronos_service.events.taxonomy import LEADER_ASSET_CLASS, LEADERS
 from kronos_service.inference.forecast.series import Series
+from kronos_service.model.generation.inputs import Prepared
 from kronos_shared.cli import did_you_mean
 from kronos_shared.columns import ASSET_CLASSES, CALENDAR_COLUMNS, FEATURES
 from kronos_shared.errors import KronosError, first_line
@@ -49,6 +52,11 @@ class Market:
     """None where no events were given."""
     is_naive: bool
     """Whether the session dates had no time zone."""
+
+    def dates(self, prepared: Prepared) -> pd.DatetimeIndex:
+        """The session dates (H,) of the forecast bars, with a time zone where the user's have one."""
+        dates = pd.DatetimeIndex(prepared.future_dates).as_unit("ns")
+        return dates if self.is_naive else dates.tz_localize("UTC")
 
 
 def read_market(
@@ -94,9 +102,14 @@ def read_market(
     )
 
 
-def read_closes(frame: pd.DataFrame, name: str, names: Names) -> pd.DataFrame:
-    """The columns symbol, ts and close of a frame, which errors call `name`."""
-    return _typed(frame, name, names, ("close",))
+def closes_on(
+    dates: npt.NDArray[np.datetime64], frame: pd.DataFrame, symbol: str, names: Names
+) -> npt.NDArray[np.float64]:
+    """The closes of a symbol on the first of the session `dates` (H,), up to the first that is not there."""
+    closes = _typed(frame, "actual", names, ("close",))
+    of_symbol = closes[closes["symbol"] == symbol].drop_duplicates("ts").set_index("ts")["close"]
+    found = of_symbol.reindex(pd.DatetimeIndex(dates).tz_localize("UTC")).to_numpy(dtype=np.float64)
+    return found[: int(np.cumprod(np.isfinite(found)).sum())]
 
 
 def _bars(frame: pd.DataFrame, names: Names) -> pd.DataFrame:
