@@ -42,7 +42,8 @@ from kronos_service.inference.forecast.series import (
     texts_of,
 )
 from kronos_service.inference.forecast.table import SYNTHETIC
-from kronos_service.inference.models.served_model import ServedModel, adapter_at
+from kronos_service.inference.models.served_model import ServedModel, adapter_at, adapter_on_hub
+from kronos_service.model.adapter.read import NoAdapterError
 from kronos_service.model.factory import BaseChoice
 from kronos_service.model.generation.inputs import Prepared
 from kronos_shared.errors import KronosError
@@ -80,13 +81,19 @@ class KronosEvents:
 
     @classmethod
     def from_adapter(
-        cls, adapter: str | Path = "adapters", *, base_model: str | None = None, device: str = "cpu"
+        cls,
+        adapter: str | Path = "adapters",
+        *,
+        revision: str | None = None,
+        base_model: str | None = None,
+        device: str = "cpu",
     ) -> Self:
         """Load an adapter and the base that it was made for.
 
         Args:
             adapter: a directory of published adapters (its LATEST), one version's directory, or sample: the
-                adapter that ships with the package, SYNTHETIC.
+                adapter that ships with the package, SYNTHETIC; with a revision, a hub id owner/name.
+            revision: commit of the hub repository.
             base_model: preset, directory or hub id of the base, where the adapter does not name one that can
                 be found.
             device: where it computes, such as cpu or cuda:0.
@@ -95,7 +102,14 @@ class KronosEvents:
             AdapterError, BaseModelError: the adapter or its base is not there or cannot be used.
         """
         base = None if base_model is None else BaseChoice(model=base_model)
-        return cls(adapter_at(Path(adapter), base=base, device=device))
+        if revision is not None:
+            return cls(adapter_on_hub(str(adapter), revision, base=base, device=device))
+        path = Path(adapter)
+        if str(adapter).count("/") == 1 and not path.exists():
+            raise NoAdapterError(
+                f"{adapter} is no directory here: expected one with an adapter; a hub id needs a revision"
+            )
+        return cls(adapter_at(path, base=base, device=device))
 
     def predict_df(
         self,
