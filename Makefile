@@ -14,7 +14,7 @@ POSTGRES = ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || which initdb >
 PACKAGE_DIRECTORIES := $(shell find kronos-service shared -type d -not -name __pycache__)
 LINKED := build/.linked
 
-.PHONY: setup demo test test-integration test-soak soak check lint type wheel release bench bench-gpu clean
+.PHONY: setup demo examples test test-integration test-soak soak check lint type wheel release bench bench-gpu clean
 
 setup: $(LINKED)  ## install the package and its tools, at the pinned versions, into $(VENV)
 
@@ -34,6 +34,9 @@ $(LINKED): $(VENV)/.installed $(PACKAGE_DIRECTORIES)
 
 demo: setup  ## the main job on the embedded sample market and base, with its control
 	$(BIN)/python -m kronos_service.finetune event-lora --epochs 10
+
+examples: setup  ## the notebooks, each in a new kernel
+	$(BIN)/python -m pytest -m "slow or not slow" tests/test_examples.py
 
 test: setup  ## everything that is fast and offline
 	$(BIN)/python -m pytest -n 2
