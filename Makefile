@@ -14,7 +14,7 @@ POSTGRES = ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || which initdb >
 PACKAGE_DIRECTORIES := $(shell find kronos-service shared -type d -not -name __pycache__)
 LINKED := build/.linked
 
-.PHONY: setup demo examples test test-integration test-soak soak check lint type wheel release bench bench-gpu clean
+.PHONY: setup demo examples test test-integration test-ecosystem test-soak soak check lint type wheel release bench bench-gpu clean
 
 setup: $(LINKED)  ## install the package and its tools, at the pinned versions, into $(VENV)
 
@@ -65,6 +65,12 @@ release: setup  ## sdist and wheel in dist/, checked like the wheel above
 test-integration: setup $(POSTGREST)/postgrest  ## against a real PostgreSQL and PostgREST, which it starts and stops
 	$(POSTGRES)
 	POSTGREST=$(POSTGREST) $(BIN)/python -m pytest -m integration tests/integration
+
+# Without our pins: sktime wants pandas below 3.1, fev an older huggingface_hub.
+test-ecosystem:  ## our adapters for fev, sktime and utilsforecast against the libraries, in build/ecosystem
+	$(PYTHON) -m venv build/ecosystem
+	build/ecosystem/bin/python -m pip install --quiet --disable-pip-version-check '.[fev,sktime]' utilsforecast pytest pytest-timeout hypothesis
+	cd tests && ../build/ecosystem/bin/python -m pytest -c ../pyproject.toml -m ecosystem integrations
 
 test-soak: setup  ## kills, faults and load against trainer and service, a tenth of the full counts
 	$(BIN)/python -m pytest -m "soak and not integration" --timeout 1800
