@@ -70,7 +70,7 @@ test-integration: setup $(POSTGREST)/postgrest  ## against a real PostgreSQL and
 test-ecosystem:  ## our adapters for fev, sktime and utilsforecast against the libraries, in build/ecosystem
 	$(PYTHON) -m venv build/ecosystem
 	build/ecosystem/bin/python -m pip install --quiet --disable-pip-version-check '.[fev,sktime]' utilsforecast pytest pytest-timeout hypothesis
-	cd tests && ../build/ecosystem/bin/python -m pytest -c ../pyproject.toml -m ecosystem integrations
+	build/ecosystem/bin/python -m pytest -m ecosystem tests/integrations
 
 test-soak: setup  ## kills, faults and load against trainer and service, a tenth of the full counts
 	$(BIN)/python -m pytest -m "soak and not integration" --timeout 1800

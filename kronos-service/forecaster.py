@@ -13,7 +13,7 @@ Letters: N sample paths, H horizon in bars.
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,8 @@ import pandas as pd
 from kronos_service.data.sample import sample_snapshot_path
 from kronos_service.data.snapshot.read import load_snapshot
 from kronos_service.data.tables import some
-from kronos_service.events.scenario import Scenario, ScenarioError
+from kronos_service.events.scenario import ScenarioError
+from kronos_service.inference.forecast.asked import Asked, asked_of, require_levels
 from kronos_service.inference.forecast.explanation import without_each
 from kronos_service.inference.forecast.frames import (
     AssetClass,
@@ -33,13 +34,12 @@ from kronos_service.inference.forecast.frames import (
 )
 from kronos_service.inference.forecast.rows import explanation_rows, path_rows, quantile_rows
 from kronos_service.inference.forecast.series import (
-    Asked,
     ScenarioLike,
     forecast_bands,
     prepare_series,
     sample_paths,
+    scenario_record,
     suppose,
-    texts_of,
 )
 from kronos_service.inference.forecast.table import SYNTHETIC
 from kronos_service.inference.models.served_model import ServedModel, adapter_at, adapter_on_hub
@@ -47,16 +47,11 @@ from kronos_service.model.adapter.read import NoAdapterError
 from kronos_service.model.factory import BaseChoice
 from kronos_service.model.generation.inputs import Prepared
 from kronos_shared.errors import KronosError
-from kronos_shared.normalization import MIN_HISTORY
 
 if TYPE_CHECKING:
     from kronos_service.inference.forecast.chart import FanChart
 
 QUANTILES: Final = (0.1, 0.5, 0.9)
-
-
-class AskedError(KronosError):
-    """A horizon, a number of paths or a quantile level that cannot be."""
 
 
 class SeriesError(KronosError):
@@ -152,8 +147,11 @@ class KronosEvents:
         Raises:
             KronosError (a ValueError): one line with what was expected, what came and what to do.
         """
-        levels = _levels(quantile_levels)
-        asked, names = self._asked(horizon, paths, seed), Names(symbol=id_column, ts=timestamp_column)
+        levels = require_levels(quantile_levels)
+        asked, names = (
+            asked_of(self.served, horizon, paths, seed),
+            Names(symbol=id_column, ts=timestamp_column),
+        )
         market = self._read(bars, events, leaders, asset_class, names, base_only=base_only)
         prepared = self._prepare(market, asked, scenario, base_only=base_only)
         sampled = sample_paths(self.served, prepared, asked, base_only=base_only)
@@ -184,7 +182,10 @@ class KronosEvents:
             A row per symbol, path (from 0) and forecast bar: symbol, path, ts, step, and the candle (open,
             high, low, close, volume); path k of a seed is the same however many are drawn. attrs as there.
         """
-        asked, names = self._asked(horizon, paths, seed), Names(symbol=id_column, ts=timestamp_column)
+        asked, names = (
+            asked_of(self.served, horizon, paths, seed),
+            Names(symbol=id_column, ts=timestamp_column),
+        )
         market = self._read(bars, events, leaders, asset_class, names, base_only=base_only)
         prepared = self._prepare(market, asked, scenario, base_only=base_only)
         sampled = sample_paths(self.served, prepared, asked, base_only=base_only)
@@ -218,7 +219,10 @@ class KronosEvents:
             and median_change and width_change, the part of them that goes without this input; in quote
             currency. attrs as there.
         """
-        asked, names = self._asked(horizon, paths, seed), Names(symbol=id_column, ts=timestamp_column)
+        asked, names = (
+            asked_of(self.served, horizon, paths, seed),
+            Names(symbol=id_column, ts=timestamp_column),
+        )
         market = self._read(bars, events, leaders, asset_class, names, base_only=False)
         assert market.tables is not None
         prepared = self._prepare(market, asked, None, base_only=False)
@@ -259,7 +263,10 @@ class KronosEvents:
         """
         from kronos_service.inference.forecast.chart import chart_of, draw
 
-        asked, names = self._asked(horizon, paths, seed), Names(symbol=id_column, ts=timestamp_column)
+        asked, names = (
+            asked_of(self.served, horizon, paths, seed),
+            Names(symbol=id_column, ts=timestamp_column),
+        )
         market = self._read(bars, events, leaders, asset_class, names, base_only=False)
         if len(market.series) > 1:
             symbols = some([one.symbol for one in market.series])
@@ -269,18 +276,6 @@ class KronosEvents:
         forecast = forecast_bands(series, market.tables, self.served, asked, scenario)
         later = np.zeros(0) if actual is None else closes_on(forecast.dates, actual, series.symbol, names)
         return draw(chart_of(forecast, series, later))
-
-    def _asked(self, horizon: int, paths: int, seed: int) -> Asked:
-        for name, value, least in (("horizon", horizon, 1), ("paths", paths, 1), ("seed", seed, 0)):
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-                raise AskedError(f"{name}: expected a whole number from {least} on, got {value!r}")
-        most = self.served.context - MIN_HISTORY
-        if horizon > most:
-            raise AskedError(
-                f"horizon: this model reads {self.served.context} bars, {MIN_HISTORY} of them history: "
-                f"expected at most {most}, got {horizon}"
-            )
-        return Asked(horizon=int(horizon), paths=int(paths), seed=int(seed))
 
     def _read(
         self,
@@ -340,7 +335,7 @@ class KronosEvents:
             "paths": asked.paths,
             "as_of": {one: f"{np.datetime_as_string(known.as_of, unit='s')}Z" for one, known in by_symbol},
             "missing_leaders": {one: list(known.missing_leaders) for one, known in by_symbol},
-            "scenario": None if scenario is None else _scenario_record(scenario),
+            "scenario": None if scenario is None else scenario_record(scenario),
             "synthetic": self.served.is_synthetic,
         }
         return out
@@ -350,19 +345,3 @@ def sample_frames() -> tuple[pd.DataFrame, pd.DataFrame]:
     """Bars (the leaders' too) and calendar of the embedded sample market; SYNTHETIC."""
     snapshot = load_snapshot(sample_snapshot_path())
     return snapshot.bars, snapshot.calendar
-
-
-def _levels(levels: Sequence[float]) -> list[float]:
-    found = [float(level) for level in levels]
-    if not all(0 < level < 1 for level in found) or len(set(found)) < len(found):
-        raise AskedError(
-            f"quantile_levels: expected each level once, above 0 and below 1, got {list(levels)}"
-        )
-    return found
-
-
-def _scenario_record(scenario: ScenarioLike) -> Any:
-    if not isinstance(scenario, Scenario):
-        return texts_of(scenario)
-    moves = {name: {str(day): z for day, z in of.items()} for name, of in scenario.leaders.items()}
-    return {"surprises": {str(day): z for day, z in scenario.surprises.items()}, "leaders": moves}

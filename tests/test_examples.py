@@ -11,9 +11,13 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
 
 
+def read(path: Path) -> Any:
+    return nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+
+
 def run(name: str, folder: Path) -> list[Any]:
     """The code cells of a notebook with their outputs; a cell that fails raises."""
-    notebook = nbformat.read(EXAMPLES / name, as_version=4)
+    notebook = read(EXAMPLES / name)
     resources = {"metadata": {"path": str(folder)}}
     NotebookClient(notebook, timeout=240, kernel_name="python3", resources=resources).execute()
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
@@ -31,7 +35,7 @@ def has_picture(cell: Any) -> bool:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_a_notebook_is_kept_without_outputs(path: Path) -> None:
-    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    cells = [cell for cell in read(path).cells if cell.cell_type == "code"]
     assert cells
     assert not any(cell.outputs or cell.execution_count for cell in cells)
 

@@ -44,7 +44,7 @@ class KronosEventsModel(fev.ForecastingModel):  # type: ignore[misc]
     ) -> None:
         super().__init__()
         self._model = model
-        self._asked = {
+        self._asked: dict[str, Any] = {
             "events": events,
             "leaders": leaders,
             "paths": paths,

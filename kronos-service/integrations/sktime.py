@@ -73,8 +73,9 @@ class KronosEventsForecaster(BaseForecaster):  # type: ignore[misc]
     def _update(self, y: pd.DataFrame, X: Frame = None, update_params: bool = True) -> Self:
         bars, leaders = self._bars, self._leaders
         self._fit(y, X)
-        self._bars = _newest(bars, self._bars)
-        self._leaders = _newest(leaders, self._leaders)
+        self._bars = _newest([bars, self._bars])
+        closes = [one for one in (leaders, self._leaders) if one is not None]
+        self._leaders = _newest(closes) if closes else None
         return self
 
     def _predict(self, fh: ForecastingHorizon, X: Frame = None) -> pd.DataFrame:
@@ -111,8 +112,6 @@ class KronosEventsForecaster(BaseForecaster):  # type: ignore[misc]
         return found
 
 
-def _newest(before: Frame, added: Frame) -> Frame:
-    """The rows of both, and of one symbol and date the added one."""
-    if before is None or added is None:
-        return added if before is None else before
-    return pd.concat([before, added]).drop_duplicates(["symbol", "ts"], keep="last").sort_values("ts")
+def _newest(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of all, and of one symbol and date the last."""
+    return pd.concat(frames).drop_duplicates(["symbol", "ts"], keep="last").sort_values("ts")

@@ -17,8 +17,8 @@ from rich.console import Console
 
 from kronos_service import KronosEvents
 from kronos_service.data.snapshot.read import Snapshot
-from kronos_service.forecaster import TARGETS
 from kronos_service.inference.forecast.command import forecast
+from kronos_service.inference.forecast.rows import TARGETS
 from kronos_service.inference.settings import ForecastConfig
 
 Numbers = Mapping[str, np.ndarray[Any, np.dtype[np.float64]]]
@@ -107,7 +107,7 @@ def by_frame(doors: Doors, case: Case) -> list[tuple[Numbers, pd.DataFrame]]:
         scenario=case.texts,
     )
     assert list(out["symbol"].unique()) == list(case.symbols)
-    found = []
+    found: list[tuple[Numbers, pd.DataFrame]] = []
     for symbol in case.symbols:
         rows = out[out["symbol"] == symbol]
         numbers = {

@@ -85,7 +85,7 @@ def test_a_task_is_answered_with_the_front_door_s_numbers(
         ("2022-11-22", answers[1], [0, 0, 1, 2, 3]),
     ):
         cut = market.bars[market.bars["symbol"].isin(SYMBOLS) & (market.bars["ts"] <= last)]
-        asked = {"leaders": market.bars, "horizon": 5, "paths": 6, "seed": 3}
+        asked: dict[str, Any] = {"leaders": market.bars, "horizon": 5, "paths": 6, "seed": 3}
         out = model.predict_df(cut, events=market.calendar, **asked)
         close = out[out["target_name"] == "close"]
         for symbol, one in zip(SYMBOLS, answer["close"], strict=True):

@@ -46,13 +46,13 @@ def test_quantiles_become_intervals(out: pd.DataFrame) -> None:
 
 def test_levels_that_binary_fractions_miss_are_named_in_decimals(out: pd.DataFrame) -> None:
     renamed = out.rename(columns={"0.1": "0.35", "0.9": "0.65", "0.05": "0.005", "0.95": "0.995"})
-    names = [name for name in to_nixtla(renamed) if "-lo-" in name]
+    names = [name for name in map(str, to_nixtla(renamed).columns) if "-lo-" in name]
     assert names == ["KronosEvents-lo-99", "KronosEvents-lo-30"]
 
 
 def test_a_mistake_is_one_line(out: pd.DataFrame) -> None:
-    with pytest.raises(NixtlaError, match="got 'clos', did you mean close"):
-        to_nixtla(out, target="clos")
+    with pytest.raises(NixtlaError, match="got 'volumes', did you mean volume"):
+        to_nixtla(out, target="volumes")
     with pytest.raises(NixtlaError, match=r"in pairs around 0\.5, got 0\.1 without 0\.9: ask predict_df"):
         to_nixtla(out.drop(columns="0.9"))
     with pytest.raises(NixtlaError, match="got one without target_name"):

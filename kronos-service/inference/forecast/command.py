@@ -18,8 +18,9 @@ from kronos_service.data.snapshot.manifest import SnapshotError
 from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.events.encoder import prepare
 from kronos_service.events.sessions import LONGEST_CLOSURE, sessions
+from kronos_service.inference.forecast.asked import Asked
 from kronos_service.inference.forecast.bands import Floats
-from kronos_service.inference.forecast.series import Asked, Series, forecast_bands
+from kronos_service.inference.forecast.series import Series, forecast_bands
 from kronos_service.inference.forecast.table import Forecast, print_forecast
 from kronos_service.inference.models.served_model import ServedModel, adapter_at, base_alone
 from kronos_service.inference.settings import ForecastConfig

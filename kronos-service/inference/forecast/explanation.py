@@ -16,7 +16,8 @@ from kronos_service.events.calendar import CalendarRows
 from kronos_service.events.encoder import EventTables
 from kronos_service.events.sessions import utc
 from kronos_service.events.taxonomy import FAMILIES, FIRST_LEADER, LEADERS
-from kronos_service.inference.forecast.series import Asked, Series, prepare_series
+from kronos_service.inference.forecast.asked import Asked
+from kronos_service.inference.forecast.series import Series, prepare_series
 from kronos_service.inference.models.served_model import ServedModel
 from kronos_service.inference.requests.upcoming_events import known_events
 from kronos_service.model.generation.inputs import Prepared

@@ -7,13 +7,14 @@ Letters: N sample paths, H horizon in bars.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import pandas as pd
 
 from kronos_service.events.encoder import EventTables
 from kronos_service.events.scenario import Scenario, ScenarioError
 from kronos_service.events.taxonomy import FAMILIES
+from kronos_service.inference.forecast.asked import Asked
 from kronos_service.inference.forecast.bands import Bands, Floats
 from kronos_service.inference.forecast.scenario_text import parse_scenario
 from kronos_service.inference.forecast.table import Families, Forecast
@@ -35,15 +36,6 @@ class Series:
     bars: pd.DataFrame
     """Columns ts and `FEATURES`, ascending; the last one is the origin."""
     asset_class: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What is asked of each series; the same seed and model give the same paths."""
-
-    horizon: int
-    paths: int
-    seed: int
 
 
 def prepare_series(
@@ -106,6 +98,14 @@ def suppose(scenario: ScenarioLike, known: Prepared, horizon: int) -> Scenario:
 def texts_of(scenario: str | Sequence[str]) -> list[str]:
     """One text or several, as several."""
     return [scenario] if isinstance(scenario, str) else list(scenario)
+
+
+def scenario_record(scenario: ScenarioLike) -> Any:
+    """A scenario in plain JSON: its texts, or its values by date."""
+    if not isinstance(scenario, Scenario):
+        return texts_of(scenario)
+    moves = {name: {str(day): z for day, z in of.items()} for name, of in scenario.leaders.items()}
+    return {"surprises": {str(day): z for day, z in scenario.surprises.items()}, "leaders": moves}
 
 
 def forecast_bands(
