@@ -16,8 +16,8 @@ POSTGRES = ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || which initdb >
 PACKAGE_DIRECTORIES := $(shell find kronos-service shared -type d -not -name __pycache__)
 LINKED := build/.linked
 
-.PHONY: setup demo test test-readme test-integration test-ray test-soak soak check lint type wheel release bench \
-	gpu-report gpu-wheels clean
+.PHONY: setup demo examples test test-readme test-integration test-ray test-ecosystem test-soak soak check lint type wheel \
+	release bench gpu-report gpu-wheels clean
 
 setup: $(LINKED)  ## install the package and its tools, at the pinned versions, into $(VENV)
 
@@ -37,6 +37,9 @@ $(LINKED): $(VENV)/.installed $(PACKAGE_DIRECTORIES)
 
 demo: setup  ## the main job on the embedded sample market and base, with its control
 	$(BIN)/python -m kronos_service.finetune event-lora --epochs 10
+
+examples: setup  ## the notebooks, each in a new kernel
+	$(BIN)/python -m pytest -m "slow or not slow" tests/test_examples.py
 
 test: setup  ## everything that is fast and offline
 	$(BIN)/python -m pytest -n 2
@@ -71,6 +74,12 @@ test-integration: setup $(POSTGREST)/postgrest  ## against a real PostgreSQL and
 
 test-ray: setup  ## the Ray engines and Ray Serve on clusters of this machine, with nodes that die
 	$(BIN)/python -m pytest -m ray
+
+# Without our pins: sktime wants pandas below 3.1, fev an older huggingface_hub.
+test-ecosystem:  ## our adapters for fev, sktime and utilsforecast against the libraries, in build/ecosystem
+	$(PYTHON) -m venv build/ecosystem
+	build/ecosystem/bin/python -m pip install --quiet --disable-pip-version-check '.[fev,sktime]' utilsforecast pytest pytest-timeout hypothesis
+	build/ecosystem/bin/python -m pytest -m ecosystem tests/integrations
 
 test-soak: setup  ## kills, faults and load against trainer and service, a tenth of the full counts
 	$(BIN)/python -m pytest -m "soak and not integration" --timeout 1800

@@ -73,6 +73,17 @@ def test_the_short_demo_ends_with_a_promoted_adapter_and_a_forecast(
     assert (tmp_path / "forecast.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_five_lines_run_as_typed(tmp_path: Path) -> None:
+    (block,) = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    assert len([line for line in block.splitlines() if line]) == 5
+    done = subprocess.run(
+        [sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(" SPY ") == 5
+    assert "SYNTHETIC" in done.stderr
+
+
 def test_every_command_is_run_by_a_test_or_by_ci() -> None:
     ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")

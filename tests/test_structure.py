@@ -17,6 +17,8 @@ FLOORS = (
     {"kronos_service.events"},
     {"kronos_service.data", "kronos_service.model"},
     {"kronos_service.finetune", "kronos_service.inference"},
+    {"kronos_service.forecaster"},
+    {"kronos_service.integrations"},
 )
 """From the ground up; packages on one floor do not import each other."""
 REQUESTED_NAMES = {

@@ -77,6 +77,7 @@ _MODEL: Final[dict[str, Any]] = {
     "generation": 4,
     "base": "NeoQuasar/Kronos-base",
     "base_digest": "fedcba987654" + 52 * "0",
+    "synthetic": False,
 }
 _REQUESTS: Final[list[Any]] = [
     {"series": [{"symbol": "SPY"}], "horizon": 5, "paths": 100, "seed": 7, "quantiles": [0.05, 0.5, 0.95]},
@@ -278,6 +279,7 @@ class ModelOut(BaseModel):
     generation: int | None
     base: str
     base_digest: str
+    synthetic: bool = Field(description="SYNTHETIC: it has learned from the sample market alone.")
 
 
 class ForecastResponse(BaseModel):

@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from kronos_service.data.sources import SourceName
+from kronos_service.model.packaged import adapter_path
 from kronos_service.model.precision import Precision
 from kronos_service.model.presets import BASES
 from kronos_shared.cli import Settings as CommandSettings
@@ -130,7 +131,7 @@ class Settings(BaseSettings):
     """NAME=RATE:SHARE, separated by commas: requests a second, share of the queue; * is every other key."""
 
     adapters: Path = Path("adapters")
-    """Root of the adapter store; nothing outside it is ever loaded."""
+    """Root of the adapter store; nothing outside it is ever loaded. `sample`: the adapter that ships."""
     state_dir: Path = Path("state")
     """Where the last good version is remembered across restarts."""
     base_model: str | None = None
@@ -218,6 +219,11 @@ class Settings(BaseSettings):
             if origin != "*" and not re.fullmatch(r"https?://[^/?#\s]+", origin):
                 raise ValueError(f"expected origins such as https://desk.example, got {origin!r}")
         return value
+
+    @field_validator("adapters", mode="after")
+    @classmethod
+    def _find_packaged(cls, value: Path) -> Path:
+        return adapter_path(value)
 
     @field_validator("api_keys", "admin_keys", "cors_origins", mode="before")
     @classmethod
@@ -314,8 +320,8 @@ class ForecastConfig(CommandSettings):
     snapshot: Path | None = None
     """directory of a snapshot or of tables; the embedded sample if left out"""
     adapter: Path | None = None
-    """an adapter directory, or a directory of published adapters (its LATEST); adapters if there is one, else
-    the base alone"""
+    """an adapter directory, a directory of published adapters (its LATEST), or sample, which ships; adapters
+    if there is one, else sample for the embedded sample, else the base alone"""
     base_model: str | None = Field(
         default=None, description=f"{BASES}; the base that the adapter names, or nano, if left out"
     )

@@ -69,17 +69,12 @@ def hub_files(repo: str, revision: str | None, *, sha256: str | None = None) -> 
     Raises:
         BaseModelError: no revision, no such repository or file, no network, or another content than `sha256`.
     """
-    if not revision:
-        raise BaseModelError(f"no pinned revision of {repo} is known: name a commit as its revision")
-    if not re.fullmatch("[0-9a-f]{40}", revision):
-        raise BaseModelError(
-            f"revision of {repo} must be a commit (40 hex digits), because branches move; got {revision!r}"
-        )
+    revision = require_commit(repo, revision)
     files = Files(
         repo=repo,
         revision=revision,
-        config=read_json(_download(repo, "config.json", revision), hint=f"config.json of {repo}"),
-        weights=_read(_download(repo, "model.safetensors", revision), hint=f"weights of {repo}"),
+        config=read_json(hub_file(repo, "config.json", revision), hint=f"config.json of {repo}"),
+        weights=_read(hub_file(repo, "model.safetensors", revision), hint=f"weights of {repo}"),
     )
     got = files.fingerprint().content_sha256
     if sha256 and got != sha256:
@@ -90,7 +85,19 @@ def hub_files(repo: str, revision: str | None, *, sha256: str | None = None) -> 
     return files
 
 
-def _download(repo: str, name: str, revision: str) -> Path:
+def require_commit(repo: str, revision: str | None) -> str:
+    """The revision; raise BaseModelError unless it is a commit."""
+    if not revision:
+        raise BaseModelError(f"no pinned revision of {repo} is known: name a commit as its revision")
+    if not re.fullmatch("[0-9a-f]{40}", revision):
+        raise BaseModelError(
+            f"revision of {repo} must be a commit (40 hex digits), because branches move; got {revision!r}"
+        )
+    return revision
+
+
+def hub_file(repo: str, name: str, revision: str) -> Path:
+    """One file of a repository at a commit, from the hub or its local cache; raises BaseModelError."""
     where = f"{repo} at revision {revision}"
     with suppress(LocalEntryNotFoundError):  # a commit never changes, so a cached file needs no network
         return Path(hf_hub_download(repo, name, revision=revision, local_files_only=True))

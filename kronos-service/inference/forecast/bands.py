@@ -35,6 +35,12 @@ class Bands:
         low, high = np.quantile(self.closes, BANDS[name], axis=0)
         return low, high
 
+    def width(self) -> Floats:
+        """(H,) width of the 90 % band of the close, in quote currency."""
+        low, high = self.band("90 %")
+        width: Floats = high - low
+        return width
+
     def move_widths(self) -> Floats:
         """(H,) width of the 90 % band of each bar's own move, close to close, in percent."""
         origin = np.full((len(self.closes), 1), self.last_close)

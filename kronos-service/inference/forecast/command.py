@@ -18,13 +18,15 @@ from kronos_service.data.snapshot.manifest import SnapshotError
 from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.events.encoder import prepare
 from kronos_service.events.sessions import LONGEST_CLOSURE, sessions
+from kronos_service.inference.forecast.asked import Asked
 from kronos_service.inference.forecast.bands import Floats
-from kronos_service.inference.forecast.series import Asked, Series, forecast_bands
+from kronos_service.inference.forecast.series import Series, forecast_bands
 from kronos_service.inference.forecast.table import Forecast, print_forecast
 from kronos_service.inference.models.served_model import ServedModel, adapter_at, base_alone
 from kronos_service.inference.settings import ForecastConfig
 from kronos_service.model.adapter.read import NoAdapterError, find_adapter
 from kronos_service.model.factory import PACKAGED, BaseChoice
+from kronos_service.model.packaged import SAMPLE
 from kronos_shared.cli import ConfigError
 
 DEFAULT_ADAPTERS: Final = Path("adapters")
@@ -92,6 +94,9 @@ def _load(config: ForecastConfig, console: Console) -> ServedModel:
     except NoAdapterError:
         if config.adapter is not None:
             raise
+        if config.snapshot is None and base is None:
+            console.print(f"no adapter in {DEFAULT_ADAPTERS}/: {SAMPLE}, the one that ships with the package")
+            return adapter_at(Path(SAMPLE))
         served = base_alone((base or BaseChoice(model=PACKAGED)).load("cpu"))
         console.print(
             f"no adapter in {DEFAULT_ADAPTERS}/: base {served.base.base.repo} alone, which knows no calendar"

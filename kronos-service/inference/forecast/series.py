@@ -7,13 +7,14 @@ Letters: N sample paths, H horizon in bars.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import pandas as pd
 
 from kronos_service.events.encoder import EventTables
 from kronos_service.events.scenario import Scenario, ScenarioError
 from kronos_service.events.taxonomy import FAMILIES
+from kronos_service.inference.forecast.asked import Asked
 from kronos_service.inference.forecast.bands import Bands, Floats
 from kronos_service.inference.forecast.scenario_text import parse_scenario
 from kronos_service.inference.forecast.table import Families, Forecast
@@ -22,6 +23,8 @@ from kronos_service.model.generation.inputs import Prepared, forecast_prices, pr
 from kronos_service.model.generation.sampling import Sampling
 from kronos_shared.columns import CLOSE
 
+ScenarioLike = str | Sequence[str] | Scenario
+"""Texts such as 'cpi +2' (see `parse_scenario`), or what they mean."""
 BASE_LABEL: Final = "base, which knows no calendar"
 
 
@@ -33,15 +36,6 @@ class Series:
     bars: pd.DataFrame
     """Columns ts and `FEATURES`, ascending; the last one is the origin."""
     asset_class: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What is asked of each series; the same seed and model give the same paths."""
-
-    horizon: int
-    paths: int
-    seed: int
 
 
 def prepare_series(
@@ -93,10 +87,25 @@ def scheduled(prepared: Prepared, horizon: int) -> tuple[Families, ...]:
     )
 
 
-def suppose(scenario: Sequence[str], known: Prepared, horizon: int) -> Scenario:
+def suppose(scenario: ScenarioLike, known: Prepared, horizon: int) -> Scenario:
     """The scenario that texts such as 'cpi +2' mean on the forecast bars; raises ScenarioError."""
+    if isinstance(scenario, Scenario):
+        return scenario
     on_each = zip(known.future_dates, scheduled(known, horizon), strict=True)
-    return parse_scenario(scenario, {day.item(): [name for name, _ in on] for day, on in on_each})
+    return parse_scenario(texts_of(scenario), {day.item(): [name for name, _ in on] for day, on in on_each})
+
+
+def texts_of(scenario: str | Sequence[str]) -> list[str]:
+    """One text or several, as several."""
+    return [scenario] if isinstance(scenario, str) else list(scenario)
+
+
+def scenario_record(scenario: ScenarioLike) -> Any:
+    """A scenario in plain JSON: its texts, or its values by date."""
+    if not isinstance(scenario, Scenario):
+        return texts_of(scenario)
+    moves = {name: {str(day): z for day, z in of.items()} for name, of in scenario.leaders.items()}
+    return {"surprises": {str(day): z for day, z in scenario.surprises.items()}, "leaders": moves}
 
 
 def forecast_bands(
@@ -104,7 +113,7 @@ def forecast_bands(
     tables: EventTables,
     served: ServedModel,
     asked: Asked,
-    scenario: Sequence[str] = (),
+    scenario: ScenarioLike | None = None,
 ) -> Forecast:
     """Bands of the close: of the base, of its adapter where there is one, and of the adapter in the scenario.
 
@@ -119,7 +128,8 @@ def forecast_bands(
         if served.manifest is None:
             raise ScenarioError("a scenario needs an adapter: the base knows no events")
         supposed = suppose(scenario, known, asked.horizon)
-        told[f"what if {', '.join(scenario)}"] = prepare_series(series, tables, served, asked, supposed)
+        label = "the scenario" if isinstance(scenario, Scenario) else ", ".join(texts_of(scenario))
+        told[f"what if {label}"] = prepare_series(series, tables, served, asked, supposed)
     base = sample_paths(served, [known.shown("none")], asked, base_only=True)
     adapted = [sample_paths(served, [prepared], asked)[0] for prepared in told.values()]
     return Forecast(

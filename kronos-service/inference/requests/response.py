@@ -48,6 +48,7 @@ def model_out(serving: ServedModel) -> ModelOut:
         generation=serving.generation,
         base=serving.base.base.repo,
         base_digest=serving.base.base.content_sha256,
+        synthetic=serving.is_synthetic,
     )
 
 

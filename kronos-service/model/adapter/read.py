@@ -19,6 +19,7 @@ from kronos_service.model.adapter.files import AdapterError, AdapterFiles, heade
 from kronos_service.model.base_files import Fingerprint
 from kronos_service.model.factory import Bundle
 from kronos_service.model.kronos import Kronos
+from kronos_service.model.packaged import adapter_path
 from kronos_shared import strict_json
 from kronos_shared.adapter_manifest import (
     ADAPTER_CONFIG,
@@ -69,11 +70,13 @@ class NoAdapterError(AdapterError):
 
 
 def find_adapter(path: Path) -> Path:
-    """The adapter directory at `path`, or the latest version where `path` is a store.
+    """The adapter directory at `path`, or the latest version where `path` is a store; `sample` names the
+    adapter that ships with the package.
 
     Raises:
         NoAdapterError: there is neither.
     """
+    path = adapter_path(path)
     directory = path if (path / MANIFEST).exists() else latest_version(path)
     if directory is None:
         raise NoAdapterError(

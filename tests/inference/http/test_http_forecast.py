@@ -221,11 +221,20 @@ def test_the_plain_base_forecasts_without_events_and_refuses_to_suppose_any(
             "generation": None,
             "base": "tiny",
             "base_digest": "",
+            "synthetic": False,
         }
         assert answer["series"][0]["events"]
         assert answer["series"][0]["mean"] != ask()["series"][0]["mean"]
         (fault,) = refused(base, scenario={"surprises": []})
     assert fault["field"] == "scenario"
+
+
+def test_the_adapter_that_ships_answers_and_says_synthetic(ask: Ask, serve: Serve) -> None:
+    with serve(adapters="sample", base_model=None) as client:
+        answer = ask(client)
+        assert answer["model"]["synthetic"] is True
+        assert client.get("/v1/model").json()["serving"]["synthetic"] is True
+    assert ask()["model"]["synthetic"] is False
 
 
 def test_gaps_of_the_source_are_named_and_its_bad_bars_left_out(

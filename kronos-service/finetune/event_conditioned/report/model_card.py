@@ -66,7 +66,7 @@ base_model: {base}
 
 LoRA rank {config.rank} (alpha {2 * config.rank}) on q_proj and v_proj, plus an event embedding (taps:
 {config.taps}), trained for {config.epochs} epochs on targets from {first} to {last} of snapshot
-`{data.snapshot}` ({data.sha256[:12]}).
+`{data.snapshot}` ({data.sha256[:12]}).{_synthetic(data)}
 
 ## Walk-forward validation, {evidence["folds"][0]} to {evidence["folds"][-1]}
 
