@@ -115,6 +115,13 @@ def test_nobody_else_writes_or_reads_forecasts_over_http(small: Backend, forecas
     assert stored(small).empty
 
 
+@pytest.mark.parametrize("role", STRANGERS)
+def test_nobody_else_has_a_right_on_the_table(small: Backend, role: str) -> None:
+    """Beside row-level security, which alone would hold too."""
+    rights = "select, insert, update, delete, truncate, references, trigger"
+    assert small.sql(f"select has_table_privilege('{role}', 'forecasts', '{rights}')") == "f"
+
+
 @pytest.mark.parametrize("user", ["trainer", "writer"])
 def test_nobody_else_writes_or_reads_forecasts_over_a_direct_connection(
     small: Backend, forecasts: Path, user: str
