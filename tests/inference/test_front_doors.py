@@ -166,7 +166,8 @@ def test_three_doors_give_the_same_numbers(doors: Doors, case: Case) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=200)
+@pytest.mark.timeout(1800)
+@settings(max_examples=100)
 @given(case=cases())
 def test_three_doors_give_the_same_numbers_for_many_requests(doors: Doors, case: Case) -> None:
     compare(doors, case)

@@ -155,8 +155,8 @@ def test_without_an_adapter_the_base_forecasts_alone_and_says_so(
     assert (tmp_path / "empty" / "fan.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_without_an_adapter_the_sample_market_is_forecast_by_the_one_that_ships_and_says_synthetic(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_without_an_adapter_the_sample_market_alone_is_forecast_by_the_one_that_ships(
+    market_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["forecast", "--horizon", "2", "--paths", "8"]) == 0
@@ -164,8 +164,9 @@ def test_without_an_adapter_the_sample_market_is_forecast_by_the_one_that_ships_
     assert "no adapter in adapters/: sample" in shown
     assert shown.count("SYNTHETIC") == 3  # a line of its own, and each table's title
     assert "Close: adapter 000001-" in shown
-    assert main(["forecast", "--horizon", "2", "--paths", "8", "--base-model", "nano"]) == 0
-    assert "base kronos-nano alone" in capsys.readouterr().out
+    for others in (["--base-model", "nano"], ["--snapshot", str(market_path)]):
+        assert main(["forecast", "--horizon", "2", "--paths", "8", *others]) == 0
+        assert "base kronos-nano alone" in capsys.readouterr().out
 
 
 MISTAKES = {
