@@ -4,8 +4,8 @@
 
 The settings are the service's own (docs/serving.md) and travel with the replicas; paths and the variables
 of a database must mean the same on every node. Each replica follows LATEST by itself and has a queue of its
-own: limits and shares count per replica, and a pin binds the replica that took it, so roll back in the store
-instead. Ray's proxy accepts the connections, within its own limits.
+own: limits and shares count per replica, and a pin binds the replica that took it; a rollback reaches all.
+Ray's proxy accepts the connections, within its own limits.
 """
 
 import argparse

@@ -4,6 +4,7 @@ Ray repeats what a dead node was doing on another. What is sent there must there
 twice, and all nodes must see the files under the same paths.
 """
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,7 +38,7 @@ def cluster() -> Iterator[None]:
         from ray.exceptions import RayError, RayTaskError
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        ray.init(log_to_driver=False, logging_level="WARNING")
+        ray.init(log_to_driver=False, logging_level=logging.WARNING)
     except (ConnectionError, ValueError) as error:
         where = os.environ.get("RAY_ADDRESS", "this machine")
         raise ClusterError(f"no Ray cluster at {where}: {' '.join(str(error).split())[:200]}") from None
@@ -55,17 +56,20 @@ def cluster() -> Iterator[None]:
 
 def workers() -> int:
     """Processes that can work at once: one per GPU where there are any, else one per processor."""
-    import ray
-
-    found = ray.cluster_resources()
+    found = _resources()
     return max(1, int(found.get("GPU", 0) or found.get("CPU", 1)))
 
 
-def share() -> dict[str, float]:
-    """What one of them occupies, as Ray's options."""
+def gpus_each() -> int:
+    """GPUs that one of them occupies, beside a processor."""
+    return 1 if _resources().get("GPU") else 0
+
+
+def _resources() -> dict[str, float]:
     import ray
 
-    return {"num_cpus": 1, "num_gpus": 1 if ray.cluster_resources().get("GPU") else 0}
+    found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return found
 
 
 def run_tasks(function: Callable[..., object], arguments: Sequence[tuple[Any, ...]]) -> Iterator[int]:
@@ -80,7 +84,7 @@ def run_tasks(function: Callable[..., object], arguments: Sequence[tuple[Any, ..
         os.chdir(directory)
         function(*given)
 
-    remote = ray.remote(**share(), max_retries=RETRIES)(call)
+    remote: Any = ray.remote(num_cpus=1, num_gpus=gpus_each(), max_retries=RETRIES)(call)
     here = Path.cwd()
     waiting = {remote.remote(here, given): place for place, given in enumerate(arguments)}
     while waiting:

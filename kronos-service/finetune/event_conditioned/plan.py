@@ -24,9 +24,9 @@ from kronos_service.finetune.event_conditioned.training.schedule import Schedule
 from kronos_service.finetune.event_conditioned.training.setup import require_context
 from kronos_service.finetune.event_conditioned.training.step_cost import StepCost, step_cost
 from kronos_service.finetune.event_conditioned.training.variants import FIXED_SUBSET
-from kronos_service.finetune.progress import say, working
 from kronos_service.model.factory import load_bundle
 from kronos_service.model.presets import PRESETS
+from kronos_shared.progress import say, working
 
 STATED_FLOPS: Final = 30e12
 """A second: an RTX 4060's bf16 peak with dense matrices."""

@@ -102,8 +102,8 @@ def require_bars(market: Market) -> None:
     """
     if not market.bars:
         raise EmptyMarketError(
-            f"{market.name} has no bar of a session that has closed by {market.read_at:%Y-%m-%d %H:%M} UTC and "
-            f"can be true ({len(market.dropped)} cannot): check the clock and the source"
+            f"{market.name} has no bar of a session that has closed by {market.read_at:%Y-%m-%d %H:%M} UTC "
+            f"and can be true ({len(market.dropped)} cannot): check the clock and the source"
         )
 
 

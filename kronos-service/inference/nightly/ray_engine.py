@@ -14,7 +14,7 @@ from kronos_service.inference.nightly.chunk import ChunkForecaster
 from kronos_service.inference.nightly.partial import Partial
 from kronos_service.inference.nightly.plan import Plan, planned_model
 from kronos_shared.errors import KronosError
-from kronos_shared.ray_cluster import ClusterError, cluster, share, workers
+from kronos_shared.ray_cluster import ClusterError, cluster, gpus_each, workers
 
 Row = dict[str, Any]
 
@@ -52,10 +52,11 @@ def forecast_chunks(plan: Plan, partial: Partial, chunks: Mapping[int, Sequence[
         rows = [{"number": number, "symbols": list(symbols)} for number, symbols in chunks.items()]
         # a block per chunk: it is reported as soon as it is done, and only it is repeated
         done = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-            _Worker,
+            _Worker,  # type: ignore[arg-type]  # a class gives an actor that keeps its state
             fn_constructor_args=(plan, partial.directory.resolve()),
             compute=ray.data.ActorPoolStrategy(size=min(workers(), len(rows))),
-            **share(),
+            num_cpus=1,
+            num_gpus=gpus_each(),
         )
         for row in done.iter_rows():
             if row["refusal"]:

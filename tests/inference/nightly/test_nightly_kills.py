@@ -29,11 +29,16 @@ def test_a_killed_batch_ends_as_if_it_had_not_been(
     out = config_of().out
     random.seed(kills)
     resumed = 0
-    for _ in range(kills):
+    for kill in range(kills):
         # a fork, since importing torch would take longer than the batch
         process = multiprocessing.get_context("fork").Process(target=run, kwargs=changes)
         process.start()
-        time.sleep(random.uniform(0, seconds))
+        if kill % 2:
+            time.sleep(random.uniform(0, seconds))
+        else:  # how fast it is now nobody knows: with so many chunks done it is in the middle
+            done = random.randint(1, 3)
+            while process.is_alive() and len(list(out.parent.glob(".*.partial/0*.parquet"))) < done:
+                time.sleep(0.002)
         assert process.pid is not None
         os.kill(process.pid, signal.SIGKILL)
         process.join()
