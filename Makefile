@@ -39,13 +39,13 @@ demo: setup  ## the main job on the embedded sample market and base, with its co
 	$(BIN)/python -m kronos_service.finetune event-lora --epochs 10
 
 examples: setup  ## the notebooks, each in a new kernel
-	$(BIN)/python -m pytest -m "slow or not slow" tests/test_examples.py
+	$(BIN)/python -m pytest -m slow tests/test_examples.py
 
 test: setup  ## everything that is fast and offline
 	$(BIN)/python -m pytest -n 2
 
-test-readme: setup  ## the README's commands as typed, in their order
-	$(BIN)/python -m pytest -m slow tests/test_readme.py
+test-readme: setup  ## the README's commands and the Python page, as typed and in their order
+	$(BIN)/python -m pytest -m slow tests/test_readme.py tests/test_docs.py
 
 check: lint type test test-readme wheel  ## what CI runs, but for the demo, the databases and the soak
 

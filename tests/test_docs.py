@@ -33,6 +33,7 @@ def shell_lines(text: str) -> list[str]:
     return [line.strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
 
 
+@pytest.mark.slow
 def test_the_python_page_runs_as_written(tmp_path: Path) -> None:
     """In one process, as a reader would; only the training is cut to a few windows."""
     script = "".join(python_blocks(PAGES["python.md"]))

@@ -40,6 +40,7 @@ def test_a_notebook_is_kept_without_outputs(path: Path) -> None:
     assert not any(cell.outputs or cell.execution_count for cell in cells)
 
 
+@pytest.mark.slow
 def test_the_quickstart_runs_in_five_cells(tmp_path: Path) -> None:
     load, forecast, chart, what_if, compared = run("quickstart.ipynb", tmp_path)
     assert "SYNTHETIC" in shown(load)
