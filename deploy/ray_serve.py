@@ -10,6 +10,7 @@ Ray's proxy accepts the connections, within its own limits.
 
 import argparse
 import os
+import signal
 
 from fastapi import FastAPI
 from ray import serve
@@ -50,7 +51,11 @@ def main() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     serve.start(http_options={"host": settings.host, "port": settings.port})
     app = deployment(settings, most=flags.max_replicas, least=flags.min_replicas)
-    serve.run(app, name="kronos", blocking=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        serve.run(app, name="kronos", blocking=True)
+    finally:
+        serve.shutdown()  # a cluster that goes on would keep the replicas, and their processors
 
 
 if __name__ == "__main__":

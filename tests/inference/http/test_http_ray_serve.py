@@ -18,6 +18,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from kronos_shared.adapter_store import publish
+from kronos_shared.ray_cluster import cluster
 
 pytestmark = pytest.mark.ray
 SCRIPT = Path(__file__).parents[3] / "deploy" / "ray_serve.py"
@@ -31,9 +32,15 @@ def growing_store(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="module")
-def address(
-    growing_store: Path, market_path: Path, base_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
+def service(
+    ray_cluster: Any,
+    growing_store: Path,
+    market_path: Path,
+    base_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Its address and its process, on the test's cluster with two processors."""
+    node = ray_cluster.add_node(num_cpus=1)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -47,8 +54,7 @@ def address(
         "POLL_SECONDS": 0.2,
         "DEFAULT_DEADLINE_MS": 60_000,
     }
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    environment |= {f"KRONOS_{name}": str(value) for name, value in settings.items()}
+    environment = os.environ | {f"KRONOS_{name}": str(value) for name, value in settings.items()}
     command = [sys.executable, str(SCRIPT), "--min-replicas", "2", "--max-replicas", "2"]
     with (tmp_path_factory.mktemp("log") / "log").open("w+") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
@@ -59,10 +65,11 @@ def address(
                 time.sleep(0.5)
             log.seek(0)
             assert _is_ready(url), log.read()[-3000:]
-            yield url
+            yield url, process
         finally:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGTERM)
             process.wait(60)
+            ray_cluster.remove_node(node)
 
 
 def _is_ready(url: str) -> bool:
@@ -84,12 +91,13 @@ def answers(url: str, count: int) -> list[dict[str, Any]]:
 
 
 def test_replicas_answer_as_the_plain_service_does_and_follow_latest(
-    address: str,
+    service: tuple[str, subprocess.Popen[bytes]],
     growing_store: Path,
     serve: Callable[..., AbstractContextManager[TestClient]],
     ask: Callable[..., dict[str, Any]],
     adapter_of: Callable[[int], Path],
 ) -> None:
+    address, _ = service
     with serve(now=datetime.now(UTC)) as plain:
         expected = ask(plain, **BODY)
     for one in answers(address, 12):
@@ -99,3 +107,16 @@ def test_replicas_answer_as_the_plain_service_does_and_follow_latest(
     while {one["model"]["version"] for one in answers(address, 12)} != {newer.version}:
         assert time.monotonic() < until
     assert httpx.post(f"{address}/v1/forecast", json=BODY).status_code == 401
+
+
+def test_after_its_end_the_cluster_is_free_again(service: tuple[str, subprocess.Popen[bytes]]) -> None:
+    _, process = service
+    process.send_signal(signal.SIGTERM)
+    process.wait(60)
+    with cluster():
+        import ray
+
+        until = time.monotonic() + 30
+        while ray.available_resources().get("CPU") != 2:
+            assert time.monotonic() < until, ray.available_resources()
+            time.sleep(0.2)
