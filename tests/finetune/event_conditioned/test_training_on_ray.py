@@ -8,6 +8,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from kronos_service.finetune.event_conditioned.ablate import ablate
@@ -30,7 +31,7 @@ SETTINGS = {
 
 @pytest.fixture
 def loses_a_node(ray_cluster: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Loses]:
-    """Adds a node; kills it once a training under `out` has written its first checkpoint."""
+    """Adds a node; kills it while a training works there and two under `out` have begun their steps."""
     monkeypatch.chdir(tmp_path)
     threads = []
 
@@ -39,12 +40,11 @@ def loses_a_node(ray_cluster: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
         def watch() -> None:
             until = time.monotonic() + 120
-            # two trainings are under way by then, so one of them is on this node
-            while len({one.parents[1] for one in out.glob("*/checkpoints/*")}) < 2:
-                assert time.monotonic() < until
+            while time.monotonic() < until and not killed.is_set():
+                if len(list(out.glob("*/metrics.jsonl"))) >= 2 and works(node):
+                    killed.set()
                 time.sleep(0.02)
             ray_cluster.remove_node(node, allow_graceful=False)
-            killed.set()
 
         threads.append(threading.Thread(target=watch))
         threads[-1].start()
@@ -53,6 +53,12 @@ def loses_a_node(ray_cluster: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     yield begin
     for thread in threads:
         thread.join()
+
+
+def works(node: Any) -> bool:
+    """Whether a process of this node runs a task; Ray names it after its function."""
+    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+    return any(" ".join(child.cmdline()).startswith("ray::call") for child in raylet.children())
 
 
 def without(found: dict[str, Any], *names: str) -> dict[str, Any]:

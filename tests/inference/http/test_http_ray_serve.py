@@ -117,6 +117,6 @@ def test_after_its_end_the_cluster_is_free_again(service: tuple[str, subprocess.
         import ray
 
         until = time.monotonic() + 30
-        while ray.available_resources().get("CPU") != 2:
+        while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"]:
             assert time.monotonic() < until, ray.available_resources()
             time.sleep(0.2)
