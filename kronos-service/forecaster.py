@@ -148,10 +148,8 @@ class KronosEvents:
             KronosError (a ValueError): one line with what was expected, what came and what to do.
         """
         levels = require_levels(quantile_levels)
-        asked, names = (
-            asked_of(self.served, horizon, paths, seed),
-            Names(symbol=id_column, ts=timestamp_column),
-        )
+        asked = asked_of(self.served, horizon, paths, seed)
+        names = Names(symbol=id_column, ts=timestamp_column)
         market = self._read(bars, events, leaders, asset_class, names, base_only=base_only)
         prepared = self._prepare(market, asked, scenario, base_only=base_only)
         sampled = sample_paths(self.served, prepared, asked, base_only=base_only)
@@ -182,10 +180,8 @@ class KronosEvents:
             A row per symbol, path (from 0) and forecast bar: symbol, path, ts, step, and the candle (open,
             high, low, close, volume); path k of a seed is the same however many are drawn. attrs as there.
         """
-        asked, names = (
-            asked_of(self.served, horizon, paths, seed),
-            Names(symbol=id_column, ts=timestamp_column),
-        )
+        asked = asked_of(self.served, horizon, paths, seed)
+        names = Names(symbol=id_column, ts=timestamp_column)
         market = self._read(bars, events, leaders, asset_class, names, base_only=base_only)
         prepared = self._prepare(market, asked, scenario, base_only=base_only)
         sampled = sample_paths(self.served, prepared, asked, base_only=base_only)
@@ -219,10 +215,8 @@ class KronosEvents:
             and median_change and width_change, the part of them that goes without this input; in quote
             currency. attrs as there.
         """
-        asked, names = (
-            asked_of(self.served, horizon, paths, seed),
-            Names(symbol=id_column, ts=timestamp_column),
-        )
+        asked = asked_of(self.served, horizon, paths, seed)
+        names = Names(symbol=id_column, ts=timestamp_column)
         market = self._read(bars, events, leaders, asset_class, names, base_only=False)
         assert market.tables is not None
         prepared = self._prepare(market, asked, None, base_only=False)
@@ -263,10 +257,8 @@ class KronosEvents:
         """
         from kronos_service.inference.forecast.chart import chart_of, draw
 
-        asked, names = (
-            asked_of(self.served, horizon, paths, seed),
-            Names(symbol=id_column, ts=timestamp_column),
-        )
+        asked = asked_of(self.served, horizon, paths, seed)
+        names = Names(symbol=id_column, ts=timestamp_column)
         market = self._read(bars, events, leaders, asset_class, names, base_only=False)
         if len(market.series) > 1:
             symbols = some([one.symbol for one in market.series])
