@@ -66,8 +66,8 @@ def step_cost(
     Args:
         bars: of a window.
         precision: "bf16", or "no" for fp32.
-        checkpointing: compute the blocks' activations again in the backward pass. torch leaves cycles then,
-            so that much of it is freed only when Python's collector comes by: the peak is an upper bound.
+        checkpointing: compute the blocks' activations again in the backward pass. Part of them is freed
+            late, when Python's collector comes by (why is not known): the peak is an upper bound.
     """
     with torch.device("meta"):  # no memory is filled: a base of any size is there at once
         base = Kronos(**shape).eval()
