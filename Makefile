@@ -22,7 +22,7 @@ LINKED := build/.linked
 setup: $(LINKED)  ## install the package and its tools, at the pinned versions, into $(VENV)
 
 $(VENV)/.installed: pyproject.toml constraints.txt
-	@echo "Installing into $(VENV), once: about 2.5 minutes and 2 GB of disk"
+	@echo "Installing into $(VENV), once: about 3 minutes and 2.5 GB of disk"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt 'setuptools>=77' --editable '.[dev]'
 	touch $@
