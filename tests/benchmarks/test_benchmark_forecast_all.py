@@ -34,9 +34,6 @@ from kronos_service.model.generation.generate import History
 from kronos_service.model.generation.inputs import prepare_history
 from kronos_service.model.generation.sampling import Sampling, noise, sample
 
-# a line a request would be timed too
-structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 HORIZON, PATHS, BARS = 5, 20, 64
@@ -84,6 +81,15 @@ def snapshot_of(count: int, directory: Path) -> Path:
         now=NOW,
     )
     return directory
+
+
+@pytest.fixture(autouse=True)
+def few_logs() -> Iterator[None]:
+    """A line a request would be timed too."""
+    was = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    yield
+    structlog.configure(**was)
 
 
 @pytest.fixture(scope="module")
