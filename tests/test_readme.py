@@ -73,6 +73,7 @@ def test_the_short_demo_ends_with_a_promoted_adapter_and_a_forecast(
     assert (tmp_path / "forecast.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_five_lines_run_as_typed(tmp_path: Path) -> None:
     (block,) = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
     assert len([line for line in block.splitlines() if line]) == 5
@@ -97,6 +98,7 @@ def test_every_command_is_run_by_a_test_or_by_ci() -> None:
     assert {f"make {part}" for part in parts.split()} <= set(ci)
 
 
+@pytest.mark.slow
 def test_the_service_answers_the_request_that_is_shown(tmp_path: Path) -> None:
     """On the packaged base, since nobody has trained an adapter here."""
     assert SHELL.index(KEYS) + 1 == SHELL.index(SERVE)
