@@ -103,7 +103,7 @@ def ray_cluster() -> Iterator[Any]:
             # a dead node is noticed in 2 s instead of 15
             "_system_config": {"health_check_period_ms": 500, "health_check_failure_threshold": 4},
         }
-        nodes = Cluster(initialize_head=True, head_node_args=first)
+        nodes: Any = Cluster(initialize_head=True, head_node_args=first)
         patch.setenv("RAY_ADDRESS", nodes.address)
         yield nodes
         nodes.shutdown()

@@ -17,13 +17,14 @@ from test_benchmark_forecast_all import snapshot_of
 
 from kronos_service.inference.nightly.command import forecast_all
 from kronos_service.inference.nightly.config import ForecastAllConfig
+from kronos_shared.ray_cluster import Engine
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1800)]
 NOW = datetime(2026, 4, 1, 12, 0, tzinfo=UTC)
 SYMBOLS, FEW = 500, 64
 
 
-def seconds(snapshot: Path, out: Path, engine: str) -> float:
+def seconds(snapshot: Path, out: Path, engine: Engine) -> float:
     config = ForecastAllConfig(
         snapshot=snapshot, out=out, horizon=5, paths=20, base_model="nano", engine=engine
     )

@@ -1,5 +1,6 @@
 """The app under Ray Serve, started as documented: the plain service's numbers; replicas follow LATEST."""
 
+import importlib
 import os
 import shutil
 import signal
@@ -114,8 +115,7 @@ def test_after_its_end_the_cluster_is_free_again(service: tuple[str, subprocess.
     process.send_signal(signal.SIGTERM)
     process.wait(60)
     with cluster():
-        import ray
-
+        ray: Any = importlib.import_module("ray")
         until = time.monotonic() + 30
         while ray.available_resources().get("CPU") != ray.cluster_resources()["CPU"]:
             assert time.monotonic() < until, ray.available_resources()

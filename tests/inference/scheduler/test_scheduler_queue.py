@@ -219,6 +219,7 @@ def test_a_deadline_that_the_measured_pace_cannot_meet_is_refused_with_the_wait(
     # nine works of 0.3 s or a little more each are ahead, no two of a kind
     with pytest.raises(Overloaded, match="longer than the deadline") as caught:
         queue.admit(busy.cost, time.monotonic() + 1.5)
+    assert caught.value.retry_after is not None
     assert 9 * 0.3 <= caught.value.retry_after <= 9 * took + 1
     queue.give_up(queue.admit(busy.cost, time.monotonic() + 30))
     assert queue.depth == len(queued)
