@@ -24,6 +24,7 @@ from kronos_service.inference.nightly.partial import Began, Partial, open_partia
 from kronos_service.inference.nightly.plan import Plan, load_model
 from kronos_service.inference.nightly.tables import find_tables
 from kronos_service.model.adapter.read import NoAdapterError, find_adapter
+from kronos_service.model.packaged import SAMPLE
 from kronos_shared.cli import ConfigError, require_writable
 from kronos_shared.errors import KronosError
 from kronos_shared.normalization import MIN_HISTORY
@@ -107,8 +108,11 @@ def _find_adapter(config: ForecastAllConfig, console: Console) -> Path | None:
     except NoAdapterError:
         if config.adapter is not None:
             raise
-        console.print(f"no adapter in {DEFAULT_ADAPTERS}/: the base alone, which knows no calendar")
-        return None
+    if config.source == "snapshot" and config.snapshot is None and config.base_model is None:
+        console.print(f"no adapter in {DEFAULT_ADAPTERS}/: {SAMPLE}, the one that ships with the package")
+        return find_adapter(Path(SAMPLE))
+    console.print(f"no adapter in {DEFAULT_ADAPTERS}/: the base alone, which knows no calendar")
+    return None
 
 
 def _check_horizon(horizon: int, serving: ServedModel) -> None:

@@ -33,8 +33,8 @@ class ForecastAllConfig(Settings):
     max_stale_sessions: int | None = Field(default=None, ge=0)
     """leave out a symbol that lacks more of the latest sessions; none is left out for that by default"""
     adapter: Path | None = None
-    """an adapter directory, or a directory of published adapters (its LATEST); adapters if there is one, else
-    the base alone"""
+    """an adapter directory, a directory of published adapters (its LATEST), or sample, which ships; adapters
+    if there is one, else sample for the embedded sample, else the base alone"""
     base_model: str | None = Field(
         default=None, description=f"{BASES}; the base that the adapter names, or nano, if left out"
     )

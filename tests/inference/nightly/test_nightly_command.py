@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
+from rich.console import Console
 
 from kronos_service.data.forecasts import SCHEMA, read_about
 from kronos_service.data.snapshot.read import Snapshot
@@ -18,7 +19,8 @@ from kronos_service.data.snapshot.write import write_snapshot
 from kronos_service.events.taxonomy import LEADERS
 from kronos_service.inference.__main__ import main
 from kronos_service.inference.nightly.chunk import Chunk, ChunkForecaster
-from kronos_service.inference.nightly.command import NothingForecastError
+from kronos_service.inference.nightly.command import NothingForecastError, forecast_all
+from kronos_service.inference.nightly.config import ForecastAllConfig
 from kronos_service.inference.nightly.partial import BusyError, UnwritableError
 from kronos_shared.adapter_store import publish
 from kronos_shared.cli import ConfigError
@@ -232,3 +234,20 @@ def test_the_command_writes_a_file_and_gives_cron_its_exit_code(
 def test_a_horizon_beyond_the_model_is_named(run: Run) -> None:
     with pytest.raises(ConfigError, match="--horizon must be at most 8, got 9: this model reads 72 bars"):
         run(horizon=9)
+
+
+def test_the_embedded_sample_is_forecast_by_the_adapter_that_ships(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the forecast command does where nothing has been trained; a base of one's own stays alone."""
+    monkeypatch.chdir(tmp_path)
+    usual: dict[str, Any] = {"out": tmp_path / "a.parquet", "horizon": 1, "paths": 2}
+    cases: list[tuple[dict[str, Any], bool]] = [
+        ({}, True),
+        ({"base_model": "nano", "out": tmp_path / "b.parquet"}, False),
+    ]
+    for changes, has_version in cases:
+        out = forecast_all(ForecastAllConfig(**(usual | changes)), console=Console(quiet=True)).out
+        versions = set(pq.read_table(out)["version"].to_pylist())
+        assert len(versions) == 1
+        assert (versions != {None}) == has_version
