@@ -73,7 +73,7 @@ test-integration: setup $(POSTGREST)/postgrest  ## against a real PostgreSQL and
 	POSTGREST=$(POSTGREST) $(BIN)/python -m pytest -m integration tests/integration
 
 test-ray: setup  ## the Ray engines and Ray Serve on clusters of this machine, with nodes that die
-	$(BIN)/python -m pytest -m ray
+	$(BIN)/python -m pytest -m "ray and not slow"
 
 # Without our pins: sktime wants pandas below 3.1, fev an older huggingface_hub.
 test-ecosystem:  ## our adapters for fev, sktime and utilsforecast against the libraries, in build/ecosystem

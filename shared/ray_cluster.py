@@ -20,6 +20,9 @@ RETRIES: Final = 10
 """How often a task is repeated whose process or node has died."""
 
 
+_log = logging.getLogger(__name__)
+
+
 class ClusterError(KronosError):
     """The cluster cannot be reached, or has lost what it was to do."""
 
@@ -42,6 +45,11 @@ def cluster() -> Iterator[None]:
     except (ConnectionError, ValueError) as error:
         where = os.environ.get("RAY_ADDRESS", "this machine")
         raise ClusterError(f"no Ray cluster at {where}: {' '.join(str(error).split())[:200]}") from None
+    if _free_processors() < 1:
+        # without this line a cluster that others fill looks like a command that hangs
+        _log.warning(
+            "the cluster has no free processor: this waits until one is (ray status says who has them)"
+        )
     try:
         yield
     except RayTaskError as error:
@@ -70,6 +78,13 @@ def _resources() -> dict[str, float]:
 
     found: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return found
+
+
+def _free_processors() -> float:
+    import ray
+
+    free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
+    return free.get("CPU", 0)
 
 
 def run_tasks(function: Callable[..., object], arguments: Sequence[tuple[Any, ...]]) -> Iterator[int]:
