@@ -9,8 +9,13 @@ Ray's proxy accepts the connections, within its own limits.
 """
 
 import argparse
+import asyncio
 import os
 import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
 
 from fastapi import FastAPI
 from ray import serve
@@ -19,6 +24,9 @@ from kronos_service.inference.http.app import create_app
 from kronos_service.inference.http.server import configure_logs
 from kronos_service.inference.settings import Settings, load_settings
 
+START_SECONDS: Final = 300
+"""A replica that is not ready by then takes requests, and its answers say what is missing."""
+
 
 def deployment(settings: Settings, *, most: int, least: int = 1) -> serve.Application:
     """The application, with `least` to `most` replicas."""
@@ -26,7 +34,9 @@ def deployment(settings: Settings, *, most: int, least: int = 1) -> serve.Applic
     def replica() -> FastAPI:
         configure_logs()
         own = settings.state_dir / serve.get_replica_context().replica_id.unique_id
-        return create_app(settings.model_copy(update={"state_dir": own}))
+        app = create_app(settings.model_copy(update={"state_dir": own}))
+        start_ready_first(app)
+        return app
 
     # about one batch; where more than that wait, another replica answers sooner
     busy = max(1, settings.queue_size // 4)
@@ -38,6 +48,23 @@ def deployment(settings: Settings, *, most: int, least: int = 1) -> serve.Applic
         max_ongoing_requests=settings.queue_size,
         ray_actor_options={"num_cpus": 1, "num_gpus": 1 if settings.device.startswith("cuda") else 0},
     ).bind()
+
+
+def start_ready_first(app: FastAPI) -> None:
+    """Let the app's start last until it can forecast: Serve sends a replica requests once it has started, and
+    one that still reads its market or loads its model would turn them away.
+    """
+    start = app.router.lifespan_context
+
+    @asynccontextmanager
+    async def ready(started: FastAPI) -> AsyncIterator[None]:
+        async with start(started):
+            until = time.monotonic() + START_SECONDS
+            while started.state.service.lacks() is not None and time.monotonic() < until:
+                await asyncio.sleep(0.1)
+            yield
+
+    app.router.lifespan_context = ready
 
 
 def main() -> None:

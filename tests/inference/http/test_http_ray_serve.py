@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import runpy
 import shutil
 import signal
 import socket
@@ -18,6 +19,8 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
+from kronos_service.inference.http.app import create_app
+from kronos_service.inference.settings import Settings
 from kronos_shared.adapter_store import publish
 from kronos_shared.ray_cluster import cluster
 
@@ -89,6 +92,13 @@ def answers(url: str, count: int) -> list[dict[str, Any]]:
         assert response.status_code == 200, response.text
         found.append(response.json())
     return found
+
+
+def test_a_replica_takes_no_request_before_it_can_answer(settings_of: Callable[..., Settings]) -> None:
+    app = create_app(settings_of())
+    runpy.run_path(str(SCRIPT))["start_ready_first"](app)
+    with TestClient(app) as replica:
+        assert replica.get("/readyz").status_code == 200
 
 
 def test_replicas_answer_as_the_plain_service_does_and_follow_latest(
