@@ -45,9 +45,59 @@ def test_the_gain_is_the_mean_difference_over_the_targets_asked_for() -> None:
 def test_the_interval_covers_the_true_gain_about_as_often_as_it_says() -> None:
     hits = 0
     for seed in range(100):
-        gain = paired_gain(*noisy(0.1, seed, dates=600), on_event=False, seed=seed)
+        gain = paired_gain(*noisy(0.1, seed, dates=300), on_event=False, seed=seed)
         hits += gain.low <= 0.1 <= gain.high
     assert 88 <= hits <= 99
+
+
+def test_the_interval_is_as_wide_as_95_percent_of_a_normal_mean_is() -> None:
+    """A 90 % interval has 0.84 of this width, a 99 % one 1.31."""
+    widths = []
+    for seed in range(20):
+        values = pd.Series(np.random.default_rng(seed).normal(size=1000))
+        found = mean_over_dates(values, pd.Series(np.datetime64("2020-01-01") + np.arange(1000)), seed=seed)
+        widths.append((found.high - found.low) / (2 * 1.96 * values.std() / 1000**0.5))
+    assert np.mean(widths) == pytest.approx(1.0, abs=0.05)
+
+
+def test_neighbouring_dates_that_move_together_widen_the_interval() -> None:
+    """The same values in a random order have no memory; a bootstrap without blocks sees none in either."""
+    rng = np.random.default_rng(0)
+    values = np.convolve(rng.normal(size=1019), np.ones(20), mode="valid")
+    dates = pd.Series(np.datetime64("2020-01-01") + np.arange(1000))
+    together, apart = (
+        mean_over_dates(pd.Series(one), dates, seed=0) for one in (values, rng.permutation(values))
+    )
+    assert together.high - together.low > 2 * (apart.high - apart.low)
+
+
+def test_a_resample_is_as_long_as_the_data_and_a_block_may_run_past_its_end() -> None:
+    """Five dates, of which the last counts 1, in blocks of four: a resample's mean is a number of fifths, and
+    blocks that stopped at the end would all be the same.
+    """
+    values, dates = pd.Series([0.0, 0, 0, 0, 1]), pd.Series(np.datetime64("2020-01-01") + np.arange(5))
+    found = mean_over_dates(values, dates, seed=0, shortest_block=4)
+    assert found.low < found.mean < found.high
+    assert [5 * one for one in (found.low, found.high)] == pytest.approx(
+        [round(5 * one) for one in (found.low, found.high)]
+    )
+
+
+def test_a_date_counts_as_often_as_it_has_rows() -> None:
+    """Ten dates of 99 rows and ten of one row."""
+    dates = np.repeat(np.datetime64("2020-01-01") + np.arange(20), [99, 1] * 10)
+    values = pd.Series((np.arange(20) % 2 == 0).repeat([99, 1] * 10).astype(float))
+    found = mean_over_dates(values, pd.Series(dates), seed=0)
+    assert found.mean == pytest.approx(0.99)
+    assert found.low > 0.95
+
+
+def test_the_seed_draws_the_interval_and_nothing_else() -> None:
+    reference, better = noisy(0.1, seed=0)
+    first, again, other = (paired_gain(reference, better, on_event=False, seed=seed) for seed in (0, 0, 1))
+    assert first == again
+    assert (first.low, first.high) != (other.low, other.high)
+    assert first.nats == other.nats
 
 
 def test_symbols_of_one_day_do_not_count_as_independent() -> None:

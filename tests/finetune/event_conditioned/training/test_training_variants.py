@@ -1,0 +1,246 @@
+"""What each training shows its model, in which mode, and what the optimizer gets."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim import AdamW
+
+from kronos_service.finetune.event_conditioned.config import EventLoraConfig
+from kronos_service.finetune.event_conditioned.samples.dataset import (
+    UNCERTAIN_CHANNELS,
+    EventConditionedDataset,
+    collate,
+)
+from kronos_service.finetune.event_conditioned.samples.splits import Splits
+from kronos_service.finetune.event_conditioned.training.loop import Data, Loop
+from kronos_service.finetune.event_conditioned.training.lora import adapt, trainable
+from kronos_service.finetune.event_conditioned.training.loss import weighted_loss
+from kronos_service.finetune.event_conditioned.training.schedule import Schedule
+from kronos_service.finetune.event_conditioned.training.variants import (
+    ADAPTER,
+    CONTROL,
+    PLACEBO,
+    TrainedVariant,
+    Variant,
+    train_variant,
+    train_variants,
+)
+from kronos_service.model.factory import Bundle
+from kronos_service.model.kronos import Kronos
+
+CONFIG = EventLoraConfig(
+    epochs=2,
+    batch_size=8,
+    warmup_steps=1,
+    rank=2,
+    lora_dropout=0.1,
+    blank_probability=0.5,
+    max_grad_norm=1e-3,
+    learning_rate=1e-4,
+    event_learning_rate=7e-4,
+    weight_decay=0.02,
+    tracker="none",
+)
+KEPT = 24
+"""Windows of each split that are trained on or scored: three steps an epoch."""
+
+
+@dataclass
+class Seen:
+    """What the model and the optimizer were given."""
+
+    trained: list[Tensor] = field(default_factory=list)
+    """Events of each training step."""
+    judged: list[Tensor] = field(default_factory=list)
+    """Events of each batch of validation and of the fixed subset."""
+    dropout: set[tuple[bool, bool]] = field(default_factory=set)
+    """(whether gradients were kept, whether any dropout was on)."""
+    norms: list[float] = field(default_factory=list)
+    """Gradient norm at each optimizer step."""
+    groups: list[list[tuple[float, float]]] = field(default_factory=list)
+    """Rate and weight decay of each parameter group at each step."""
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
+    """Records what reaches `Kronos.forward` and `AdamW.step`, which do their work as ever."""
+    found = Seen()
+    forward, step = Kronos.forward, AdamW.step
+
+    def watched_forward(self: Kronos, *given: Any, events: Tensor | None = None, **named: Any) -> Any:
+        training = not torch.is_inference_mode_enabled()
+        if events is not None:
+            (found.trained if training else found.judged).append(events.clone())
+        on = any(one.training for one in self.modules() if isinstance(one, nn.Dropout))
+        found.dropout.add((training, on))
+        return forward(self, *given, events=events, **named)
+
+    def watched_step(self: AdamW, *given: Any, **named: Any) -> Any:
+        parameters = [one for group in self.param_groups for one in group["params"]]
+        found.norms.append(float(torch.stack([one.grad.norm() for one in parameters]).norm()))
+        found.groups.append([(group["lr"], group["weight_decay"]) for group in self.param_groups])
+        return step(self, *given, **named)
+
+    monkeypatch.setattr(Kronos, "forward", watched_forward)
+    monkeypatch.setattr(AdamW, "step", watched_step)
+    return found
+
+
+@pytest.fixture(scope="module")
+def few(splits: Splits) -> Splits:
+    """The first windows of each split, with some event in each of them."""
+    kept = {}
+    for name, one in splits.splits.items():
+        hearing = [
+            number
+            for number, window in enumerate(one.windows)
+            if splits.series[window.series].events[window.start : window.stop - 1].any()
+        ][:KEPT]
+        kept[name] = replace(
+            one,
+            windows=[one.windows[number] for number in hearing],
+            tokens={key: ids[hearing] for key, ids in one.tokens.items()},
+        )
+    return replace(splits, splits=kept)
+
+
+Train = Callable[[Variant], TrainedVariant]
+
+
+@pytest.fixture
+def train(few: Splits, bundle: Bundle, tmp_path: Path) -> Train:
+    def run(variant: Variant) -> TrainedVariant:
+        return train_variant(
+            variant, CONFIG, few, bundle, Accelerator(cpu=True), tmp_path / variant.name, micro_batch=8
+        )
+
+    return run
+
+
+def rows(dataset: EventConditionedDataset) -> list[Tensor]:
+    """The events of every window, as the dataset gives them now."""
+    return [dataset.inputs(number)["events"] for number in range(len(dataset))]
+
+
+def in_order(batches: list[Tensor], dataset: EventConditionedDataset) -> list[Tensor]:
+    """The rows of batches that hold the windows in their order, without their padding."""
+    flat = [row for batch in batches for row in batch]
+    return [row[: len(expected)] for row, expected in zip(flat, rows(dataset), strict=True)]
+
+
+def test_the_control_never_sees_an_event(train: Train, seen: Seen) -> None:
+    train(CONTROL)
+    assert seen.trained
+    assert seen.judged
+    assert not any(batch.any() for batch in (*seen.trained, *seen.judged))
+
+
+@pytest.mark.parametrize("variant", [ADAPTER, PLACEBO])
+def test_the_adapter_is_judged_on_the_real_rows_and_the_placebo_on_false_ones(
+    train: Train, seen: Seen, few: Splits, variant: Variant
+) -> None:
+    train(variant)
+    shown = few.conditioned("real" if variant == ADAPTER else "permuted", CONFIG.seed)
+    val, fixed = shown.dataset("val"), shown.dataset("train", at_most=64)
+    each = len(seen.judged) // (CONFIG.epochs + 1)
+    for epoch in range(CONFIG.epochs + 1):
+        judged = seen.judged[epoch * each : (epoch + 1) * each]
+        got = [*in_order(judged[:3], val), *in_order(judged[3:], fixed)]
+        assert all(map(torch.equal, got, [*rows(val), *rows(fixed)]))
+    real = rows(few.dataset("val"))
+    differs = [not torch.equal(*pair) for pair in zip(in_order(seen.judged[:3], val), real, strict=True)]
+    assert any(differs) == (variant == PLACEBO)
+
+
+def test_all_three_are_trained_each_under_its_own_name(few: Splits, bundle: Bundle, tmp_path: Path) -> None:
+    config = CONFIG.replace(control=True, placebo=True, epochs=1)
+    trained = train_variants(config, few, bundle, Accelerator(cpu=True), tmp_path, micro_batch=8)
+    assert list(trained) == ["adapter", "control", "placebo"]
+    losses = [one.records["total"].mean() for one in trained.values()]
+    assert len(set(losses)) == 3
+    for name in ("control", "placebo"):
+        assert (tmp_path / name / "trained").is_dir()
+
+
+def test_dropout_is_on_in_every_step_and_off_in_every_validation(train: Train, seen: Seen) -> None:
+    train(ADAPTER)
+    assert seen.dropout == {(True, True), (False, False)}
+
+
+def test_each_epoch_blanks_windows_of_its_own_and_only_what_a_service_cannot_know(
+    train: Train, seen: Seen, few: Splits
+) -> None:
+    train(ADAPTER)
+    schedule = Schedule(windows=KEPT, batch_size=CONFIG.batch_size, epochs=CONFIG.epochs, seed=CONFIG.seed)
+    whole = rows(few.dataset("train"))
+    certain = [number for number in range(whole[0].shape[1]) if number not in UNCERTAIN_CHANNELS]
+    blanked: list[set[int]] = [set(), set()]
+    for step, batch in enumerate(seen.trained):
+        for window, row in zip(schedule.batch(step), batch, strict=True):
+            got, full = row[: len(whole[window])], whole[window]
+            assert torch.equal(got[:, certain], full[:, certain])
+            lost = got != full
+            assert not got[lost].any()
+            if lost.any():
+                blanked[step // schedule.steps_per_epoch].add(window)
+    assert all(0 < len(one) < KEPT for one in blanked)
+    assert blanked[0] != blanked[1]
+
+
+def test_the_optimizer_gets_clipped_gradients_and_both_rates(train: Train, seen: Seen) -> None:
+    train(ADAPTER)
+    assert len(seen.norms) == CONFIG.epochs * KEPT // CONFIG.batch_size
+    assert max(seen.norms) == pytest.approx(CONFIG.max_grad_norm, rel=1e-3)
+    for (lora, lora_decay), (event, event_decay) in seen.groups:
+        assert event / lora == pytest.approx(CONFIG.event_learning_rate / CONFIG.learning_rate)
+        assert lora_decay == event_decay == CONFIG.weight_decay
+    warming, peak, *_, last = (lora for (lora, _), _ in seen.groups)
+    assert (warming, peak) == pytest.approx((CONFIG.learning_rate / 2, CONFIG.learning_rate))
+    assert 0 < last < peak
+
+
+@pytest.mark.parametrize(("epochs", "micro_batch"), [(1, 8), (5, 8), (2, 3)])
+def test_a_steps_gradient_is_that_of_its_targets_over_the_mean_number_of_a_step(
+    few: Splits, bundle: Bundle, epochs: int, micro_batch: int
+) -> None:
+    config = CONFIG.replace(epochs=epochs, lora_dropout=0.0, max_grad_norm=1e9)
+    data = few.dataset("train", oversample=3.0)
+    accelerator = Accelerator(cpu=True)
+    model = adapt(bundle.model, rank=2, dropout=0.0, taps="both", seed=0)
+    loop = Loop(model, Data(train=data, fixed=data, val=None), config, micro_batch, accelerator)
+    windows = [0, 5, 9, 14, 23]  # not a whole batch: its targets count as much as those of any other
+    got = loop.step(0, windows)["train/grad_norm"]
+    fresh = adapt(bundle.model, rank=2, dropout=0.0, taps="both", seed=0)
+    loss = weighted_loss(fresh, collate([data.inputs(number) for number in windows]), accelerator)
+    steps = -(-len(data) // config.batch_size)
+    (loss * steps / data.n_targets).backward()
+    gradients = [parameter.grad for _, parameter in trainable(fresh)]
+    assert got == pytest.approx(float(torch.stack([one.norm() for one in gradients]).norm()), rel=1e-4)  # type: ignore[union-attr]
+
+
+def test_no_gradient_is_left_for_the_next_step(few: Splits, bundle: Bundle) -> None:
+    config, accelerator = CONFIG.replace(lora_dropout=0.0), Accelerator(cpu=True)
+    data = few.dataset("train")
+    model = adapt(bundle.model, rank=2, dropout=0.0, taps="both", seed=0)
+    loop = Loop(model, Data(train=data, fixed=data, val=None), config, 8, accelerator)
+    loop.step(0, range(8))
+    assert all(parameter.grad is None or not parameter.grad.any() for _, parameter in trainable(model))
+
+
+def test_dropout_is_drawn_anew_for_each_step(few: Splits, bundle: Bundle) -> None:
+    config = CONFIG.replace(
+        lora_dropout=0.5, learning_rate=1e-12, event_learning_rate=1e-12, max_grad_norm=1e9
+    )
+    data = few.dataset("train")
+    model = adapt(bundle.model, rank=2, dropout=0.5, taps="both", seed=0)
+    loop = Loop(model, Data(train=data, fixed=data, val=None), config, 8, Accelerator(cpu=True))
+    norms = [loop.step(step, range(8))["train/grad_norm"] for step in (0, 1, 0)]
+    assert norms[0] == pytest.approx(norms[2], rel=1e-4)
+    assert not np.isclose(norms[0], norms[1], rtol=1e-4)
