@@ -1,16 +1,25 @@
 """What is written survives a power cut: the order of writes, fsyncs and renames, and what an error leaves."""
 
+import json
 import os
+import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from power_cut import power_cuts
 from small_tables import NOW, WINDOW, small_tables
 
+from kronos_service.data.snapshot.read import read_tables
 from kronos_service.data.snapshot.write import write_snapshot
-from kronos_shared.atomic import append, new_directory, replace_file
+from kronos_service.finetune.event_conditioned.training.checkpoints import read_verified, write_verified
+from kronos_service.inference.models.replica_state import ReplicaState
+from kronos_service.model.adapter.files import read_files
+from kronos_shared.adapter_manifest import MANIFEST, Latest
+from kronos_shared.adapter_store import latest, latest_version, publish, rollback
+from kronos_shared.atomic import append, move_into_place, new_directory, replace_file
 
 Step = tuple[str, ...]
 
@@ -94,3 +103,143 @@ def test_an_error_leaves_what_was_there_and_nothing_else(
         (scratch / "a").write_bytes(b"one")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert (tmp_path / "a").read_bytes() == b"old"
+
+
+Write = Callable[[Path, int], object]
+Read = Callable[[Path], object]
+AdapterOf = Callable[[int], Path]
+
+
+def survives(write: Write, read: Read, tmp_path: Path, *, fewest: int) -> None:
+    """Overwriting the first with the second leaves one of them wherever the power fails, and the second once
+    the call has returned.
+    """
+    root, scratch = tmp_path / "disk", tmp_path / "cuts"
+    root.mkdir(parents=True)
+    scratch.mkdir()
+    write(root, 1)
+    old = read(root)
+    found: list[object] = []
+    with power_cuts(root, scratch, lambda copy: found.append(read(copy))) as steps:
+        write(root, 2)
+    new = read(root)
+    assert old != new
+    assert len(steps) >= fewest
+    assert [one for one in found if one not in (old, new)] == []
+    assert found[:2] == [old, old]
+    assert found[-2:] == [new, new]
+
+
+def as_file(root: Path, number: int) -> None:
+    replace_file(root / "a", bytes(5 * [number]))
+
+
+def as_moved_file(root: Path, number: int) -> None:
+    (root / ".scratch").write_bytes(bytes(5 * [number]))
+    move_into_place(root / ".scratch", root / "a")
+
+
+@pytest.mark.parametrize("write", [as_file, as_moved_file])
+def test_after_a_power_cut_a_file_is_the_old_or_the_new_one(write: Write, tmp_path: Path) -> None:
+    survives(write, lambda root: (root / "a").read_bytes(), tmp_path, fewest=3)
+
+
+def test_after_a_power_cut_the_lines_before_the_last_are_there(tmp_path: Path) -> None:
+    def read(root: Path) -> list[bytes]:
+        return (root / "log").read_bytes().splitlines()
+
+    survives(lambda root, number: append(root / "log", b"%d\n" % number), read, tmp_path, fewest=2)
+
+
+def test_after_a_power_cut_a_checkpoint_is_whole_or_not_there(tmp_path: Path) -> None:
+    def read(root: Path) -> dict[str, bytes]:
+        return read_verified(max(root.glob("step-*")))
+
+    def write(root: Path, number: int) -> None:
+        write_verified(root / f"step-{number}", {"a": bytes([number]), "b": bytes(9)})
+
+    survives(write, read, tmp_path, fewest=7)
+
+
+def test_after_a_power_cut_a_snapshot_is_the_old_or_the_new_one(tmp_path: Path) -> None:
+    def write(root: Path, number: int) -> None:
+        tables = small_tables()
+        tables["bars"] = tables["bars"].assign(volume=float(number))
+        write_snapshot(root / "s", **tables, window=WINDOW, source="tests", now=NOW)
+
+    survives(write, lambda root: read_tables(root / "s").sha256, tmp_path, fewest=10)
+
+
+@pytest.fixture
+def numbered(adapter_of: AdapterOf, tmp_path: Path) -> AdapterOf:
+    """Whole adapters that differ in their manifest alone."""
+
+    def make(number: int) -> Path:
+        directory = tmp_path / "numbered" / str(number)
+        if not directory.exists():
+            shutil.copytree(adapter_of(0), directory)
+            manifest = json.loads((directory / MANIFEST).read_text())
+            (directory / MANIFEST).write_text(json.dumps({**manifest, "metrics": {"number": number}}))
+        return directory
+
+    return make
+
+
+def served(store: Path) -> object:
+    """The manifest of the version that LATEST names, once all of its files are what it says; None without."""
+    pointer, directory = latest(store), latest_version(store)
+    if pointer is None or directory is None:
+        return None
+    return read_files(directory, digest=pointer.manifest_sha256).digest
+
+
+def test_after_a_power_cut_latest_names_a_whole_version(numbered: AdapterOf, tmp_path: Path) -> None:
+    survives(lambda store, number: publish(numbered(number), store, keep=1), served, tmp_path, fewest=12)
+
+
+def test_after_a_power_cut_a_new_store_is_empty_or_holds_its_first_version(
+    numbered: AdapterOf, tmp_path: Path
+) -> None:
+    def write(store: Path, step: int) -> None:
+        if step == 2:
+            publish(numbered(1), store, keep=1)
+
+    survives(write, served, tmp_path, fewest=10)
+
+
+def test_after_a_power_cut_in_a_rollback_latest_names_a_whole_version(
+    numbered: AdapterOf, tmp_path: Path
+) -> None:
+    def write(store: Path, step: int) -> None:
+        if step == 1:
+            publish(numbered(1), store, keep=5)
+            publish(numbered(2), store, keep=5)
+        else:
+            rollback(store)
+
+    survives(write, served, tmp_path, fewest=3)
+
+
+def test_after_a_power_cut_a_pin_and_the_last_good_adapter_are_whole(
+    numbered: AdapterOf, tmp_path: Path
+) -> None:
+    def pointer(number: int) -> Latest:
+        digest = read_files(numbered(number)).digest
+        return Latest(generation=number, version=f"{number:06}-{digest[:12]}", manifest_sha256=digest)
+
+    def remember(root: Path, number: int) -> None:
+        ReplicaState(root).remember(pointer(number), read_files(numbered(number)))
+        ReplicaState(root).set_pin(pointer(number))
+
+    def read(root: Path) -> object:
+        good = ReplicaState(root).last_good()
+        assert good is not None
+        return ReplicaState(root).last_good_files(good).digest
+
+    survives(remember, read, tmp_path, fewest=12)
+    survives(
+        lambda root, number: ReplicaState(root).set_pin(pointer(number)),
+        lambda root: ReplicaState(root).pin(),
+        tmp_path / "pin",
+        fewest=3,
+    )
