@@ -1,11 +1,13 @@
 """A disk that forgets: what is left if the power fails before any step of a piece of work.
 
-Two disks bound what a real one does. The careful one keeps what was forced alone: a file's bytes at its last
-fsync, a directory's names at its own. The eager one keeps every name at once, but a file's bytes only as they
-were forced: a rename before the fsync leaves an empty file under the new name.
+Three disks stand for what a real one may do. The careful one keeps what was forced alone: a file's bytes at
+its last fsync, a directory's names at its own. The eager one keeps every name at once, but a file's bytes
+only as they were forced: a rename before the fsync leaves an empty file under the new name. The hasty one
+keeps what was forced and the latest rename, and no other name that was not forced: disks may reorder.
 """
 
 import os
+import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +27,8 @@ class Disk:
         self.root = root
         self._bytes: dict[int, bytes] = {}
         self._names: dict[int, dict[str, int]] = {}
+        self.renamed: Path | None = None
+        """What was renamed last."""
         self._held: list[int] = []  # open files keep their inode: a new file must not get a known number
         for path in (root, *root.rglob("*")):
             handle = os.open(path, os.O_RDONLY)
@@ -43,18 +47,26 @@ class Disk:
 
     def careful(self, to: Path) -> None:
         """Write what was forced."""
+        self._put(self.root.stat().st_ino, to)
 
-        def put(inode: int, path: Path) -> None:
-            if inode in self._bytes:
-                path.write_bytes(self._bytes[inode])
-            elif inode in self._names:
-                path.mkdir()
-                for name, one in self._names[inode].items():
-                    put(one, path / name)
-            else:  # its name was forced, and nothing of it
-                path.write_bytes(b"")
+    def hasty(self, to: Path) -> None:
+        """Write what was forced, and what was renamed last."""
+        self.careful(to)
+        if self.renamed is None or not self.renamed.exists():
+            return
+        target = to / self.renamed.relative_to(self.root)
+        if target.parent.exists():
+            if target.is_dir():
+                shutil.rmtree(target)
+            self._put(self.renamed.stat().st_ino, target)
 
-        put(self.root.stat().st_ino, to)
+    def _put(self, inode: int, path: Path) -> None:
+        if inode in self._names:
+            path.mkdir()
+            for name, one in self._names[inode].items():
+                self._put(one, path / name)
+        else:  # empty if its name was forced and nothing of it
+            path.write_bytes(self._bytes.get(inode, b""))
 
     def eager(self, to: Path) -> None:
         """Write every name of now, with the bytes that were forced."""
@@ -73,14 +85,14 @@ class Disk:
 
 @contextmanager
 def power_cuts(root: Path, scratch: Path, look: Callable[[Path], None]) -> Iterator[list[str]]:
-    """While the block works under `root`, `look` at what either disk would keep, before every step and at the
+    """While the block works under `root`, `look` at what each disk would keep, before every step and at the
     end; yields the names of the steps.
     """
     disk = Disk(root)
     steps: list[str] = []
 
     def cut() -> None:
-        for kept in (disk.careful, disk.eager):
+        for kept in (disk.careful, disk.eager, disk.hasty):
             copy = scratch / f"{kept.__name__}-{len(steps)}"
             kept(copy)
             look(copy)
@@ -99,6 +111,8 @@ def power_cuts(root: Path, scratch: Path, look: Callable[[Path], None]) -> Itera
                 result = real(*given, **named)
                 if name == "fsync":
                     disk.force(given[0])
+                elif name in ("rename", "replace"):
+                    disk.renamed = Path(given[1])
                 return result
 
             return call
