@@ -1,6 +1,7 @@
 """What really fell on each target."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from event_samples import ANCHORS, calendar_of, event, new_york, random_world, session_days
 
@@ -29,6 +30,25 @@ def test_only_high_impact_events_of_the_currency_label_a_target() -> None:
         (1, "cpi"),
         (4, "gdp"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("asset_class", "day", "before"),
+    [
+        ("us_equity", "2001-09-17", "2001-09-10"),  # the longest closure of these calendars
+        ("us_equity", "2012-10-31", "2012-10-26"),  # Hurricane Sandy and a weekend
+        ("index", "2022-01-18", "2022-01-14"),
+        ("fx", "2024-01-08", "2024-01-05"),
+    ],
+)
+def test_after_a_closure_the_first_target_has_the_events_since_the_session_before_it_alone(
+    asset_class: str, day: str, before: str
+) -> None:
+    closed = new_york(f"{before} 17:00")
+    inside = event("in", "cpi", closed + pd.Timedelta(hours=15))
+    older = event("old", "nfp", closed - pd.Timedelta(hours=15))
+    labels = label_targets(read_calendar(calendar_of([inside, older])), asset_class, [day])
+    assert [FAMILIES[family] for family in np.flatnonzero(labels.families[0])] == ["cpi"]
 
 
 def test_the_last_version_counts_whenever_it_was_seen() -> None:

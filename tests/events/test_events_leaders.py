@@ -6,7 +6,7 @@ import pytest
 from event_samples import bars_of, calendar_of, empty_leaders, session_days, walking_leaders
 
 from kronos_service.events.encoder import encode_rows, prepare
-from kronos_service.events.leaders import LeaderError, read_leader
+from kronos_service.events.leaders import LeaderError, missing_leaders, read_leader, usable_bars
 from kronos_service.events.sessions import session_dates
 from kronos_service.events.taxonomy import CHANNELS, LEADERS
 
@@ -50,6 +50,22 @@ def test_worked_examples(leader: str, asset_class: str, day: str, last: str, bef
     assert channel(leader, bars, asset_class, day) == [pytest.approx(expected(bars, last, before), abs=1e-6)]
 
 
+@pytest.mark.parametrize(
+    ("asset_class", "day", "before"),
+    [("us_equity", "2001-09-17", "2001-09-10"), ("index", "2012-10-31", "2012-10-26")],
+)
+def test_after_a_closure_the_first_bar_counts_from_the_session_before_it(
+    asset_class: str, day: str, before: str
+) -> None:
+    """Row 0 of bars that begin after a closure is that of bars that begin before it."""
+    days = session_days("crypto", "2001-05-01", "2012-11-30")
+    close = np.exp(np.random.default_rng(0).normal(0, 0.02, len(days)).cumsum())
+    bars = pd.DataFrame({"ts": pd.DatetimeIndex(days, tz="UTC"), "close": close})
+    (first,) = channel("BTCUSDT", bars, asset_class, day)
+    _, same = channel("BTCUSDT", bars, asset_class, before, day)
+    assert first == same != 0
+
+
 def test_without_a_new_bar_the_channel_is_zero() -> None:
     values = channel("SPY", walking_leaders()["SPY"], "crypto", "2024-03-08", "2024-03-09", "2024-03-10")
     assert values[0] != 0
@@ -64,6 +80,20 @@ def test_over_a_gap_in_the_bars_the_whole_move_counts() -> None:
     bars = walking_leaders()["SPY"]
     values = channel("SPY", bars, "us_equity", "2024-03-04", "2024-03-07")
     assert values[1] == pytest.approx(expected(bars, "2024-03-07", "2024-03-04"), abs=1e-6)
+
+
+def test_a_bar_that_closes_exactly_at_as_of_counts_and_is_not_missing() -> None:
+    """The dollar index closes at 17:00 New York, when an equity's as_of is."""
+    bars = walking_leaders()["DXY"]
+    leader = read_leader("DXY", bars)
+    as_of = np.datetime64("2024-03-06T22:00", "ns")
+    assert usable_bars(leader, np.array([as_of]))[0] == usable_bars(leader, np.array([as_of + 1]))[0]
+    assert usable_bars(leader, np.array([as_of - 1]))[0] == usable_bars(leader, np.array([as_of]))[0] - 1
+    until = read_leader("DXY", bars[session_dates(bars["ts"]) < np.datetime64("2024-03-06")])
+    others = {name: read_leader(name, walking_leaders()[name]) for name in LEADERS}
+    for moment, missing in ((as_of - 1, False), (as_of, True)):
+        found = missing_leaders([{**others, "DXY": until}[name] for name in LEADERS], moment)
+        assert ("DXY" in found) == missing
 
 
 @pytest.mark.parametrize(("earlier", "is_scaled"), [(60, False), (61, True)])

@@ -7,6 +7,8 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 from event_samples import bars_of, calendar_of, empty_leaders, event, new_york, session_days
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kronos_service.events.encoder import encode_rows, prepare
 from kronos_service.events.surprises import _sigma
@@ -119,6 +121,16 @@ def test_the_scale_is_of_the_same_type_and_strictly_earlier() -> None:
     found = channel(*history(), cpi("2024-03-12 08:30"), twin, other, later)
     assert found[1] == pytest.approx(Z)
     assert found[3] == 5.0
+
+
+@given(st.floats(-8, 8))
+@settings(max_examples=25)
+def test_the_unit_of_a_figure_does_not_matter(power: float) -> None:
+    """Shares of one, percent and thousands of jobs: z is the same, down to hundred-millionths."""
+    unit = 10**power
+    scaled = history(values=tuple(unit * value for value in EARLIER))
+    found = channel(*scaled, cpi("2024-03-12 08:30", actual=0.2 * unit))
+    assert found[1] == pytest.approx(Z, rel=1e-5)
 
 
 def test_a_history_constant_but_for_rounding_gives_no_scale() -> None:

@@ -21,12 +21,15 @@ from fastapi.testclient import TestClient
 from pydantic import BaseModel
 
 from kronos_service.data.snapshot.read import Snapshot
+from kronos_service.inference.errors import DeadlineExceeded, Overloaded
 from kronos_service.inference.http.app import create_app
 from kronos_service.inference.http.server import configure_logs
 from kronos_service.inference.scheduler.work import BatchKey, Cost
 from kronos_service.inference.schemas import ForecastRequest, ForecastResponse
+from kronos_service.inference.service import Service
 from kronos_service.inference.settings import Settings
 from kronos_service.model.generation.sampling import Sampling
+from kronos_shared.adapter_store import publish
 
 Ask = Callable[..., dict[str, Any]]
 Serve = Callable[..., AbstractContextManager[TestClient]]
@@ -213,6 +216,52 @@ def test_a_deadline_that_passes_unserved_is_504(serve: Serve) -> None:
         answer = client.post("/v1/forecast", json=BODY | {"deadline_ms": 1})
     assert answer.status_code == 504
     assert answer.json()["error"]["code"] == "deadline_exceeded"
+
+
+def test_a_request_that_names_no_deadline_has_the_default_one(serve: Serve) -> None:
+    with serve(default_deadline_ms=1) as client:
+        assert client.post("/v1/forecast", json=BODY).status_code == 504
+        assert client.post("/v1/forecast", json=BODY | {"deadline_ms": 60_000}).status_code == 200
+
+
+def test_the_deadline_counts_from_when_the_request_arrived(serve: Serve) -> None:
+    with serve(default_deadline_ms=60_000) as client:
+        service: Service = client.app.state.service  # type: ignore[attr-defined]
+        request = ForecastRequest.model_validate_json(json.dumps(BODY))
+
+        async def ask(arrived: float) -> bytes:
+            return await service.forecast(request, caller="api-1", request_id="r", arrived=arrived)
+
+        assert asyncio.run(ask(time.monotonic() - 30))
+        with pytest.raises((DeadlineExceeded, Overloaded)):
+            asyncio.run(ask(time.monotonic() - 61))
+
+
+def test_a_request_is_answered_by_the_model_it_began_with(
+    adapter_of: Callable[[int], Path], settings_of: Callable[..., Settings], tmp_path: Path
+) -> None:
+    """While it is prepared, the clock is asked; that moment another adapter goes live."""
+    store, swapped = tmp_path / "adapters", list[str]()
+    first = publish(adapter_of(0), store, keep=9)
+
+    def clock() -> datetime:
+        if (service := getattr(app.state, "service", None)) and swapped == ["armed"]:
+            swapped[:] = [publish(adapter_of(1), store, keep=9).version]
+            service.loader.look()
+        return datetime(2023, 1, 5, tzinfo=UTC)
+
+    app = create_app(settings_of(adapters=store, poll_seconds=3600), clock=clock)
+    with TestClient(app, headers={"Authorization": "Bearer an-api-key-of-the-tests"}) as client:
+        while client.get("/readyz").status_code != 200:
+            time.sleep(0.02)
+        before = client.post("/v1/forecast", json=BODY).json()
+        swapped.append("armed")
+        across = client.post("/v1/forecast", json=BODY).json()
+        after = client.post("/v1/forecast", json=BODY).json()
+    assert across["model"]["version"] == before["model"]["version"] == first.version
+    assert across["series"] == before["series"]
+    assert [after["model"]["version"]] == swapped
+    assert after["series"] != before["series"]
 
 
 def test_while_it_shuts_down_new_requests_are_503_and_connections_close(serve: Serve) -> None:

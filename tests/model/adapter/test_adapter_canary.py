@@ -40,6 +40,21 @@ def test_it_is_the_same_from_the_same_model_and_discerns_others(
         check_canary(broken, canary)
 
 
+@pytest.mark.parametrize("part", ["s1", "s2"])
+@pytest.mark.parametrize(("away", "holds"), [(9e-4, True), (2e-3, False)])
+def test_a_thousandth_is_the_most_that_any_logit_may_differ(
+    model: Kronos, canary: Canary, part: str, away: float, holds: bool
+) -> None:
+    logits = list(getattr(canary, f"{part}_logits"))
+    logits[7] += away
+    other = canary.model_copy(update={f"{part}_logits": tuple(logits)})
+    if holds:
+        check_canary(model, other)
+        return
+    with pytest.raises(AdapterError, match=f"{part} logits differ"):
+        check_canary(model, other)
+
+
 def test_a_model_kept_in_another_precision_is_checked_in_a_copy(model: Kronos, canary: Canary) -> None:
     kept = copy.deepcopy(model).double()
     before = {name: (tensor.dtype, tensor.data_ptr()) for name, tensor in kept.named_parameters()}
