@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 CLIP: Final = 5.0
-CONSTANT: Final = 1e-7
+CONSTANT: Final = 1e-9
 """A standard deviation up to this is rounding noise of a constant series."""
 
 Floats = npt.NDArray[np.float64]
