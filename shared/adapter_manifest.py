@@ -47,7 +47,7 @@ VERSION_PATTERN = r"^[0-9]{6,12}-[0-9a-f]{12}$"
 DayKind = Literal["tier1", "other_event", "quiet"]
 """A bar with a high-impact release of the first tier, with another high-impact one, or with none."""
 DAY_KINDS: tuple[DayKind, ...] = ("tier1", "other_event", "quiet")
-SMALLEST_FACTOR, LARGEST_FACTOR = 0.1, 10.0
+SMALLEST_FACTOR, LARGEST_FACTOR = 0.05, 20.0
 """A width that is off by more says that something else is wrong."""
 MOST_STEPS = 4096
 """Steps of a recalibration at most."""
