@@ -193,4 +193,4 @@ def to_prices(bars: Tensor, prepared: Prepared) -> Floats:
     candles = repair_candles(prices).astype(np.float64)
     if prepared.factors is None:
         return candles
-    return repair_candles(stretch(candles, prepared.factors, lowest=lowest)).astype(np.float64)
+    return stretch(candles, prepared.factors, lowest=lowest)

@@ -42,16 +42,15 @@ def step_factors(table: RecalibrationRecord, rows: Events) -> Floats:
 
 
 def stretch(prices: Floats, factors: Floats, *, lowest: float) -> Floats:
-    """Sample paths (N, H, 6) whose log prices lie `factors` (H,) times as far from the median log close.
+    """Sample paths (N, H, 6) whose log closes lie `factors` (H,) times as far from their median.
 
-    One map moves the four prices of a bar in all paths, and it rises: their order, so each candle and the
-    rank of each path, stays, and so does the median of the close (of its log, where N is even). Volume and
-    amount stay, and so does every bar whose factor is 1, to the bit. No price falls below `lowest`.
+    Each candle moves as a whole, with its close: its order and its range stay, because the factors were found
+    from closes (docs/decisions.md). So do the median of the close (of its log, where N is even), the rank of
+    each path, volume and amount, and every bar whose factor is 1, to the bit. No price falls below `lowest`.
     """
+    logs = np.log(prices[..., CLOSE])
+    moved = np.exp((factors - 1) * (logs - np.median(logs, axis=0)))
     stretched = prices.copy()
-    for bar, factor in enumerate(factors.tolist()):
-        if factor != 1:
-            logs = np.log(prices[:, bar, PRICES])
-            middle = np.median(np.log(prices[:, bar, CLOSE]))
-            stretched[:, bar, PRICES] = np.maximum(np.exp(middle + factor * (logs - middle)), lowest)
+    stretched[..., PRICES] *= moved[..., None]
+    stretched[..., PRICES] = np.maximum(stretched[..., PRICES], np.minimum(prices[..., PRICES], lowest))
     return stretched

@@ -56,24 +56,27 @@ def test_stretched_paths_keep_median_ranks_and_candles(
 ) -> None:
     drawn = candles(seed, 2 * half + 1, scale)
     got = stretch(drawn, np.array(factors), lowest=1e-300)
-    np.testing.assert_allclose(np.median(got[..., CLOSE], axis=0), np.median(drawn[..., CLOSE], axis=0))
+    # of an odd number of paths the median is one of them, which does not move
+    np.testing.assert_array_equal(np.median(got[..., CLOSE], axis=0), np.median(drawn[..., CLOSE], axis=0))
     order = np.argsort(drawn[..., CLOSE], axis=0, kind="stable")
-    assert (np.diff(np.take_along_axis(got[..., CLOSE], order, axis=0), axis=0) >= 0).all()
-    assert (got[..., HIGH] >= got[..., PRICES].max(axis=-1) * (1 - 1e-12)).all()
-    assert (got[..., LOW] <= got[..., PRICES].min(axis=-1) * (1 + 1e-12)).all()
-    widths = [
-        np.diff(np.quantile(np.log(one[..., CLOSE]), (0.1, 0.9), axis=0), axis=0) for one in (drawn, got)
-    ]
-    np.testing.assert_allclose(widths[1][0], np.array(factors) * widths[0][0], rtol=1e-6, atol=1e-12)
+    ranked = np.take_along_axis(np.log(got[..., CLOSE]), order, axis=0)
+    assert (np.diff(ranked, axis=0) >= -1e-12).all()
+    assert (got[..., HIGH] == got[..., PRICES].max(axis=-1)).all()
+    assert (got[..., LOW] == got[..., PRICES].min(axis=-1)).all()
+    for column in (OPEN, HIGH, LOW):
+        shape, kept = (np.log(one[..., column] / one[..., CLOSE]) for one in (drawn, got))
+        np.testing.assert_allclose(kept, shape, atol=1e-12)
+    before, after = (np.quantile(np.log(one[..., CLOSE]), (0.1, 0.9), axis=0) for one in (drawn, got))
+    np.testing.assert_allclose(after[1] - after[0], factors * (before[1] - before[0]), rtol=1e-6, atol=1e-12)
     np.testing.assert_array_equal(got[..., VOLUME : AMOUNT + 1], drawn[..., VOLUME : AMOUNT + 1])
 
 
-@given(seed=st.integers(0, 2**32), paths=st.integers(1, 50), factor=st.floats(0.1, 10))
+@given(seed=st.integers(0, 2**32), paths=st.integers(2, 50), factor=st.floats(0.1, 0.9))
 def test_a_factor_of_one_is_the_identity_to_the_bit(seed: int, paths: int, factor: float) -> None:
     drawn = candles(seed, paths, 1.0)
     got = stretch(drawn, np.array([1.0, factor, 1.0]), lowest=1.0)
     assert got[:, [0, 2]].tobytes() == drawn[:, [0, 2]].tobytes()
-    assert (got[:, 1] != drawn[:, 1]).any() == (factor != 1)
+    assert (got[:, 1] != drawn[:, 1]).any()
 
 
 def test_no_stretched_price_falls_below_the_lowest() -> None:
@@ -131,8 +134,7 @@ def test_a_series_without_factors_is_as_drawn_and_one_with_them_is_stretched(
     assert set(recalibrated.factors) <= {2.0, 1.5, 1.0, 3.0, 1.25, 0.5}
     plain = to_prices(drawn[0], raw)
     got = to_prices(drawn[0], recalibrated)
-    expected = stretch(plain, recalibrated.factors, lowest=0.01 * raw.last_close)
-    np.testing.assert_array_equal(got[..., [OPEN, CLOSE]], expected[..., [OPEN, CLOSE]])
+    np.testing.assert_array_equal(got, stretch(plain, recalibrated.factors, lowest=0.01 * raw.last_close))
     assert (got[..., HIGH] >= got[..., PRICES].max(axis=-1)).all()
     assert (got[..., LOW] <= got[..., PRICES].min(axis=-1)).all()
     ones = replace(raw, factors=np.ones(HORIZON))
