@@ -23,7 +23,7 @@ class Asked:
     paths: int
     """Sample paths of each series."""
     seed: int
-    recalibrated: bool = True
+    recalibrated: bool
     """Whether the adapter's width factors apply, where it has any."""
 
 
