@@ -156,6 +156,6 @@ def _checked(factor: float) -> float:
     if not SMALLEST_FACTOR <= factor <= LARGEST_FACTOR:
         raise RecalibrationError(
             f"expected widths that are off by a factor from {SMALLEST_FACTOR:g} to {LARGEST_FACTOR:g}, got "
-            f"{factor:.3g}: look at the forecasts with evaluate, or leave --recalibrate out"
+            f"{factor:.3g}: look at the forecasts with evaluate, or train without recalibration"
         )
     return factor
