@@ -118,6 +118,7 @@ class KronosEvents:
         seed: int = 0,
         scenario: ScenarioLike | None = None,
         base_only: bool = False,
+        recalibrated: bool = True,
         asset_class: AssetClass = None,
         id_column: str = "symbol",
         timestamp_column: str = "ts",
@@ -136,19 +137,21 @@ class KronosEvents:
             quantile_levels: over the sample paths, each above 0 and below 1.
             scenario: what if: texts such as 'cpi +2' (see the forecast command), or a `Scenario`.
             base_only: forecast with the base alone, which is shown no events.
+            recalibrated: with the adapter's width factors, where it has any; base_only has none.
             asset_class: crypto, us_equity, index or fx, for all or by symbol; None reads the column of `bars`
                 of that name, else takes leaders for what they are and others for US equities.
 
         Returns:
             Long, a row per symbol, forecast bar and target: symbol, ts, step (1 to H), target_name,
             predictions (the median), and a column per quantile level, in the symbol's own units. attrs:
-            version, digest, base, seed, paths, scenario, synthetic, and by symbol as_of and missing_leaders.
+            version, digest, base, seed, paths, scenario, synthetic, and by symbol as_of, missing_leaders and
+            recalibration (whether it applied, and the factor of each bar's width).
 
         Raises:
             KronosError (a ValueError): one line with what was expected, what came and what to do.
         """
         levels = require_levels(quantile_levels)
-        asked = asked_of(self.served, horizon, paths, seed)
+        asked = asked_of(self.served, horizon, paths, seed, recalibrated=recalibrated)
         names = Names(symbol=id_column, ts=timestamp_column)
         market = self._read(bars, events, leaders, asset_class, names, base_only=base_only)
         prepared = self._prepare(market, asked, scenario, base_only=base_only)
@@ -170,6 +173,7 @@ class KronosEvents:
         seed: int = 0,
         scenario: ScenarioLike | None = None,
         base_only: bool = False,
+        recalibrated: bool = True,
         asset_class: AssetClass = None,
         id_column: str = "symbol",
         timestamp_column: str = "ts",
@@ -178,9 +182,10 @@ class KronosEvents:
 
         Returns:
             A row per symbol, path (from 0) and forecast bar: symbol, path, ts, step, and the candle (open,
-            high, low, close, volume); path k of a seed is the same however many are drawn. attrs as there.
+            high, low, close, volume). Path k of a seed is the same however many are drawn, but for a
+            recalibration, which stretches them around their median. attrs as there.
         """
-        asked = asked_of(self.served, horizon, paths, seed)
+        asked = asked_of(self.served, horizon, paths, seed, recalibrated=recalibrated)
         names = Names(symbol=id_column, ts=timestamp_column)
         market = self._read(bars, events, leaders, asset_class, names, base_only=base_only)
         prepared = self._prepare(market, asked, scenario, base_only=base_only)
@@ -200,6 +205,7 @@ class KronosEvents:
         horizon: int = 5,
         paths: int = 100,
         seed: int = 0,
+        recalibrated: bool = True,
         asset_class: AssetClass = None,
         id_column: str = "symbol",
         timestamp_column: str = "ts",
@@ -215,7 +221,7 @@ class KronosEvents:
             and median_change and width_change, the part of them that goes without this input; in quote
             currency. attrs as there.
         """
-        asked = asked_of(self.served, horizon, paths, seed)
+        asked = asked_of(self.served, horizon, paths, seed, recalibrated=recalibrated)
         names = Names(symbol=id_column, ts=timestamp_column)
         market = self._read(bars, events, leaders, asset_class, names, base_only=False)
         assert market.tables is not None
@@ -239,6 +245,7 @@ class KronosEvents:
         paths: int = 100,
         seed: int = 0,
         scenario: ScenarioLike | None = None,
+        recalibrated: bool = True,
         asset_class: AssetClass = None,
         id_column: str = "symbol",
         timestamp_column: str = "ts",
@@ -257,7 +264,7 @@ class KronosEvents:
         """
         from kronos_service.inference.forecast.chart import chart_of, draw
 
-        asked = asked_of(self.served, horizon, paths, seed)
+        asked = asked_of(self.served, horizon, paths, seed, recalibrated=recalibrated)
         names = Names(symbol=id_column, ts=timestamp_column)
         market = self._read(bars, events, leaders, asset_class, names, base_only=False)
         if len(market.series) > 1:
@@ -327,6 +334,7 @@ class KronosEvents:
             "paths": asked.paths,
             "as_of": {one: f"{np.datetime_as_string(known.as_of, unit='s')}Z" for one, known in by_symbol},
             "missing_leaders": {one: list(known.missing_leaders) for one, known in by_symbol},
+            "recalibration": {one: known.recalibration() for one, known in by_symbol},
             "scenario": None if scenario is None else scenario_record(scenario),
             "synthetic": self.served.is_synthetic,
         }

@@ -9,7 +9,15 @@ import hashlib
 import re
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from kronos_shared import strict_json
 
@@ -36,9 +44,17 @@ LARGEST_POINTER = 4096
 """Largest size of LATEST.json in bytes."""
 CANARY_TOLERANCE = 1e-3
 VERSION_PATTERN = r"^[0-9]{6,12}-[0-9a-f]{12}$"
+DayKind = Literal["tier1", "other_event", "quiet"]
+"""A bar with a high-impact release of the first tier, with another high-impact one, or with none."""
+DAY_KINDS: tuple[DayKind, ...] = ("tier1", "other_event", "quiet")
+SMALLEST_FACTOR, LARGEST_FACTOR = 0.05, 20.0
+"""A width that is off by more says that something else is wrong."""
+MOST_STEPS = 4096
+"""Steps of a recalibration at most."""
 
 
 _Tap = Annotated[str, Field(pattern=r"^(input|output)$")]
+_Factor = Annotated[float, Field(ge=SMALLEST_FACTOR, le=LARGEST_FACTOR)]
 
 
 class _Record(BaseModel):
@@ -148,6 +164,33 @@ class DataRecord(_Record):
     """None if the data was not audited."""
 
 
+class RecalibrationRecord(_Record):
+    """By how much the forecast's deviations from its median are stretched, by kind of day and step."""
+
+    level: float = Field(gt=0, lt=1)
+    """The central interval that held this share of the validation outcomes once it was stretched."""
+    factors: dict[DayKind, Annotated[tuple[_Factor, ...], Field(min_length=1, max_length=MOST_STEPS)]]
+    """Kind of day -> one factor a step; a later step takes the last one."""
+    forecasts: dict[DayKind, tuple[Annotated[int, Field(ge=0)], ...]]
+    """How many validation forecasts of each kind and step there were."""
+    dates: dict[DayKind, tuple[Annotated[int, Field(ge=0)], ...]]
+    """On how many dates these fell."""
+    first: str
+    last: str
+    """First and last date that was forecast."""
+    paths: int = Field(ge=2)
+    """Sample paths of each forecast."""
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        tables = (self.factors, self.forecasts, self.dates)
+        if any(table.keys() != set(DAY_KINDS) for table in tables):
+            raise ValueError(f"expected the kinds of day {', '.join(DAY_KINDS)}")
+        if len({len(row) for table in tables for row in table.values()}) > 1:
+            raise ValueError("expected the same number of steps for each kind of day")
+        return self
+
+
 class Canary(_Record):
     """A repeatable forward pass: inputs from a seed, and the merged model's last logits in fp32 on a CPU."""
 
@@ -177,6 +220,16 @@ class AdapterManifest(_Document):
     metrics: dict[str, Any]
     conditioning_gain: dict[str, Any] | Literal["unknown"]
     canary: Canary
+    recalibration: RecalibrationRecord | None = None
+    """None, and not in the file, where the forecasts are served as they are drawn."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_none(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # a service of an earlier version reads an adapter without it, and refuses one that has it
+        record: dict[str, Any] = serialize(self)
+        if self.recalibration is None:
+            del record["recalibration"]
+        return record
 
 
 class Latest(_Document):

@@ -80,6 +80,7 @@ def test_a_long_frame_comes_out_with_what_conditioned_it(
         "paths": 6,
         "as_of": {"SPY": "2022-09-01T21:00:00Z", "SYN01": "2022-09-01T21:00:00Z"},
         "missing_leaders": {"SPY": [], "SYN01": []},
+        "recalibration": {key: {"applied": False, "factors": []} for key in ("SPY", "SYN01")},
         "scenario": None,
         "synthetic": False,
     }

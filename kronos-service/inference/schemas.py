@@ -59,6 +59,7 @@ _SERIES: Final[dict[str, Any]] = {
     "history_shortened": True,
     "missing_sessions": [],
     "missing_leaders": [{"leader": name, "last_bar": "2026-03-30"} for name in ("DXY", "VIX")],
+    "recalibration": {"applied": True, "factors": [1.12, 1.08]},
     "events": [
         {
             **{"date": "2026-04-01", "event_type": "fomc_rate_decision", "family": "fomc_rate"},
@@ -191,10 +192,19 @@ class ForecastRequest(_Body):
     top_k: int = Field(default=0, ge=0, le=2**20, description="0 keeps all.")
     calendar: CalendarIn | None = Field(None, description="Default: the service's own.")
     scenario: ScenarioIn | None = None
+    recalibrated: bool = Field(
+        default=True,
+        description="With the adapter's width factors, where it has any and tokens are drawn as by default.",
+    )
     return_paths: bool = False
     deadline_ms: int | None = Field(
         None, ge=1, description="From arrival; work that has not begun by then is dropped with 504."
     )
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether tokens are drawn from the model's own distribution."""
+        return (self.temperature, self.top_k, self.top_p) == (1.0, 0, 1.0)
 
     @field_validator("temperature")
     @classmethod
@@ -247,6 +257,13 @@ class MissingLeader(BaseModel):
     last_bar: date | None = Field(description="The latest bar there is; null: none at all.")
 
 
+class RecalibrationOut(BaseModel):
+    """By what the widths that the model drew were multiplied, as validation forecasts asked for."""
+
+    applied: bool
+    factors: list[float] = Field(description="One per forecast bar; empty where none was applied.")
+
+
 class SeriesOut(BaseModel):
     """The forecast of one series."""
 
@@ -263,6 +280,7 @@ class SeriesOut(BaseModel):
     )
     missing_sessions: list[date] = Field(description="Sessions without a bar within bars_used.")
     missing_leaders: list[MissingLeader]
+    recalibration: RecalibrationOut
     events: list[KnownEvent]
     calendar_until: date = Field(description="Events after this date are not known.")
     dates: list[date] = Field(description="Session dates of the forecast bars.")

@@ -317,6 +317,8 @@ class ForecastConfig(CommandSettings):
     """forecast from the last bar up to this date; from the last bar there is if left out"""
     scenario: tuple[str, ...] = ()
     """what if: NAME Z [DATE], such as 'cpi +2'; it moves the bars after its date; repeatable"""
+    recalibrated: bool = True
+    """with the width factors of the adapter, where it has any"""
     snapshot: Path | None = None
     """directory of a snapshot or of tables; the embedded sample if left out"""
     adapter: Path | None = None

@@ -36,6 +36,7 @@ FIELDS: dict[str, tuple[Any, ...]] = {
     "data.splits": ([], {"val": ["2025-01-01"]}, None),
     "conditioning_gain": ("known", 5, []),
     "metrics": ([], None, "x"),
+    "recalibration": ({}, [], 1.0, {"quiet": [1.0]}, {"level": 0.8, "factors": {"quiet": [0.0]}}),
 }
 """Field -> values that make a manifest wrong for the adapters of these tests (rank 4, alpha 8, dropout 0.05,
 both taps of width 256, clip 5, epsilon 1e-7 of the mean, base of 72 bars, canary of seed 0, 256 logits over

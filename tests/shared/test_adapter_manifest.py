@@ -3,15 +3,18 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kronos_shared.adapter_manifest import (
     CANARY_TOLERANCE,
+    DAY_KINDS,
     LARGEST_POINTER,
     MANIFEST,
     AdapterManifest,
     Latest,
+    RecalibrationRecord,
     is_version,
     version_name,
     version_number,
@@ -54,6 +57,87 @@ def test_a_manifest_cannot_grant_itself_a_loose_canary(
     manifest["canary"]["tolerance"] = tolerance
     with pytest.raises(ValueError, match=r"canary\.tolerance: Input should be"):
         AdapterManifest.from_bytes(json.dumps(manifest).encode())
+
+
+TABLE: dict[str, Any] = {
+    "level": 0.8,
+    "factors": {"tier1": [1.5, 1.25], "other_event": [1.25, 1.0], "quiet": [0.75, 0.875]},
+    "forecasts": {kind: [40, 41] for kind in DAY_KINDS},
+    "dates": {kind: [20, 21] for kind in DAY_KINDS},
+    "first": "2025-01-02",
+    "last": "2025-06-30",
+    "paths": 64,
+}
+
+
+def quiet(*factors: object) -> dict[str, Any]:
+    return {"factors": TABLE["factors"] | {"quiet": factors}}
+
+
+def with_table(adapter: Path, table: object) -> bytes:
+    manifest = json.loads((adapter / MANIFEST).read_bytes())
+    return json.dumps(manifest | {"recalibration": table}).encode()
+
+
+def test_a_recalibration_is_written_only_where_there_is_one(adapter_of: Callable[[int], Path]) -> None:
+    """A service of an earlier version knows no such key and goes on reading the others."""
+    content = (adapter_of(0) / MANIFEST).read_bytes()
+    assert b"recalibration" not in content
+    manifest = AdapterManifest.from_bytes(content)
+    assert manifest.recalibration is None
+    recalibrated = AdapterManifest.from_bytes(with_table(adapter_of(0), TABLE))
+    assert recalibrated.recalibration == RecalibrationRecord.model_validate(TABLE)
+    assert AdapterManifest.from_bytes(recalibrated.to_bytes()) == recalibrated
+    assert recalibrated.model_copy(update={"recalibration": None}).to_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            quiet(0.0, 1.0),
+            r"factors\.quiet\.0: Input should be greater",
+        ),
+        (
+            quiet(-1.0, 1.0),
+            r"factors\.quiet\.0: Input should be greater",
+        ),
+        (quiet(1.0, 1e9), r"factors\.quiet\.1: Input should be less"),
+        (
+            quiet(1.0, "2"),
+            r"factors\.quiet\.1: Input should be a valid",
+        ),
+        (
+            quiet(1.0, None),
+            r"factors\.quiet\.1: Input should be a valid",
+        ),
+        (quiet(1.0), "expected the same number of steps"),
+        ({"factors": {kind: [] for kind in DAY_KINDS}}, r"factors\.tier1: Tuple should have at least 1"),
+        (
+            {"factors": {kind: [1.0] * 5000 for kind in DAY_KINDS}},
+            r"factors\.tier1: Tuple should have at most",
+        ),
+        ({"factors": {"quiet": [1.0, 1.0]}}, "expected the kinds of day tier1, other_event, quiet"),
+        ({"factors": TABLE["factors"] | {"tier2": [1.0, 1.0]}}, "factors"),
+        ({"dates": TABLE["dates"] | {"quiet": [20, -1]}}, r"dates\.quiet\.1: Input should be greater"),
+        ({"level": 1.0}, "level: Input should be less"),
+        ({"paths": 1}, "paths: Input should be greater"),
+        ({"more": 1}, "more: Extra inputs"),
+    ],
+)
+def test_a_recalibration_that_cannot_be_is_refused(
+    adapter_of: Callable[[int], Path], change: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^recalibration.*{message}"):
+        AdapterManifest.from_bytes(with_table(adapter_of(0), TABLE | change))
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_a_factor_that_is_no_number_is_refused(adapter_of: Callable[[int], Path], number: str) -> None:
+    content = with_table(adapter_of(0), TABLE)
+    assert content.count(b"0.875") == 1
+    with pytest.raises(ValueError, match=f"^{number} is (not JSON|out of range)"):
+        AdapterManifest.from_bytes(content.replace(b"0.875", number.encode()))
 
 
 def test_a_version_is_named_after_its_number_and_its_manifest() -> None:

@@ -162,6 +162,9 @@ class EventLoraConfig(Training):
     """bars ahead of these forecasts"""
     forecast_paths: int = Field(default=32, ge=FEWEST_PATHS)
     """sample paths from each of them"""
+    recalibrate: bool = False
+    """forecast from up to 500 validation bars at the end, and store by what factor the widths were off, which
+    every forecast of the adapter then makes up for"""
     control: bool = True
     """train the control alongside (all channels zeroed), which takes as long again; without it the gain is
     not measured"""

@@ -42,6 +42,7 @@ from kronos_service.model.adapter.read import (
 )
 from kronos_service.model.factory import Bundle, load_bundle
 from kronos_service.model.generation.sampling import Sampling
+from kronos_shared.adapter_manifest import RecalibrationRecord
 from kronos_shared.cli import require_writable
 from kronos_shared.progress import console, follow
 
@@ -153,8 +154,15 @@ def _forecasts(
             kronos_of(loaded.attached),
             origins=config.origins,
             settings=settings,
+            recalibration=_recalibration(config, adapter),
             advance=advance,
         )
+
+
+def _recalibration(config: EvaluateConfig, adapter: Adapter) -> RecalibrationRecord | None:
+    """The width factors where they can be judged: not on the split that they were found on."""
+    is_plain = (config.temperature, config.top_p) == (1.0, 1.0)
+    return adapter.manifest.recalibration if is_plain and config.split == "test" else None
 
 
 def _home(adapter: Path) -> Path:

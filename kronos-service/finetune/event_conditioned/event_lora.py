@@ -20,6 +20,7 @@ from kronos_service.finetune.event_conditioned.evaluation.criteria import (
     obstacles,
 )
 from kronos_service.finetune.event_conditioned.evaluation.incumbent import Comparison
+from kronos_service.finetune.event_conditioned.evaluation.recalibration import recalibrate
 from kronos_service.finetune.event_conditioned.evaluation.run_evaluation import evaluate_run
 from kronos_service.finetune.event_conditioned.evaluation.run_results import all_gains, val_figures
 from kronos_service.finetune.event_conditioned.promotion import (
@@ -60,6 +61,7 @@ from kronos_service.finetune.event_conditioned.training.variants import (
     TrainedVariant,
     train_variants,
 )
+from kronos_service.model.adapter.read import merge
 from kronos_service.model.adapter.write import save_adapter
 from kronos_service.model.factory import Bundle
 from kronos_shared.adapter_manifest import (
@@ -284,6 +286,9 @@ def _save(
         metrics=figures | {INCUMBENT: comparison.record() if comparison else None},
         gain=asdict(gain) if gain else "unknown",
         card=model_card(run.config, run.setup.bundle.base.repo, data, figures),
+        recalibration=recalibrate(run.config, run.setup, merge(variant.model))
+        if run.config.recalibrate
+        else None,
     )
 
 

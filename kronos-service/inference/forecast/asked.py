@@ -23,9 +23,11 @@ class Asked:
     paths: int
     """Sample paths of each series."""
     seed: int
+    recalibrated: bool
+    """Whether the adapter's width factors apply, where it has any."""
 
 
-def asked_of(served: ServedModel, horizon: int, paths: int, seed: int) -> Asked:
+def asked_of(served: ServedModel, horizon: int, paths: int, seed: int, *, recalibrated: bool) -> Asked:
     """Whole numbers that the model can answer, as the service takes them; raises AskedError."""
     for name, value, least in (("horizon", horizon, 1), ("paths", paths, 1), ("seed", seed, 0)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
@@ -36,7 +38,7 @@ def asked_of(served: ServedModel, horizon: int, paths: int, seed: int) -> Asked:
             f"horizon: this model reads {served.context} bars, {MIN_HISTORY} of them history: expected at "
             f"most {most}, got {horizon}"
         )
-    return Asked(horizon=int(horizon), paths=int(paths), seed=int(seed))
+    return Asked(horizon=int(horizon), paths=int(paths), seed=int(seed), recalibrated=recalibrated)
 
 
 def require_levels(levels: Sequence[float]) -> list[float]:

@@ -49,7 +49,9 @@ def forecast(config: ForecastConfig, console: Console | None = None) -> Forecast
     if config.horizon >= served.context:
         raise ConfigError(f"--horizon must be below the model's {served.context} bars, got {config.horizon}")
     tables = prepare(snapshot.calendar, snapshots.leader_data(snapshot))
-    asked = Asked(horizon=config.horizon, paths=config.paths, seed=config.seed)
+    asked = Asked(
+        horizon=config.horizon, paths=config.paths, seed=config.seed, recalibrated=config.recalibrated
+    )
     result = forecast_bands(series, tables, served, asked, config.scenario)
     print_forecast(console, result)
     if config.plot is not None:

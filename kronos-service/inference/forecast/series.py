@@ -56,6 +56,7 @@ def prepare_series(
         seed=asked.seed,
         min_history=served.min_history,
         scenario=scenario,
+        recalibration=served.recalibration if asked.recalibrated else None,
     )
 
 
@@ -137,6 +138,7 @@ def forecast_bands(
         origin=series.bars["ts"].iloc[-1].date(),
         as_of=known.as_of,
         missing_leaders=known.missing_leaders,
+        factors=() if known.factors is None else tuple(known.factors.tolist()),
         dates=known.future_dates,
         families=scheduled(known, asked.horizon),
         bands=tuple(

@@ -31,6 +31,8 @@ class Forecast:
     as_of: np.datetime64
     """Nothing that became known later (UTC) was used."""
     missing_leaders: tuple[str, ...]
+    factors: tuple[float, ...]
+    """(H,) by which the adapter's widths are recalibrated; () where they are as drawn."""
     dates: npt.NDArray[np.datetime64]
     """(H,) session dates of the forecast bars."""
     families: tuple[Families, ...]
@@ -49,6 +51,9 @@ def print_forecast(console: Console, forecast: Forecast) -> None:
     console.print(f"forecast with what was known at {moment} UTC", highlight=False)
     if forecast.missing_leaders:
         console.print(f"not known by then, so taken as unmoved: {', '.join(forecast.missing_leaders)}")
+    if forecast.factors:
+        shown = " ".join(f"{factor:.2f}" for factor in forecast.factors)
+        console.print(f"the adapter's widths are recalibrated, times {shown}", highlight=False)
     if forecast.is_synthetic:
         console.print(f"{SYNTHETIC}: the model has learned from the sample market only, of no real market")
     for one in forecast.bands:

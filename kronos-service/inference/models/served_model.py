@@ -11,7 +11,7 @@ from kronos_service.model.adapter.hub import hub_adapter
 from kronos_service.model.adapter.read import find_adapter, load_adapter, parse_adapter
 from kronos_service.model.factory import PACKAGED, BaseChoice, Bundle, base_named_by
 from kronos_service.model.kronos import Kronos
-from kronos_shared.adapter_manifest import AdapterManifest
+from kronos_shared.adapter_manifest import AdapterManifest, RecalibrationRecord
 from kronos_shared.normalization import CLIP, EPSILON, MIN_HISTORY, UPSTREAM_EPSILON
 
 NORMALIZATIONS: Final = ((CLIP, EPSILON, True), (CLIP, UPSTREAM_EPSILON, False))
@@ -47,6 +47,11 @@ class ServedModel:
     def min_history(self) -> int:
         """Bars of history that it needs at least."""
         return MIN_HISTORY if self.manifest is None else self.manifest.normalization.min_history
+
+    @property
+    def recalibration(self) -> RecalibrationRecord | None:
+        """The width factors of the adapter; None where it has none, and for the base alone."""
+        return None if self.manifest is None else self.manifest.recalibration
 
     @property
     def is_synthetic(self) -> bool:

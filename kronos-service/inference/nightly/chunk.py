@@ -89,6 +89,7 @@ class ChunkForecaster:
                     "horizon": plan.horizon,
                     "paths": plan.paths,
                     "seed": plan.seed,
+                    "recalibrated": plan.recalibrated,
                 }
             )
             (prepared,) = prepare(

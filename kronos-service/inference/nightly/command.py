@@ -145,6 +145,7 @@ def _begin(
         horizon=config.horizon,
         paths=config.paths,
         seed=config.seed,
+        recalibrated=config.recalibrated,
         with_base=config.with_base,
         max_stale_sessions=config.max_stale_sessions,
         as_of=config.as_of,

@@ -38,6 +38,8 @@ class ForecastAllConfig(Settings):
     base_model: str | None = Field(
         default=None, description=f"{BASES}; the base that the adapter names, or nano, if left out"
     )
+    recalibrated: bool = True
+    """with the width factors of the adapter, where it has any"""
     with_base: bool = False
     """forecast with the base alone too, for the scorecard to compare with: twice the work"""
     device: str = "cpu"

@@ -27,6 +27,8 @@ class Plan:
     horizon: int
     paths: int
     seed: int
+    recalibrated: bool
+    """Whether the adapter's width factors apply, where it has any."""
     with_base: bool
     """Whether the base alone forecasts too."""
     max_stale_sessions: int | None
@@ -54,6 +56,8 @@ class Plan:
             "with_base": self.with_base,
             "max_stale_sessions": self.max_stale_sessions,
             "as_of": self.as_of and self.as_of.isoformat(),
+            # as files of earlier versions have it, so that the same command still finds them done
+            **({} if self.recalibrated else {"recalibrated": False}),
         }
 
 

@@ -190,6 +190,7 @@ def _prepare_series(
             horizon=request.horizon,
             seed=request.seed,
             scenario=read_scenario(request.scenario, serving, events),
+            recalibration=serving.recalibration if request.recalibrated and request.is_plain else None,
         )
     except ScenarioError as error:
         raise unprocessable(FieldFault(field="scenario", message=f"series {index}: {error}")) from None

@@ -90,6 +90,7 @@ def _series_out(
                 {"leader": leader, "last_bar": _last_before(leader_dates[leader], prepared.as_of)}
                 for leader in prepared.missing_leaders
             ],
+            "recalibration": prepared.recalibration(),
             "events": series.events,
             "calendar_until": series.reach.item(),
             "dates": prepared.future_dates.tolist(),

@@ -56,10 +56,12 @@ class Served:
     now: datetime
 
     def rows(self) -> Iterator[pa.Table]:
-        """The rows of each series that can be scored later: of the source, as known, in plain sampling."""
+        """The rows of each series that can be scored later: of the source, as known, in plain
+        sampling, with the widths that the version is served with."""
         request = self.request
-        is_plain = (request.temperature, request.top_k, request.top_p) == (1.0, 0, 1.0)
-        if request.scenario is not None or request.calendar is not None or not is_plain or request.paths < 2:
+        if request.scenario is not None or request.calendar is not None or request.paths < 2:
+            return
+        if not (request.is_plain and request.recalibrated):
             return
         for asked, one, bars in zip(request.series, self.series, self.generated.bars, strict=True):
             if asked.candles is None:

@@ -32,6 +32,7 @@ from kronos_shared.adapter_manifest import (
     EventEmbeddingRecord,
     LoraRecord,
     NormalizationRecord,
+    RecalibrationRecord,
     file_record,
 )
 from kronos_shared.atomic import new_directory
@@ -48,6 +49,7 @@ def save_adapter(
     metrics: Mapping[str, Any],
     gain: dict[str, Any] | Literal["unknown"],
     card: str,
+    recalibration: RecalibrationRecord | None = None,
 ) -> AdapterManifest:
     """Write a trained model's LoRA and event embedding, with manifest and card, as a new directory (whole
     or not at all).
@@ -84,6 +86,7 @@ def save_adapter(
             metrics=dict(metrics),
             conditioning_gain=gain,
             canary=make_canary(merge(model)),
+            recalibration=recalibration,
         )
         (scratch / MANIFEST).write_bytes(manifest.to_bytes())
     return manifest

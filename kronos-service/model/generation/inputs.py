@@ -23,9 +23,11 @@ from kronos_service.events.leaders import missing_leaders
 from kronos_service.events.scenario import Scenario
 from kronos_service.events.sessions import LONGEST_CLOSURE, locate, session_dates, sessions
 from kronos_service.model.generation.generate import History, generate, repair_candles
+from kronos_service.model.generation.recalibration import step_factors, stretch
 from kronos_service.model.generation.sampling import Sampling
 from kronos_service.model.kronos import Kronos
 from kronos_service.model.tokenizer import KronosTokenizer
+from kronos_shared.adapter_manifest import RecalibrationRecord
 from kronos_shared.columns import AMOUNT, CLOSE, PRICES, VOLUME
 from kronos_shared.errors import KronosError
 from kronos_shared.normalization import (
@@ -65,6 +67,13 @@ class Prepared:
     """What became known up to this moment (UTC) conditions the forecast."""
     missing_leaders: tuple[str, ...]
     """Leaders whose latest bar to close by `as_of` is not there; their channel is 0. Empty without events."""
+    factors: Floats | None = None
+    """(H,) by which the forecast's widths are recalibrated; None leaves them as they are drawn."""
+
+    def recalibration(self) -> dict[str, bool | list[float]]:
+        """What an answer says of its widths: whether they are recalibrated, and the factor of each bar."""
+        factors: list[float] = [] if self.factors is None else self.factors.tolist()
+        return {"applied": self.factors is not None, "factors": factors}
 
     def shown(self, events: Shown) -> "Prepared":
         """The same history as another model is shown it."""
@@ -72,7 +81,7 @@ class Prepared:
             return self
         assert self.history.events is not None
         channels = torch.zeros_like(self.history.events) if events == "zeroed" else None
-        return replace(self, history=replace(self.history, events=channels))
+        return replace(self, history=replace(self.history, events=channels), factors=None)
 
 
 def prepare_history(
@@ -86,6 +95,7 @@ def prepare_history(
     seed: int,
     min_history: int = MIN_HISTORY,
     scenario: Scenario | None = None,
+    recalibration: RecalibrationRecord | None = None,
 ) -> Prepared:
     """Normalise, stamp and condition the history of one series.
 
@@ -96,6 +106,7 @@ def prepare_history(
         context: the model's limit in bars; the latest `context - horizon` bars of history are kept.
         min_history: bars of history at least, as the adapter's manifest says.
         scenario: what-if surprises and leader moves on the forecast bars.
+        recalibration: the width factors of the adapter that is to forecast; they need `tables`.
 
     Raises:
         HistoryError: fewer bars than `min_history`.
@@ -108,11 +119,12 @@ def prepare_history(
         )
     future_dates, as_of = next_sessions(bars["ts"].iloc[-1], asset_class, horizon)
     longest = context - horizon
-    events = None
+    events = factors = None
     if tables is not None:
         # every bar is encoded, not only those kept: surprises and moves of the first need the bar before it
         rows = encoder.encode(bars, asset_class, tables, horizon=horizon, scenario=scenario)
         events = torch.from_numpy(rows[max(0, len(bars) - longest) :])
+        factors = None if recalibration is None else step_factors(recalibration, rows[-horizon:])
     kept = bars.iloc[-longest:]
     features = feature_matrix(kept)
     mean, std = statistics(features)
@@ -131,6 +143,7 @@ def prepare_history(
         future_dates=future_dates,
         as_of=as_of,
         missing_leaders=() if tables is None else missing_leaders(tables.leaders, as_of),
+        factors=factors,
     )
 
 
@@ -171,9 +184,13 @@ def to_prices(bars: Tensor, prepared: Prepared) -> Floats:
     """Normalised sample paths (N, H, 6) of one series -> valid candles (N, H, 6) in its own units.
 
     Open, high, low and close are in the quote currency and contain each other; volume and amount are at
-    least 0.
+    least 0. The widths are recalibrated where the series says so.
     """
+    lowest = LOWEST_PRICE * prepared.last_close
     prices = denormalize(bars.cpu().numpy(), prepared.mean, prepared.std)
-    prices[..., PRICES] = np.maximum(prices[..., PRICES], LOWEST_PRICE * prepared.last_close)
+    prices[..., PRICES] = np.maximum(prices[..., PRICES], lowest)
     prices[..., VOLUME : AMOUNT + 1] = np.maximum(prices[..., VOLUME : AMOUNT + 1], 0.0)
-    return repair_candles(prices).astype(np.float64)
+    candles = repair_candles(prices).astype(np.float64)
+    if prepared.factors is None:
+        return candles
+    return stretch(candles, prepared.factors, lowest=lowest)

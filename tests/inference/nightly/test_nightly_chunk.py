@@ -124,6 +124,7 @@ def _plan(tradable_path: Path, base_path: Path, store: Path) -> Plan:
         horizon=3,
         paths=5,
         seed=3,
+        recalibrated=True,
         with_base=False,
         max_stale_sessions=None,
         as_of=None,

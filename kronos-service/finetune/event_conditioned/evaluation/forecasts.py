@@ -1,7 +1,7 @@
 """Forecasts of one split by base, adapter and baselines, scored: what evaluate and event-lora report."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -29,6 +29,7 @@ from kronos_service.finetune.event_conditioned.samples.splits import Span, Split
 from kronos_service.model.factory import Bundle
 from kronos_service.model.generation.inputs import Shown
 from kronos_service.model.kronos import Kronos
+from kronos_shared.adapter_manifest import RecalibrationRecord
 
 SHOWN: tuple[tuple[str, Shown], ...] = (("base", "none"), ("zeroed", "zeroed"), ("adapter", "known"))
 
@@ -57,12 +58,13 @@ def forecast_split(
     *,
     origins: int,
     settings: PathSettings,
+    recalibration: RecalibrationRecord | None = None,
     advance: Callable[[int, int], object] = lambda done, total: None,
 ) -> Forecasts:
     """Forecast from at most `origins` drawn bars of a split with the base, and with the adapted model shown
     the events and shown none; score them with the baselines, and the next bar with the yardsticks, which are
-    fitted on the target dates `training`. `advance` is told of origins done, each three
-    times, of how many.
+    fitted on the target dates `training`. With a `recalibration`, the adapted model is scored with those
+    width factors too. `advance` is told of origins done, each three or four times, of how many.
 
     Raises:
         SplitError: the split has no bar to forecast from.
@@ -76,24 +78,30 @@ def forecast_split(
         horizon=settings.horizon,
     )
     drawn = draw_origins(splits.series, possible, origins, settings.seed)
-    prepared = prepare_origins(snapshot, splits.series, drawn, settings, bundle.event_encoder)
+    prepared = prepare_origins(
+        snapshot, splits.series, drawn, settings, bundle.event_encoder, recalibration=recalibration
+    )
+    raw = [replace(one, factors=None) for one in prepared]
+    models = [(name, shown, raw) for name, shown in SHOWN]
+    if recalibration is not None:
+        models.append(("recalibrated", "known", prepared))
     done = 0
 
     def count(finished: int) -> None:
         nonlocal done
         done += finished
-        advance(done, len(SHOWN) * len(drawn))
+        advance(done, len(models) * len(drawn))
 
     sampled = {
         model: sample_bars(
             bundle.tokenizer,
             bundle.model if events == "none" else adapted,
-            prepared,
+            histories,
             settings,
             events=events,
             advance=count,
         )
-        for model, events in SHOWN
+        for model, events, histories in models
     }
     targets = find_targets(splits.series, drawn, settings.horizon)
     closes = {model: bars.closes for model, bars in sampled.items()}

@@ -28,7 +28,7 @@ from kronos_service.finetune.event_conditioned.samples.series import Series
 from kronos_shared.columns import CLOSE
 from kronos_shared.normalization import Floats
 
-ORDER: Final[tuple[str, ...]] = (*YARDSTICKS, "base", "zeroed", "adapter")
+ORDER: Final[tuple[str, ...]] = (*YARDSTICKS, "base", "zeroed", "adapter", "recalibrated")
 PAIRS: Final = {
     "adapter": ("har_events", "har", "garch", "random_walk", "base"),
     "har_events": ("har",),

@@ -18,6 +18,7 @@ from kronos_service.model.generation.inputs import Prepared, Shown, forecast_pri
 from kronos_service.model.generation.sampling import Sampling
 from kronos_service.model.kronos import Kronos
 from kronos_service.model.tokenizer import KronosTokenizer
+from kronos_shared.adapter_manifest import RecalibrationRecord
 from kronos_shared.columns import CLOSE, HIGH, LOW
 from kronos_shared.normalization import Floats
 
@@ -43,6 +44,8 @@ def prepare_origins(
     origins: Sequence[Origin],
     settings: PathSettings,
     encoder: EventEncoder,
+    *,
+    recalibration: RecalibrationRecord | None = None,
 ) -> list[Prepared]:
     """What is known at each origin, ready for a model; nothing from after an origin's as_of is in it."""
     tables = prepare(snapshot.calendar, snapshots.leader_data(snapshot))
@@ -58,6 +61,7 @@ def prepare_origins(
             context=settings.context,
             horizon=settings.horizon,
             seed=_seed(settings.seed, series[origin.series], origin),
+            recalibration=recalibration,
         )
         for origin in origins
     ]

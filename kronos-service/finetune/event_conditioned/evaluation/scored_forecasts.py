@@ -23,8 +23,9 @@ from kronos_service.finetune.event_conditioned.evaluation.origins import Origin
 from kronos_service.finetune.event_conditioned.samples.series import Series
 from kronos_shared.normalization import Floats
 
-MODELS: Final = ("persistence", "random_walk", "base", "zeroed", "adapter")
-"""Closes stay as they are; a normal random walk; the plain base; the adapter shown no events; shown them."""
+MODELS: Final = ("persistence", "random_walk", "base", "zeroed", "adapter", "recalibrated")
+"""Closes stay as they are; a normal random walk; the plain base; the adapter shown no events; shown them; the
+same with the width factors of its manifest."""
 VOLATILITY_RETURNS: Final = 20
 """Daily log returns up to the origin that give the random walk its deviation."""
 

@@ -23,11 +23,12 @@ from kronos_service.finetune.event_conditioned.folds.config import WalkForwardCo
 from kronos_service.finetune.event_conditioned.report import tables
 from kronos_service.finetune.event_conditioned.report.document import render
 from kronos_service.finetune.event_conditioned.report.run_record import ReportError, read_run
+from kronos_shared.adapter_manifest import DAY_KINDS
 from kronos_shared.cli import Settings, parse
 
 SPLITS = "--train-start 2021-06-01 --val-start 2022-06-01 --test-start 2022-10-01 --test-end 2022-12-15"
 SIZE = "--epochs 2 --targets-per-window 8 --context 72 --rank 2 --forecast-origins 6 --forecast-paths 20"
-RUN = f"{SIZE} --promote if-better {SPLITS}"
+RUN = f"{SIZE} --promote if-better --recalibrate {SPLITS}"
 SECTIONS = (
     *("verdict", "learning", "days", "families", "forecasts", "calibration", "events", "test"),
     *("ablation", "audit", "made"),
@@ -71,11 +72,15 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def place(market_path: Path, base_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with a finished run and its store."""
+    """A directory with a finished run, whose widths are recalibrated, and its store."""
     directory = tmp_path_factory.mktemp("place")
     where = ["--run-dir", str(directory / "run"), "--adapter-store", str(directory / "adapters")]
     given = ["--snapshot", str(market_path), "--base-model", str(base_path), *RUN.split()]
-    assert main(["event-lora", *given, *where]) == 0
+    module = "kronos_service.finetune.event_conditioned.evaluation.recalibration"
+    with pytest.MonkeyPatch.context() as patch:  # fewer forecasts than a user's, which would take a minute
+        patch.setattr(f"{module}.ORIGINS", 16)
+        patch.setattr(f"{module}.PATHS", 24)
+        assert main(["event-lora", *given, *where]) == 0
     return directory
 
 
@@ -209,6 +214,13 @@ def test_opening_the_test_split_is_remembered_and_said_the_second_time(
     assert "opened before" not in capsys.readouterr().out
     assert "These figures are the first look" in text_of(place / "run" / "report.html")
     assert len((place / "run" / OPENINGS).read_text().splitlines()) == 1
+    # width factors are judged on other dates than they were found on
+    models = {
+        split: set(read_json(place / "run" / f"evaluation-{split}.json")["forecasts"]["groups"][0]["models"])
+        for split in ("val", "test")
+    }
+    assert models["test"] - models["val"] == {"recalibrated"}
+    assert "recalibrated" in text_of(place / "run" / "report.html")
 
     assert main([*argv, "--adapter", str(place / "adapters"), "--out", str(tmp_path)]) == 0
     said = " ".join(capsys.readouterr().out.split())
@@ -221,6 +233,14 @@ def test_opening_the_test_split_is_remembered_and_said_the_second_time(
     assert main(["report", str(place / "run")]) == 0
     shown = text_of(place / "run" / "report.html")
     assert shown.count("Opened 20") == 2
+
+
+def test_the_width_factors_are_published_with_what_they_stand_on(place: Path) -> None:
+    (published,) = (place / "adapters" / "versions").glob("000001-*")
+    table = read_json(published / "manifest.json")["recalibration"]
+    assert {kind: len(row) for kind, row in table["factors"].items()} == dict.fromkeys(DAY_KINDS, 5)
+    assert sum(sum(row) for row in table["forecasts"].values()) == 16 * 5
+    assert "2022-06-01" <= table["first"] <= table["last"] <= "2022-09-30"
 
 
 def test_figures_are_the_same_each_time(place: Path, given: list[str], tmp_path: Path) -> None:

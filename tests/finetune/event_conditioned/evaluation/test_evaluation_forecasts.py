@@ -42,11 +42,24 @@ from kronos_service.finetune.event_conditioned.training.lora import adapt
 from kronos_service.model.adapter.read import kronos_of
 from kronos_service.model.factory import Bundle
 from kronos_service.model.generation.sampling import Sampling
+from kronos_shared.adapter_manifest import DAY_KINDS, RecalibrationRecord
 from kronos_shared.normalization import MIN_HISTORY
 
 FIRST, LAST = np.datetime64("2022-06-01"), np.datetime64("2022-09-30")
 FAR = np.datetime64("2030-01-01")
 SETTINGS = PathSettings(horizon=3, paths=20, context=72, sampling=Sampling(top_p=1.0), seed=5)
+
+
+FACTORS = (1.5, 0.5, 1.0)
+TABLE = RecalibrationRecord(
+    level=0.8,
+    factors=dict.fromkeys(DAY_KINDS, FACTORS),
+    forecasts=dict.fromkeys(DAY_KINDS, (40, 40, 40)),
+    dates=dict.fromkeys(DAY_KINDS, (20, 20, 20)),
+    first="2022-06-01",
+    last="2022-09-30",
+    paths=64,
+)
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +85,7 @@ def forecasts(market: Snapshot, splits: Splits, bundle: Bundle) -> Forecasts:
         model,
         origins=24,
         settings=SETTINGS,
+        recalibration=TABLE,
     )
 
 
@@ -241,6 +255,22 @@ def test_few_dates_give_no_interval_and_no_model_gives_no_hit_to_persistence(for
         known = one["gain"]["base"]["low"] is not None
         assert known == (one["dates"] >= (FEWEST_DATES if one["steps"] == "1" else 9))
         assert one["models"]["persistence"]["hit"] is None
+
+
+def test_the_recalibrated_model_is_the_adapter_with_other_widths(forecasts: Forecasts) -> None:
+    adapter, recalibrated = (
+        forecasts.records[forecasts.records["model"] == name].reset_index(drop=True)
+        for name in ("adapter", "recalibrated")
+    )
+    factors = np.array(FACTORS)[adapter["step"] - 1]
+    np.testing.assert_allclose(recalibrated["spread"], factors * adapter["spread"], rtol=1e-9)
+    np.testing.assert_allclose(recalibrated["q50"], adapter["q50"], atol=1e-12)
+    same = adapter["step"] == 3
+    np.testing.assert_array_equal(recalibrated["crps"][same], adapter["crps"][same])
+    assert (recalibrated["crps"][~same] != adapter["crps"][~same]).all()
+    all_bars = next(one for one in forecasts.figures["groups"] if (one["by"], one["steps"]) == ("all", "all"))
+    gain = (recalibrated["crps"] - adapter["crps"]).mean()
+    assert all_bars["gain"]["recalibrated"]["crps"] == pytest.approx(gain)
 
 
 def test_calibration_counts_the_first_bar(forecasts: Forecasts) -> None:
