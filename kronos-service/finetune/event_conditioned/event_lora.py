@@ -29,7 +29,7 @@ from kronos_service.finetune.event_conditioned.promotion import (
     recorded,
     require_store,
 )
-from kronos_service.finetune.event_conditioned.provenance import versions
+from kronos_service.finetune.event_conditioned.provenance import data_record, versions
 from kronos_service.finetune.event_conditioned.report import terminal
 from kronos_service.finetune.event_conditioned.report.document import write_report
 from kronos_service.finetune.event_conditioned.report.model_card import model_card
@@ -66,7 +66,6 @@ from kronos_shared.adapter_manifest import (
     FILES,
     MANIFEST,
     AuditRecord,
-    DataRecord,
 )
 from kronos_shared.atomic import remove
 from kronos_shared.progress import console, follow, working
@@ -267,14 +266,10 @@ def _save(
             return
         remove(directory)
     gain = gains.get("adapter_event")
-    snapshot, splits = run.setup.snapshot, run.setup.splits.splits
-    data = DataRecord(
-        snapshot=snapshot.name,
-        sha256=snapshot.sha256,
-        has_manifest=not snapshot.flagged,
-        splits={name: (str(split.first), str(split.last)) for name, split in splits.items()},
-        audit=run.audit,
-    )
+    spans = {
+        name: (str(split.first), str(split.last)) for name, split in run.setup.splits.splits.items()
+    }
+    data = data_record(run.setup.snapshot, spans, run.audit)
     save_adapter(
         variant.model,
         run.setup.bundle,

@@ -280,7 +280,7 @@ def _write(walk: WalkForward, epochs: Mapping[str, int], *, published: str | Non
     yardsticks = _next_bars(walk, YARDSTICKS)
     measured = {name for group in (yardsticks or {"groups": []})["groups"] for name in group["models"]}
     found: dict[str, Any] = {
-        "snapshot": {"name": walk.snapshot.name, "sha256": walk.snapshot.sha256},
+        "snapshot": walk.snapshot.record(),
         "base": {"repo": walk.bundle.base.repo, "sha256": walk.bundle.base.content_sha256},
         "seen": {fold.name: seen_by(walk.bundle, fold.first, fold.last) for fold in walk.folds},
         "settings": config.model_dump(mode="json"),
