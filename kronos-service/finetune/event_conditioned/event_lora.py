@@ -19,11 +19,10 @@ from kronos_service.finetune.event_conditioned.evaluation.criteria import (
     may_promote,
     obstacles,
 )
-from kronos_service.finetune.event_conditioned.evaluation.incumbent import Comparison
+from kronos_service.finetune.event_conditioned.evaluation.incumbent import INCUMBENT, Comparison
 from kronos_service.finetune.event_conditioned.evaluation.run_evaluation import evaluate_run
 from kronos_service.finetune.event_conditioned.evaluation.run_results import all_gains, val_figures
 from kronos_service.finetune.event_conditioned.promotion import (
-    INCUMBENT,
     against_latest,
     promote,
     recorded,
@@ -266,9 +265,7 @@ def _save(
             return
         remove(directory)
     gain = gains.get("adapter_event")
-    spans = {
-        name: (str(split.first), str(split.last)) for name, split in run.setup.splits.splits.items()
-    }
+    spans = {name: (str(split.first), str(split.last)) for name, split in run.setup.splits.splits.items()}
     data = data_record(run.setup.snapshot, spans, run.audit)
     save_adapter(
         variant.model,

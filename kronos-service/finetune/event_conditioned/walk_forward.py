@@ -53,7 +53,7 @@ from kronos_service.finetune.event_conditioned.folds.pooling import (
     pooled_gains,
 )
 from kronos_service.finetune.event_conditioned.provenance import seen_by
-from kronos_service.finetune.event_conditioned.report import figures, tables, terminal
+from kronos_service.finetune.event_conditioned.report import figures, forecast_tables, tables, terminal
 from kronos_service.finetune.event_conditioned.report.walk_forward import drawn, page, warnings
 from kronos_service.finetune.event_conditioned.run_directory import FINISHED, require_inputs, write_json
 from kronos_service.finetune.event_conditioned.samples.series import Series, build_series, calendar_covers
@@ -341,6 +341,6 @@ def _show(found: Mapping[str, Any]) -> None:
     for by in ("day", "year"):
         terminal.show(tables.pooled_gains(found["gains"], by))
     if found["next_bar"]:
-        terminal.show(tables.next_bar_scores(found["next_bar"]))
-        terminal.show(tables.against_yardstick(found["next_bar"]))
-        console.print(tables.yardstick_verdict(found), style="bold", soft_wrap=True)
+        terminal.show(forecast_tables.next_bar_scores(found["next_bar"]))
+        terminal.show(forecast_tables.against_yardstick(found["next_bar"]))
+        console.print(forecast_tables.yardstick_verdict(found), style="bold", soft_wrap=True)

@@ -50,9 +50,7 @@ def event_day(records: pd.DataFrame, series: Sequence[Series]) -> dict[str, Any]
         "events": [[name for name in FAMILIES if row[name]] for _, row in about.iterrows()],
         "came": (100 * about["outcome"]).tolist(),
         "models": {
-            name: {
-                quantile_name(level): (100 * frame[quantile_name(level)]).tolist() for level in LEVELS
-            }
+            name: {quantile_name(level): (100 * frame[quantile_name(level)]).tolist() for level in LEVELS}
             for name, frame in forecasts.items()
         },
     }

@@ -43,8 +43,8 @@ class Forecasts:
     next_bar: pd.DataFrame
     """One row per model or yardstick and origin, as `score_next_bars` gives them."""
     figures: dict[str, Any]
-    """Their summary, ready for JSON: `summarize_forecasts`, `event_study`, `event_day`, `summarize_next_bars`, how
-    they were made.
+    """Their summary, ready for JSON: `summarize_forecasts`, `event_study`, `event_day`,
+    `summarize_next_bars`, and how they were made.
     """
 
 

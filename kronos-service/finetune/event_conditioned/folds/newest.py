@@ -10,6 +10,7 @@ import numpy as np
 from kronos_service.finetune.event_conditioned.audit.audit import require_no_leak
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_service.finetune.event_conditioned.folds.pooling import find
+from kronos_service.finetune.event_conditioned.provenance import data_record
 from kronos_service.finetune.event_conditioned.report.model_card import pooled_card
 from kronos_service.finetune.event_conditioned.run_directory import (
     FINISHED,

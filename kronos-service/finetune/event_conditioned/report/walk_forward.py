@@ -3,27 +3,82 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from kronos_service.data.sample import is_synthetic
+from kronos_service.finetune import PROGRAM
+from kronos_service.finetune.event_conditioned.folds.config import WalkForwardConfig
+from kronos_service.finetune.event_conditioned.folds.pooling import find
 from kronos_service.finetune.event_conditioned.report import figures, tables
-from kronos_service.finetune.event_conditioned.report.document import environment
+from kronos_service.finetune.event_conditioned.report.document import fill
+from kronos_service.finetune.event_conditioned.report.next_step import SOURCES, Step, as_given, serve_command
+from kronos_service.finetune.event_conditioned.report.verdict import (
+    GAIN_HEADLINES,
+    Verdict,
+    describe_gain,
+    gain_check,
+    judge_gain,
+)
+from kronos_shared.cli import command_line
 
 BY: Final = ("day", "year", "family", "asset_class", "fold")
 
 
 def page(found: Mapping[str, Any]) -> str:
     """The whole page; `found` is what walk_forward.json holds."""
-    gains = found["gains"]
-    return (
-        environment()
-        .get_template("walk_forward.html")
-        .render(
-            found=found,
-            warnings=warnings(found),
-            days=tables.pooled_gains(gains, "day"),
-            finer=[tables.pooled_gains(gains, by) for by in BY[1:]],
-            folds=folds_table(found),
-            forest=figures.forest(drawn(found)),
-        )
+    gains, data = found["gains"], found["snapshot"]
+    over_control = {
+        one["group"]: one["gain"]
+        for one in drawn(found)
+        if (one["model"], one["over"]) == ("adapter", "control")
+    }
+    return fill(
+        "walk_forward.html",
+        title="Event-conditioned Kronos: walk-forward",
+        synthetic=is_synthetic(data["sha256"], marked=data.get("synthetic", False)),
+        sections={"gains": "Gains", "leaderboard": "Leaderboard", "folds": "Folds"},
+        verdict=verdict(found),
+        step=next_step(found),
+        found=found,
+        warnings=warnings(found),
+        days=tables.pooled_gains(gains, "day"),
+        finer=[tables.pooled_gains(gains, by) for by in BY[1:]],
+        folds=folds_table(found),
+        forest=figures.gains(tables.merge_alike(over_control), "control") if over_control else [],
     )
+
+
+def verdict(found: Mapping[str, Any]) -> Verdict:
+    """On event days, on those of tier 1 and on non-event days, over all folds."""
+    days = {name: find(found["gains"], "adapter", "control", name) for name in ("event", "tier1", "quiet")}
+    gains = {name: one["gain"] for name, one in days.items() if one}
+    tone, headline = GAIN_HEADLINES[judge_gain(gains.get("event"))]
+    clauses = [describe_gain(gains.get("event"))]
+    clauses += [
+        describe_gain(gains[name], tables.shown(name)) for name in ("tier1", "quiet") if name in gains
+    ]
+    sentence = "; ".join(clauses)
+    return Verdict(
+        tone=tone,
+        headline=f"{headline}, over {len(found['folds'])} periods",
+        sentence=f"{sentence[0].upper()}{sentence[1:]}.",
+        checks=[gain_check(f"{tables.shown(name)} days", gain) for name, gain in gains.items()],
+    )
+
+
+def next_step(found: Mapping[str, Any]) -> Step | None:
+    """What to type next, with the settings of this walk-forward."""
+    given = as_given(WalkForwardConfig, found["settings"])
+    command = command_line(PROGRAM, "walk-forward", given)
+    if found["unfinished"]:
+        return Step(why="Resume: train what is missing.", command=command)
+    if found.get("published"):
+        store = found["settings"].get("adapter_store", "adapters")
+        return Step(why=f"Serve {found['published']}.", command=serve_command(store))
+    gain = find(found["gains"], "adapter", "control", "event")
+    if judge_gain(gain and gain["gain"]) == "better":
+        why = "Train one adapter on the newest window and publish it with this evidence."
+        return Step(why=why, command=f"{command} --publish")
+    why = "See which part hurts or helps: train with one thing changed at a time."
+    return Step(why=why, command=command_line(PROGRAM, "ablate", {name: given.get(name) for name in SOURCES}))
 
 
 def warnings(found: Mapping[str, Any]) -> list[str]:
