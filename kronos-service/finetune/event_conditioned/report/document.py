@@ -250,9 +250,13 @@ def _subtitle(run: RunRecord) -> Iterator[str]:
         yield f"base {base['repo']} ({base['content_sha256'][:12]})"
         vouched = "" if data["has_manifest"] else ", flagged: tables without a manifest"
         yield f"snapshot {data['snapshot']} ({data['sha256'][:12]}{vouched})"
+    elif run.evaluations:
+        one = next(iter(run.evaluations.values()))
+        yield f"adapter {one.get('adapter')} on base {one.get('base')}, snapshot {one.get('snapshot')}"
     for split, one in run.evaluations.items():
         if "made_at" in one:
-            yield f"evaluated on {split}, {one['first']} to {one['last']}, {one['made_at']}"
+            made = one["made_at"][:16].replace("T", " ")
+            yield f"evaluated on {split} ({one['first']} to {one['last']}) at {made} UTC"
 
 
 def _adapter(manifest: Mapping[str, Any]) -> dict[str, Any]:

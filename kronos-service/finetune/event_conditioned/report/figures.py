@@ -208,7 +208,7 @@ def crps_by_step(steps: Mapping[str, Mapping[str, float]]) -> list[Drawing]:
         for name, share in shares.items():
             line(axes, bars, share, name)
         axes.axhline(100, color=LOOKS["random_walk"].color, linestyle=LOOKS["random_walk"].linestyle)
-        axes.set(xlabel="bars ahead", ylabel="CRPS, % of the random walk's")
+        axes.set(xlabel="bars ahead", ylabel="% of a random walk's")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         texts = [
             f"{bar} ahead: "

@@ -1,5 +1,6 @@
 """What to do next with a run: the one command that would teach most now."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -46,7 +47,13 @@ def next_step(run: RunRecord) -> Step:
     if "test" not in run.evaluations:
         why = "When everything is decided, look at the test split, once."
         return Step(why=why, command=f"{evaluate_command(run)} --split test --open-test-split")
-    return Step(why="Serve it.", command=serve_command((run.config or {}).get("adapter_store", "adapters")))
+    if run.config is None:
+        return Step(why="Serve it.", command=serve_command(str(given_to(run).get("adapter", "adapters"))))
+    if (run.finished or {}).get("promoted"):
+        return Step(why="Serve it.", command=serve_command(run.config.get("adapter_store", "adapters")))
+    why = "It was not promoted: look at a forecast of it."
+    asked = {"adapter": run.directory / "adapter", "snapshot": given["snapshot"]}
+    return Step(why=why, command=command_line(SERVICE, "forecast", asked))
 
 
 def serve_command(store: str) -> str:
@@ -72,14 +79,18 @@ def as_given(settings: type[Settings], saved: Mapping[str, Any]) -> dict[str, An
 
 def evaluate_command(run: RunRecord) -> str:
     """The command that makes forecasts, with the flags that this run or evaluation was given."""
-    given: Mapping[str, Any] = next((one["given"] for one in run.evaluations.values() if "given" in one), {})
-    adapter = run.directory / "adapter" if run.config is not None else given.get("adapter", "adapters")
+    adapter = (
+        run.directory / "adapter" if run.config is not None else given_to(run).get("adapter", "adapters")
+    )
     return command_line(PROGRAM, "evaluate", {"adapter": adapter, **sources(run)})
 
 
 def sources(run: RunRecord) -> dict[str, Any]:
     """The flags that say which data and which base."""
-    given = run.config
-    if given is None:
-        given = next((one["given"] for one in run.evaluations.values() if "given" in one), {})
+    given = given_to(run) if run.config is None else run.config
     return {name: given.get(name) for name in SOURCES}
+
+
+def given_to(run: RunRecord) -> Mapping[str, Any]:
+    """What its evaluation was asked for; empty where that was not written down."""
+    return next((one["given"] for one in run.evaluations.values() if "given" in one), {})

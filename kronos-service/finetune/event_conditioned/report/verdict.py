@@ -51,7 +51,7 @@ def verdict(run: RunRecord) -> Verdict:
     """On the adapter of a run, or of an evaluation without its run."""
     gain, audit = gain_of(run), _audit_of(run)
     event, quiet = (against_base(run, group) for group in ("event", "quiet"))
-    parts = [_events(gain, event), _quiet(quiet), _look_ahead(audit), _live(run)]
+    parts = [_events(gain, event, earlier=run.results is None), _quiet(quiet), _look_ahead(audit), _live(run)]
     clauses = [part.clause for part in parts if part]
     sentence = "; ".join(clauses)
     tone, headline = _headline(gain, quiet, audit)
@@ -86,15 +86,15 @@ GAIN_HEADLINES: Final[Mapping[str, tuple[Tone, str]]] = {
 
 def describe_gain(gain: Mapping[str, Any] | None, days: str = "event") -> str:
     """A gain over the control as a clause."""
-    verdict = judge_gain(gain)
+    found = judge_gain(gain)
     if gain is None:
-        return "no control was trained, so nobody knows whether the events help"
-    if verdict == "few":
+        return "no gain over a control is on file, so nobody knows whether the events help"
+    if found == "few":
         return (
             f"{gain['targets']:,} targets on {gain['dates']} {days} dates are too few for a figure (it takes "
             f"{FEWEST_TARGETS} on {FEWEST_DATES})"
         )
-    chance = ", which may be chance" if verdict == "undecided" else ""
+    chance = ", which may be chance" if found == "undecided" else ""
     return (
         f"on {gain['dates']} {days} dates its loss is {_apart(-gain['percent'])} the same training without "
         f"events{chance} (95 % interval: {_span(gain)})"
@@ -112,9 +112,12 @@ def gain_of(run: RunRecord) -> Mapping[str, Any] | None:
 
 
 def _audit_of(run: RunRecord) -> Mapping[str, Any] | None:
+    found: Mapping[str, Any] | None
     if run.manifest is not None:
-        return run.manifest["data"].get("audit")
-    return next((one.get("audit") for one in run.evaluations.values()), None)
+        found = run.manifest["data"].get("audit")
+    else:
+        found = next((one.get("audit") for one in run.evaluations.values()), None)
+    return found
 
 
 def against_base(run: RunRecord, group: str) -> dict[str, Any] | None:
@@ -152,8 +155,11 @@ def _headline(
     return tone, headline
 
 
-def _events(gain: Mapping[str, Any] | None, base: Mapping[str, Any] | None) -> _Part:
+def _events(gain: Mapping[str, Any] | None, base: Mapping[str, Any] | None, *, earlier: bool) -> _Part:
+    """`earlier`: the gain is of the adapter's training, not of the targets of this page."""
     clause = describe_gain(gain)
+    if gain is not None and earlier:
+        clause = f"when it was trained, {clause}"
     if gain is None and base is not None and _speaks(base):
         clause += (
             f"; on event days its loss is {_apart(base['percent'])} the base's, some of which any adapter "
@@ -167,7 +173,7 @@ def gain_check(name: str, gain: Mapping[str, Any] | None) -> Check:
     found = judge_gain(gain)
     tone, _ = GAIN_HEADLINES[found]
     if gain is None:
-        return _check(name, "not measured", "no control was trained", tone)
+        return _check(name, "not measured", "no control is on file", tone)
     if found == "few":
         return _check(name, "too few", _size(gain), tone)
     words = f"loss; 95 % interval: {_span(gain)}; {_size(gain)}"
