@@ -54,7 +54,7 @@ from kronos_service.finetune.event_conditioned.folds.pooling import (
 )
 from kronos_service.finetune.event_conditioned.provenance import seen_by
 from kronos_service.finetune.event_conditioned.report import figures, forecast_tables, tables, terminal
-from kronos_service.finetune.event_conditioned.report.walk_forward import drawn, page, warnings
+from kronos_service.finetune.event_conditioned.report.walk_forward import forest, page, warnings
 from kronos_service.finetune.event_conditioned.run_directory import FINISHED, require_inputs, write_json
 from kronos_service.finetune.event_conditioned.samples.series import Series, build_series, calendar_covers
 from kronos_service.finetune.event_conditioned.training.tracking import epoch_figures
@@ -303,7 +303,7 @@ def _write(walk: WalkForward, epochs: Mapping[str, int], *, published: str | Non
         "published": published,
     }
     write_json(config.out / FIGURES, found)
-    replace_file(config.out / "walk_forward.png", figures.forest_png(drawn(found), warnings(found)))
+    replace_file(config.out / "walk_forward.png", figures.forest_png(forest(found), warnings(found)))
     replace_file(config.out / "walk_forward.html", page(found).encode())
     return found
 

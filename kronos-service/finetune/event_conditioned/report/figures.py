@@ -176,23 +176,22 @@ def _ablation(
     return drawn
 
 
-def forest_png(gains: Sequence[Mapping[str, Any]], warnings: Sequence[str]) -> bytes:
+def forest_png(gains: Mapping[str, Mapping[str, Any]], warnings: Sequence[str]) -> bytes:
     """`forest_figure` as a PNG file: it travels without its page, so the warnings stand in it."""
     return _png(forest_figure(gains, warnings))
 
 
-def forest_figure(gains: Sequence[Mapping[str, Any]], warnings: Sequence[str]) -> Figure:
+def forest_figure(gains: Mapping[str, Mapping[str, Any]], warnings: Sequence[str]) -> Figure:
     """The adapter's pooled gains over the control: a line per group with its interval and number of dates."""
-    chosen = [one for one in gains if (one["model"], one["over"]) == ("adapter", "control")]
     lines = [line for warning in warnings for line in wrap(warning, 90)]
-    figure = Figure(figsize=(9, 0.9 + 0.27 * len(chosen) + 0.15 * len(lines)), layout="constrained")
+    figure = Figure(figsize=(9, 0.9 + 0.27 * len(gains) + 0.15 * len(lines)), layout="constrained")
     axes = figure.subplots()
     axes.set_title("\n".join(lines), loc="left", fontsize=8, color="#a82a1e")
     axes.axvline(0, color="0.5", linewidth=1)
-    for place, one in enumerate(chosen):
-        _gain(axes, place, one["gain"], ADAPTER)
+    for place, gain in enumerate(gains.values()):
+        _gain(axes, place, gain, ADAPTER)
     axes.set_xlabel("gain over the control, nats per target, 95 % interval over dates")
-    _names(axes, [f"{shown(one['group'])} ({one['gain']['dates']})" for one in chosen])
+    _names(axes, [f"{name} ({gain['dates']})" for name, gain in gains.items()])
     return figure
 
 

@@ -7,9 +7,14 @@ from typing import Any, Final
 
 from kronos_service.finetune import PROGRAM
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig, current
-from kronos_service.finetune.event_conditioned.evaluation.criteria import FEWEST_TARGETS, MAX_QUIET_RISE
+from kronos_service.finetune.event_conditioned.evaluation.criteria import FEWEST_TARGETS
 from kronos_service.finetune.event_conditioned.report.run_record import RunRecord
-from kronos_service.finetune.event_conditioned.report.verdict import against_base, gain_of, judge_gain
+from kronos_service.finetune.event_conditioned.report.verdict import (
+    against_base,
+    gain_of,
+    judge_gain,
+    suffers,
+)
 from kronos_shared.cli import Settings, command_line
 
 SERVICE: Final = "python -m kronos_service.inference"
@@ -36,8 +41,7 @@ def next_step(run: RunRecord) -> Step:
     if found == "worse":
         why = "Find the part that hurts: train it with one thing changed at a time."
         return Step(why=why, command=command_line(PROGRAM, "ablate", given))
-    quiet = against_base(run, "quiet")
-    if run.config is not None and quiet is not None and quiet["percent"] > MAX_QUIET_RISE:
+    if run.config is not None and suffers(against_base(run, "quiet")):
         why = "Days without events suffer: train it again with no extra weight on event days."
         return Step(why=why, command=train_again(run.config, event_weight=1))
     forecasts = run.evaluations.get("val", {}).get("forecasts")

@@ -6,6 +6,7 @@ where there is none.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Final
 
 from kronos_service.finetune.event_conditioned.evaluation.summary import FEWEST_DATES
@@ -47,8 +48,8 @@ class Table:
 
     @property
     def grouped(self) -> bool:
-        """Whether several rows share a name in the first column."""
-        return len({row[0] for row in self.rows}) < len(self.rows)
+        """Whether neighbouring rows share a name in the first column."""
+        return any(row[0] == before[0] for before, row in pairwise(self.rows))
 
     def markdown(self) -> str:
         """The table in Markdown, without its title."""

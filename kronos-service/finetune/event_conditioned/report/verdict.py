@@ -16,6 +16,8 @@ from kronos_service.finetune.event_conditioned.evaluation.criteria import (
 from kronos_service.finetune.event_conditioned.evaluation.incumbent import INCUMBENT
 from kronos_service.finetune.event_conditioned.report.run_record import RunRecord
 
+LITTLE: Final = 1.0
+"""A sure gain of less than this, in percent of the loss, is called little."""
 Tone = Literal["good", "bad", "open"]
 
 
@@ -84,6 +86,13 @@ GAIN_HEADLINES: Final[Mapping[str, tuple[Tone, str]]] = {
 }
 
 
+def headline_of(gain: Mapping[str, Any] | None) -> tuple[Tone, str]:
+    """A gain over the control in a few words."""
+    tone, headline = GAIN_HEADLINES[judge_gain(gain)]
+    little = tone == "good" and gain is not None and gain["percent"] < LITTLE
+    return tone, f"{headline}, a little" if little else headline
+
+
 def describe_gain(gain: Mapping[str, Any] | None, days: str = "event") -> str:
     """A gain over the control as a clause."""
     found = judge_gain(gain)
@@ -138,6 +147,11 @@ def against_base(run: RunRecord, group: str) -> dict[str, Any] | None:
     return {"percent": change, "targets": adapter["targets"], "dates": dates}
 
 
+def suffers(quiet: Mapping[str, Any] | None) -> bool:
+    """Whether the loss on non-event days has risen further above the base's than it may."""
+    return quiet is not None and _speaks(quiet) and quiet["percent"] > MAX_QUIET_RISE
+
+
 def _speaks(found: Mapping[str, Any]) -> bool:
     """An evaluation does not count the dates of its losses: there the targets alone must do."""
     dates = FEWEST_DATES if found["dates"] is None else found["dates"]
@@ -149,8 +163,8 @@ def _headline(
 ) -> tuple[Tone, str]:
     if audit is not None and audit["verdict"] != "pass":
         return "bad", "Its data may know the future: trust no figure"
-    tone, headline = GAIN_HEADLINES[judge_gain(gain)]
-    if tone == "good" and quiet is not None and quiet["percent"] > MAX_QUIET_RISE:
+    tone, headline = headline_of(gain)
+    if tone == "good" and suffers(quiet):
         return "open", f"{headline}, but days without events suffer"
     return tone, headline
 
@@ -194,8 +208,8 @@ def _quiet(found: Mapping[str, Any] | None) -> _Part | None:
     tone: Tone = "good" if change <= 0 else "bad" if change > MAX_QUIET_RISE else "open"
     better = "better" if change <= 0 else "worse"
     return _Part(
-        clause=f"non-event days {abs(change):.1f} % {better} than the base",
-        check=_check(name, f"{abs(change):.1f} % {better}", f"loss; {_size(found)}", tone),
+        clause=f"non-event days {_size_of(change)} % {better} than the base",
+        check=_check(name, f"{_size_of(change)} % {better}", f"loss; {_size(found)}", tone),
     )
 
 
@@ -266,7 +280,12 @@ def _check(name: str, figure: str, words: str, tone: Tone) -> Check:
 
 def _apart(percent: float) -> str:
     """`14.6 % lower than`."""
-    return f"{abs(percent):.1f} % {'lower' if percent <= 0 else 'higher'} than"
+    return f"{_size_of(percent)} % {'lower' if percent <= 0 else 'higher'} than"
+
+
+def _size_of(percent: float) -> str:
+    """One digit after the point, and two below 1 %."""
+    return f"{abs(percent):.{1 if abs(percent) >= 1 else 2}f}"
 
 
 def _span(gain: Mapping[str, Any]) -> str:
@@ -274,9 +293,9 @@ def _span(gain: Mapping[str, Any]) -> str:
     scale = gain["percent"] / gain["nats"] if gain["nats"] else 0.0
     low, high = sorted(-gain[end] * scale for end in ("low", "high"))
     if low < 0 < high:
-        return f"{-low:.1f} % lower to {high:.1f} % higher"
+        return f"{_size_of(low)} % lower to {_size_of(high)} % higher"
     ends = sorted((abs(low), abs(high)))
-    return f"{ends[0]:.1f} to {ends[1]:.1f} % {'lower' if low < 0 else 'higher'}"
+    return f"{_size_of(ends[0])} to {_size_of(ends[1])} % {'lower' if low < 0 else 'higher'}"
 
 
 def _size(found: Mapping[str, Any], what: str = "targets") -> str:

@@ -11,10 +11,10 @@ from kronos_service.finetune.event_conditioned.report import figures, tables
 from kronos_service.finetune.event_conditioned.report.document import fill
 from kronos_service.finetune.event_conditioned.report.next_step import SOURCES, Step, as_given, serve_command
 from kronos_service.finetune.event_conditioned.report.verdict import (
-    GAIN_HEADLINES,
     Verdict,
     describe_gain,
     gain_check,
+    headline_of,
     judge_gain,
 )
 from kronos_shared.cli import command_line
@@ -25,11 +25,7 @@ BY: Final = ("day", "year", "family", "asset_class", "fold")
 def page(found: Mapping[str, Any]) -> str:
     """The whole page; `found` is what walk_forward.json holds."""
     gains, data = found["gains"], found["snapshot"]
-    over_control = {
-        one["group"]: one["gain"]
-        for one in drawn(found)
-        if (one["model"], one["over"]) == ("adapter", "control")
-    }
+    drawn = forest(found)
     return fill(
         "walk_forward.html",
         title="Event-conditioned Kronos: walk-forward",
@@ -42,7 +38,7 @@ def page(found: Mapping[str, Any]) -> str:
         days=tables.pooled_gains(gains, "day"),
         finer=[tables.pooled_gains(gains, by) for by in BY[1:]],
         folds=folds_table(found),
-        forest=figures.gains(tables.merge_alike(over_control), "control") if over_control else [],
+        forest=figures.gains(drawn, "control") if drawn else [],
     )
 
 
@@ -50,7 +46,9 @@ def verdict(found: Mapping[str, Any]) -> Verdict:
     """On event days, on those of tier 1 and on non-event days, over all folds."""
     days = {name: find(found["gains"], "adapter", "control", name) for name in ("event", "tier1", "quiet")}
     gains = {name: one["gain"] for name, one in days.items() if one}
-    tone, headline = GAIN_HEADLINES[judge_gain(gains.get("event"))]
+    tone, headline = headline_of(gains.get("event"))
+    done = len({one["group"] for one in found["gains"] if one["by"] == "fold"})
+    periods = f"{done} of {len(found['folds'])}" if done < len(found["folds"]) else str(done)
     clauses = [describe_gain(gains.get("event"))]
     clauses += [
         describe_gain(gains[name], tables.shown(name)) for name in ("tier1", "quiet") if name in gains
@@ -58,7 +56,7 @@ def verdict(found: Mapping[str, Any]) -> Verdict:
     sentence = "; ".join(clauses)
     return Verdict(
         tone=tone,
-        headline=f"{headline}, over {len(found['folds'])} periods",
+        headline=f"{headline}, over {periods} periods",
         sentence=f"{sentence[0].upper()}{sentence[1:]}.",
         checks=[gain_check(f"{tables.shown(name)} days", gain) for name, gain in gains.items()],
     )
@@ -102,6 +100,21 @@ def folds_table(found: Mapping[str, Any]) -> tables.Table:
     return tables.Table(title="Folds", columns=columns, rows=rows, labels=5)
 
 
-def drawn(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The gains of the forest plot: days first, then years, families and asset classes."""
-    return [one for by in BY[:-1] for one in found["gains"] if one["by"] == by]
+def forest(found: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The adapter's gains over its control that are drawn: days first, then years, families and classes.
+
+    Families that fall on the same targets share a line.
+    """
+    lines: dict[str, Mapping[str, Any]] = {}
+    for by in BY[:-1]:
+        gains = {
+            one["group"]: one["gain"]
+            for one in found["gains"]
+            if (one["by"], one["model"], one["over"]) == (by, "adapter", "control")
+        }
+        lines |= (
+            tables.merge_alike(gains)
+            if by == "family"
+            else {tables.shown(name): gain for name, gain in gains.items()}
+        )
+    return lines
