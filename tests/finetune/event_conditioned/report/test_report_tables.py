@@ -117,3 +117,17 @@ def test_the_scores_of_the_next_bar_have_a_row_per_kind_of_day_and_model() -> No
     assert [row[:2] for row in table.rows[:2]] == [("tier1", "har_events"), ("tier1", "adapter")]
     assert table.rows[0][2:5] == ("1.230", "0.5000", "0.5000")
     assert len(table.rows) == 2 * len(forecast_tables.DAYS)
+
+
+def test_families_on_the_same_targets_share_a_row_in_the_place_of_the_first() -> None:
+    other = GAIN | {"nats": 0.5}
+    merged = tables.merge_alike({"cpi": GAIN, "pce": other, "core_cpi": dict(GAIN), "fomc_rate": other})
+    assert list(merged.items()) == [("cpi, core cpi", GAIN), ("pce, fomc rate", other)]
+
+
+def test_rows_are_grouped_where_neighbours_share_a_name() -> None:
+    def grouped(*names: str) -> bool:
+        return tables.Table(title="", columns=("a",), rows=[(name,) for name in names]).grouped
+
+    assert grouped("event", "event", "quiet")
+    assert not grouped("event", "quiet", "event")
