@@ -220,8 +220,7 @@ def crps_by_step(steps: Mapping[str, Mapping[str, float]]) -> list[Drawing]:
 def calibration(calibrations: Mapping[str, Mapping[str, Any]]) -> list[Drawing]:
     """PIT histograms of base and adapter, and how far each quantile is from its share of outcomes."""
     names = ("base", "adapter")
-    highest = max(100 * max(calibrations[name]["pit"]) / sum(calibrations[name]["pit"]) for name in names)
-    drawings = [pit(calibrations[name]["pit"], f"PIT, {name}", name, 1.08 * highest) for name in names]
+    drawings = pits({f"PIT, {name}": calibrations[name]["pit"] for name in names})
     with matplotlib.rc_context(STYLE):
         axes = panel()
         levels = [float(level[1:]) for level in calibrations["adapter"]["below"]]
@@ -241,21 +240,26 @@ def calibration(calibrations: Mapping[str, Mapping[str, Any]]) -> list[Drawing]:
         return [*drawings, draw(axes, "quantiles", hits)]
 
 
-def pit(counts: Sequence[int], title: str, name: str = "adapter", highest: float | None = None) -> Drawing:
-    """Where outcomes fell within their forecasts, in equal bins; the line is where all would be alike."""
+def pits(counts: Mapping[str, Sequence[int]]) -> list[Drawing]:
+    """Where outcomes fell within each title's forecasts, in equal bins; the line: all bins alike."""
+    shares = {title: 100 * np.array(found) / max(sum(found), 1) for title, found in counts.items()}
+    highest = 1.08 * max(float(share.max()) for share in shares.values())
+    drawings = []
     with matplotlib.rc_context(STYLE):
-        axes = panel()
-        share = 100 * np.array(counts, dtype=np.float64) / max(sum(counts), 1)
-        edges = np.linspace(0, 1, len(counts) + 1)
-        axes.bar(edges[:-1], share, width=0.92 / len(counts), align="edge", color=LOOKS[name].color)
-        axes.axhline(100 / len(counts), color=MUTED, linewidth=1)
-        axes.grid(axis="x", visible=False)
-        axes.set(xlabel="where the outcome fell", ylabel="% of outcomes", ylim=(0, highest))
-        hits = [
-            Hit(x=(low, high), text=f"{low:.1f} to {high:.1f}: {count} outcomes, {part:.0f} %")
-            for low, high, count, part in zip(edges[:-1], edges[1:], counts, share, strict=True)
-        ]
-        return draw(axes, title, hits)
+        for title, share in shares.items():
+            axes, bins = panel(), len(share)
+            edges = np.linspace(0, 1, bins + 1)
+            look = LOOKS["base" if title.endswith("base") else "adapter"]
+            axes.bar(edges[:-1], share, width=0.92 / bins, align="edge", color=look.color)
+            axes.axhline(100 / bins, color=MUTED, linewidth=1)
+            axes.grid(axis="x", visible=False)
+            axes.set(xlabel="where the outcome fell", ylabel="% of outcomes", ylim=(0, highest))
+            hits = [
+                Hit(x=(low, high), text=f"{low:.1f} to {high:.1f}: {count} outcomes, {part:.0f} %")
+                for low, high, count, part in zip(edges[:-1], edges[1:], counts[title], share, strict=True)
+            ]
+            drawings.append(draw(axes, title, hits))
+    return drawings
 
 
 def event_study(study: Mapping[str, Mapping[str, Any]]) -> list[Drawing]:

@@ -25,7 +25,7 @@ ABOUT: Final[Mapping[str, str]] = {
     "placebo": "the same training, dates of events shuffled",
     "base": "the model before this training",
     "har": "a regression on past ranges",
-    YARDSTICK: "the same, and it knows the tier-1 days",
+    YARDSTICK: "a regression that knows the tier-1 days too",
     "garch": "volatility clusters, per symbol",
     "random_walk": "as volatile as the last 20 days",
     "persistence": "the price stays",

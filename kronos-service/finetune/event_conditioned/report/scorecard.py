@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from kronos_service.data.sample import is_synthetic
+from kronos_service.finetune.event_conditioned.evaluation.track_record import BASE
 from kronos_service.finetune.event_conditioned.report import figures, tables
 from kronos_service.finetune.event_conditioned.report.document import fill
 from kronos_service.finetune.event_conditioned.report.verdict import Check, Verdict
@@ -32,7 +33,7 @@ def page(found: Mapping[str, Any]) -> str:
         scores=[
             (one, scores_table(one, ("all", "day")), scores_table(one, ("month",))) for one in shown(found)
         ],
-        drawings=[figures.pit(one["pit"], one["version"]) for one in shown(found)],
+        drawings=figures.pits({one["version"]: one["pit"] for one in shown(found)}),
         pit=pit_table(found),
     )
 
@@ -44,15 +45,16 @@ def verdict(found: Mapping[str, Any]) -> Verdict:
         sentence = f"The last {days} days have too few target dates to judge the coverage."
         return Verdict(tone="open", headline="Too few dates to judge", sentence=sentence, checks=[])
     outside = [one for one in judged if not is_inside(one)]
+    steps = min(one["steps"] for one in judged)  # the first bar alone, where there are enough dates
     checks = [
         Check(
-            name=f"{one['interval']} % interval, first bar",
+            name=f"{one['interval']} % interval, {BARS[one['steps']]}",
             figure=f"{tables.percent(one['share'], 0)} %",
             words=f"of {one['targets']:,} outcomes inside, expected {_band(one)}; {one['version']}",
             tone="good" if is_inside(one) else "bad",
         )
         for one in judged
-        if one["steps"] == "1"
+        if one["steps"] == steps
     ]
     if not outside:
         sentence = f"Over the last {days} days as many outcomes fell into each interval as it says."
@@ -82,8 +84,9 @@ def _band(coverage: Mapping[str, Any]) -> str:
 
 
 def shown(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The versions, latest first."""
-    return list(reversed(found["versions"]))
+    """The versions, latest first, and the base alone after them."""
+    latest_first = found["versions"][::-1]
+    return sorted(latest_first, key=lambda one: one["version"] == BASE)
 
 
 def coverage_table(coverage: Sequence[Mapping[str, Any]]) -> tables.Table:

@@ -52,6 +52,20 @@ def test_the_interval_that_is_off_is_marked() -> None:
     assert [(check.figure, check.tone) for check in said.checks] == [("80 %", "good"), ("86 %", "bad")]
 
 
+def test_where_the_first_bar_has_too_few_dates_all_bars_are_in_large_print() -> None:
+    (check,) = scorecard.verdict({"coverage": [coverage(0.8, "all")], "days": 90}).checks
+    assert check.name == "80 % interval, all bars"
+
+
+def test_the_latest_version_comes_first_and_the_base_alone_last() -> None:
+    versions = [{"version": name} for name in ("000001-a", "000002-b", "base")]
+    assert [one["version"] for one in scorecard.shown({"versions": versions})] == [
+        "000002-b",
+        "000001-a",
+        "base",
+    ]
+
+
 def walked(found: dict[str, Any] | None, **more: Any) -> dict[str, Any]:
     rows = [("day", "event"), ("fold", "2024-01-01, all"), ("fold", "2025-01-01, all")]
     return {
