@@ -258,7 +258,9 @@ def test_a_word_is_near_whatever_its_case(word: str, known: list[str], advice: s
 
 
 def test_a_command_line_gives_a_list_one_flag_and_ends_without_a_blank() -> None:
-    assert command_line("p", "walk", {"seeds": [0, 1], "none": None}) == "p walk --seeds 0 1"
+    assert command_line("p", "walk", {"seeds": [0, 1], "none": None, "publish": True}) == (
+        "p walk --seeds 0 1 --publish"
+    )
     assert command_line("p", "walk", {}) == "p walk"
 
 

@@ -54,6 +54,7 @@ from kronos_service.finetune.event_conditioned.folds.pooling import (
 )
 from kronos_service.finetune.event_conditioned.provenance import seen_by
 from kronos_service.finetune.event_conditioned.report import figures, forecast_tables, tables, terminal
+from kronos_service.finetune.event_conditioned.report.next_step import as_given
 from kronos_service.finetune.event_conditioned.report.walk_forward import forest, page, warnings
 from kronos_service.finetune.event_conditioned.run_directory import FINISHED, require_inputs, write_json
 from kronos_service.finetune.event_conditioned.samples.series import Series, build_series, calendar_covers
@@ -304,7 +305,9 @@ def _write(walk: WalkForward, epochs: Mapping[str, int], *, published: str | Non
     }
     write_json(config.out / FIGURES, found)
     replace_file(config.out / "walk_forward.png", figures.forest_png(forest(found), warnings(found)))
-    replace_file(config.out / "walk_forward.html", page(found).encode())
+    replace_file(
+        config.out / "walk_forward.html", page(found, as_given(WalkForwardConfig, found["settings"])).encode()
+    )
     return found
 
 

@@ -78,7 +78,7 @@ def test_a_what_if_is_marked_on_the_bar_it_moves_in_its_own_panel() -> None:
     figure = draw(chart(3, [(0, "cpi")], moved=moved))
     *others, supposed = figure.subfigs[0].axes
     marks = [mark for mark in supposed.lines if mark.get_marker() == "^"]
-    assert [float(mark.get_xdata()[0]) for mark in marks] == [2.0, 5.0], "the origin is 0"
+    assert [float(np.asarray(mark.get_xdata())[0]) for mark in marks] == [2.0, 5.0], "the origin is 0"
     assert [text.get_text() for text in supposed.texts] == [
         "SPY -1.5 σ on 9 Mar\nsurprise +2 σ on 9 Mar\nmoves this bar first",
         "surprise -1 σ on 12 Mar\nmoves this bar first",

@@ -30,6 +30,7 @@ from kronos_service.finetune.event_conditioned.report import (
     tables,
 )
 from kronos_service.finetune.event_conditioned.report.next_step import (
+    TEST_SPLIT,
     evaluate_command,
     next_step,
     sources,
@@ -132,7 +133,7 @@ def fill(template: str, **given: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"labelled": _labelled, "shown": tables.shown, "ordinal": _ordinal}
+    environment.filters |= {"labelled": _labelled, "shown": tables.shown}
     script = (room / "report.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment.globals |= {
@@ -154,12 +155,6 @@ def _labelled(drawn: drawing.Drawing, caption: str) -> Markup:
     """The drawing with its title and caption as the text that a screen reader speaks."""
     said = escape(" ".join(f"{drawn.title} {Markup(caption).unescape()}".split()))
     return Markup(drawn.svg.replace('role="img"', f'role="img" aria-label="{said}"', 1))
-
-
-def _ordinal(number: int) -> str:
-    """`3rd`."""
-    ends = {1: "st", 2: "nd", 3: "rd"}
-    return f"{number}{'th' if number % 100 in (11, 12, 13) else ends.get(number % 10, 'th')}"
 
 
 def _forecasts(run: RunRecord) -> Mapping[str, Any] | None:
@@ -239,7 +234,7 @@ def _gaps(run: RunRecord) -> Iterator[Gap]:
     test = run.evaluations.get("test")
     if test is None:
         text = "Not scored here. It stays closed until everything is decided."
-        yield Gap(what="Test split", why=text, command=f"{evaluate} --split test --open-test-split")
+        yield Gap(what="Test split", why=text, command=evaluate_command(run, **TEST_SPLIT))
     elif not test.get("forecasts"):
         yield Gap(what="Forecasts of the test split", why="None were made (evaluate --origins 0).")
 

@@ -18,6 +18,7 @@ from kronos_service.finetune.event_conditioned.report.verdict import (
 from kronos_shared.cli import Settings, command_line
 
 SERVICE: Final = "python -m kronos_service.inference"
+TEST_SPLIT: Final[Mapping[str, object]] = {"split": "test", "open_test_split": True}
 SOURCES: Final = ("snapshot", "base_model", "revision", "tokenizer", "tokenizer_revision")
 
 
@@ -50,7 +51,7 @@ def next_step(run: RunRecord) -> Step:
         return Step(why=why, command=evaluate_command(run))
     if "test" not in run.evaluations:
         why = "When everything is decided, look at the test split, once."
-        return Step(why=why, command=f"{evaluate_command(run)} --split test --open-test-split")
+        return Step(why=why, command=evaluate_command(run, **TEST_SPLIT))
     if run.config is None:
         return Step(why="Serve it.", command=serve_command(str(given_to(run).get("adapter", "adapters"))))
     if (run.finished or {}).get("promoted"):
@@ -81,12 +82,12 @@ def as_given(settings: type[Settings], saved: Mapping[str, Any]) -> dict[str, An
     }
 
 
-def evaluate_command(run: RunRecord) -> str:
-    """The command that makes forecasts, with the flags that this run or evaluation was given."""
+def evaluate_command(run: RunRecord, **more: object) -> str:
+    """The command that makes forecasts, with the flags that this run or evaluation was given, and more."""
     adapter = (
         run.directory / "adapter" if run.config is not None else given_to(run).get("adapter", "adapters")
     )
-    return command_line(PROGRAM, "evaluate", {"adapter": adapter, **sources(run)})
+    return command_line(PROGRAM, "evaluate", {"adapter": adapter, **sources(run), **more})
 
 
 def sources(run: RunRecord) -> dict[str, Any]:

@@ -56,6 +56,7 @@ def test_what_would_teach_most_comes_next(run: RunRecord, command: str) -> None:
     name, *flags = shlex.split(command)
     assert typed[3] == name
     assert set(flags) <= set(typed)
+    assert ("--split" in typed) == ("--split" in flags)
     assert not {"--run-dir", "--no-control", "runs/mine"} & set(typed)
     settings = parse(CONFIGS[name], typed[4:], prog=name, description="")
     assert getattr(settings, "snapshot", None) == Path("my data")

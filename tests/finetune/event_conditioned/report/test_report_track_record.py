@@ -101,16 +101,15 @@ def test_a_walk_forward_pools_its_periods_in_one_verdict() -> None:
     ("found", "command"),
     [
         (walked(gain(), unfinished=[["2025", 0]]), "finetune walk-forward --out runs/folds --seeds 0"),
-        (walked(gain()), "finetune walk-forward --out runs/folds --seeds 0 --adapter-store store --publish"),
+        (walked(gain()), "finetune walk-forward --out runs/folds --seeds 0 --snapshot mine --publish"),
         (
             walked(gain(), published="000001-a"),
             "KRONOS_ADAPTERS=store python -m kronos_service.inference serve",
         ),
-        (walked(gain(0.1, -0.1, 0.2)), "python -m kronos_service.finetune ablate"),
+        (walked(gain(0.1, -0.1, 0.2)), "python -m kronos_service.finetune ablate --snapshot mine"),
     ],
     ids=["unfinished", "better", "published", "undecided"],
 )
 def test_what_comes_after_a_walk_forward(found: dict[str, Any], command: str) -> None:
-    step = walk_forward.next_step(found)
-    assert step is not None
+    step = walk_forward.next_step(found, {"out": "runs/folds", "seeds": [0], "snapshot": "mine"})
     assert command in step.command
