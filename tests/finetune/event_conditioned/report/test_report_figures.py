@@ -23,9 +23,15 @@ def test_a_forest_merges_families_of_the_same_targets_and_no_other_groups() -> N
     def row(by: str, group: str, model: str = "adapter") -> dict[str, Any]:
         return {"model": model, "over": "control", "by": by, "group": group, "gain": GAIN}
 
-    rows = [row("family", "cpi"), row("family", "core_cpi"), row("day", "quiet"), row("year", "2024, quiet")]
+    rows = [
+        row("family", "cpi"),
+        row("family", "core_cpi"),
+        row("day", "quiet"),
+        row("day", "tier1"),
+        row("year", "2024, quiet"),
+    ]
     lines = forest({"gains": [*rows, row("day", "all", "placebo"), row("fold", "2024-01-01, all")]})
-    assert list(lines) == ["non-event", "2024, quiet", "cpi, core cpi"]
+    assert list(lines) == ["non-event", "tier 1", "2024, quiet", "cpi, core cpi"]
 
 
 def test_a_row_of_a_forest_says_its_figures_on_hover() -> None:

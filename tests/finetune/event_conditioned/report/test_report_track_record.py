@@ -100,7 +100,10 @@ def test_a_walk_forward_pools_its_periods_in_one_verdict() -> None:
 @pytest.mark.parametrize(
     ("found", "command"),
     [
-        (walked(gain(), unfinished=[["2025", 0]]), "finetune walk-forward --out runs/folds --seeds 0"),
+        (
+            walked(gain(), unfinished=[["2025", 0]]),
+            "finetune walk-forward --out runs/folds --seeds 0 --snapshot mine",
+        ),
         (walked(gain()), "finetune walk-forward --out runs/folds --seeds 0 --snapshot mine --publish"),
         (
             walked(gain(), published="000001-a"),
@@ -112,4 +115,4 @@ def test_a_walk_forward_pools_its_periods_in_one_verdict() -> None:
 )
 def test_what_comes_after_a_walk_forward(found: dict[str, Any], command: str) -> None:
     step = walk_forward.next_step(found, {"out": "runs/folds", "seeds": [0], "snapshot": "mine"})
-    assert command in step.command
+    assert step.command.endswith(command)
