@@ -56,7 +56,7 @@ lint: setup
 
 type: setup  ## mypy, strict, over the installed package and the tests
 	$(BIN)/mypy -p kronos_service -p kronos_shared
-	MYPYPATH=tests/benchmarks:tests/data:tests/events:tests/model:tests/model/generation:tests/integration \
+	MYPYPATH=tests/benchmarks:tests/data:tests/events:tests/finetune/event_conditioned/report:tests/model:tests/model/generation:tests/integration \
 		$(BIN)/mypy --explicit-package-bases --exclude integration/conftest tests
 	MYPYPATH=tests/data:tests/integration $(BIN)/mypy --explicit-package-bases tests/integration/conftest.py
 

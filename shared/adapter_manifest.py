@@ -162,6 +162,15 @@ class DataRecord(_Record):
     splits: dict[str, tuple[str, str]]
     audit: AuditRecord | None = None
     """None if the data was not audited."""
+    synthetic: bool = False
+    """Whether the snapshot's own manifest says that it is a sample market; left out of the file if not, and
+    for the embedded sample, which is known by its hash: files of both stay as they were.
+    """
+
+    @model_serializer(mode="wrap")
+    def _leave_out(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = handler(self)
+        return {name: value for name, value in written.items() if name != "synthetic" or value}
 
 
 class RecalibrationRecord(_Record):

@@ -138,9 +138,16 @@ def flag(name: str) -> str:
 
 
 def command_line(program: str, command: str, flags: Mapping[str, object]) -> str:
-    """A command as it is typed in a shell; flags by their fields' names, without those that are None."""
-    words = [word for name, value in flags.items() if value is not None for word in (flag(name), str(value))]
-    return f"{program} {command} {shlex.join(words)}"
+    """A command as it is typed in a shell; flags by their fields' names, without those that are None.
+
+    A list gives one flag several values, and True is a flag without any.
+    """
+    words = []
+    for name, value in flags.items():
+        if value is not None:
+            values = value if isinstance(value, list) else [] if value is True else [value]
+            words += [flag(name), *map(str, values)]
+    return f"{program} {command} {shlex.join(words)}".rstrip()
 
 
 def require_writable(directory: Path, shown: str) -> None:

@@ -122,6 +122,13 @@ def sample_sha256() -> str:
     return str(read_manifest(sample_snapshot_path())["sha256"])
 
 
+def is_synthetic(sha256: str, *, marked: bool) -> bool:
+    """Whether a snapshot is a sample market: marked as one, or the embedded one, which files written before
+    there was a mark name by its hash alone.
+    """
+    return marked or sha256 == sample_sha256()
+
+
 def write_sample(
     directory: Path, *, seed: int = 0, symbols: int = 24, start: date = START, end: date = END
 ) -> dict[str, Any]:

@@ -257,6 +257,13 @@ def test_a_word_is_near_whatever_its_case(word: str, known: list[str], advice: s
     assert did_you_mean(word, known) == advice
 
 
+def test_a_command_line_gives_a_list_one_flag_and_ends_without_a_blank() -> None:
+    assert command_line("p", "walk", {"seeds": [0, 1], "none": None, "publish": True}) == (
+        "p walk --seeds 0 1 --publish"
+    )
+    assert command_line("p", "walk", {}) == "p walk"
+
+
 def test_a_command_line_can_be_copied_into_a_shell() -> None:
     line = command_line("python -m program", "example", {"out": Path("my data/x"), "note": None, "rate": 2})
     assert line == "python -m program example --out 'my data/x' --rate 2"

@@ -27,6 +27,7 @@ from kronos_service.data.snapshot.manifest import (
     MANIFEST,
     SnapshotError,
     content_hash,
+    is_sample,
     read_manifest,
 )
 from kronos_service.data.snapshot.write import TYPED
@@ -53,6 +54,16 @@ class Snapshot:
     """Hash over the files' hashes, the same for the same content in any place."""
     manifest: Mapping[str, Any] | None
     """manifest.json, or None for a plain directory of tables."""
+
+    @property
+    def is_sample(self) -> bool:
+        """Whether its manifest says that it is a sample market, of whatever seed."""
+        return self.manifest is not None and is_sample(str(self.manifest.get("source", "")))
+
+    def record(self) -> dict[str, Any]:
+        """What a file of figures says of the data that they are about."""
+        mark = {"synthetic": True} if self.is_sample else {}
+        return {"name": self.name, "sha256": self.sha256, **mark}
 
     @property
     def flagged(self) -> bool:

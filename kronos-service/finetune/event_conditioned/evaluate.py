@@ -84,7 +84,9 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         )
         base, adapted = scored(bundle.model, events=False), scored(loaded.attached)
     forecasts = _forecasts(config, adapter, loaded, snapshot, splits, bundle) if config.origins else None
+    given = {"adapter": str(config.adapter)} | config.model_dump(mode="json", include=set(config.sources()))
     figures = about | {
+        "given": given,
         "losses": {"base": summarize(base), "adapter": summarize(adapted)},
         "family_losses": {"base": summarize_families(base), "adapter": summarize_families(adapted)},
         "forecasts": forecasts.figures if forecasts else None,

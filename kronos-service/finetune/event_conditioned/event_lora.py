@@ -19,18 +19,17 @@ from kronos_service.finetune.event_conditioned.evaluation.criteria import (
     may_promote,
     obstacles,
 )
-from kronos_service.finetune.event_conditioned.evaluation.incumbent import Comparison
+from kronos_service.finetune.event_conditioned.evaluation.incumbent import INCUMBENT, Comparison
 from kronos_service.finetune.event_conditioned.evaluation.recalibration import recalibrate
 from kronos_service.finetune.event_conditioned.evaluation.run_evaluation import evaluate_run
 from kronos_service.finetune.event_conditioned.evaluation.run_results import all_gains, val_figures
 from kronos_service.finetune.event_conditioned.promotion import (
-    INCUMBENT,
     against_latest,
     promote,
     recorded,
     require_store,
 )
-from kronos_service.finetune.event_conditioned.provenance import versions
+from kronos_service.finetune.event_conditioned.provenance import data_record, versions
 from kronos_service.finetune.event_conditioned.report import terminal
 from kronos_service.finetune.event_conditioned.report.document import write_report
 from kronos_service.finetune.event_conditioned.report.model_card import model_card
@@ -68,7 +67,6 @@ from kronos_shared.adapter_manifest import (
     FILES,
     MANIFEST,
     AuditRecord,
-    DataRecord,
 )
 from kronos_shared.atomic import remove
 from kronos_shared.progress import console, follow, working
@@ -269,14 +267,8 @@ def _save(
             return
         remove(directory)
     gain = gains.get("adapter_event")
-    snapshot, splits = run.setup.snapshot, run.setup.splits.splits
-    data = DataRecord(
-        snapshot=snapshot.name,
-        sha256=snapshot.sha256,
-        has_manifest=not snapshot.flagged,
-        splits={name: (str(split.first), str(split.last)) for name, split in splits.items()},
-        audit=run.audit,
-    )
+    spans = {name: (str(split.first), str(split.last)) for name, split in run.setup.splits.splits.items()}
+    data = data_record(run.setup.snapshot, spans, run.audit)
     save_adapter(
         variant.model,
         run.setup.bundle,

@@ -6,6 +6,7 @@ import pandas as pd
 
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_service.finetune.event_conditioned.evaluation.incumbent import (
+    INCUMBENT,
     Comparison,
     Incumbent,
     compare,
@@ -22,8 +23,6 @@ from kronos_shared.progress import follow
 
 ADAPTER = "adapter"
 """Where a run directory holds its adapter."""
-INCUMBENT = "incumbent"
-"""Where a manifest's metrics hold the comparison with the adapter that served before, or null."""
 
 
 def require_store(store: Path) -> None:

@@ -2,13 +2,17 @@
 
 import platform
 import subprocess
+from collections.abc import Mapping
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+from kronos_service.data.sample import sample_sha256
+from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.model.factory import Bundle
 from kronos_service.model.presets import PRESETS
+from kronos_shared.adapter_manifest import AuditRecord, DataRecord
 
 LIBRARIES = ("torch", "numpy", "pandas", "peft", "accelerate", "exchange_calendars")
 FIRST_UNSEEN: Final = date(2024, 6, 1)
@@ -23,6 +27,18 @@ def versions() -> dict[str, str]:
         | ({"git revision": revision} if revision else {})
         | {"python": platform.python_version(), "platform": platform.platform(terse=True)}
         | {name: version(name) for name in LIBRARIES}
+    )
+
+
+def data_record(snapshot: Snapshot, splits: Mapping[str, tuple[str, str]], audit: AuditRecord) -> DataRecord:
+    """What an adapter's manifest says of its data; `splits` are first and last target dates by name."""
+    return DataRecord(
+        snapshot=snapshot.name,
+        sha256=snapshot.sha256,
+        has_manifest=not snapshot.flagged,
+        splits=dict(splits),
+        audit=audit,
+        synthetic=snapshot.is_sample and snapshot.sha256 != sample_sha256(),
     )
 
 

@@ -53,8 +53,9 @@ from kronos_service.finetune.event_conditioned.folds.pooling import (
     pooled_gains,
 )
 from kronos_service.finetune.event_conditioned.provenance import seen_by
-from kronos_service.finetune.event_conditioned.report import figures, tables, terminal
-from kronos_service.finetune.event_conditioned.report.walk_forward import drawn, page, warnings
+from kronos_service.finetune.event_conditioned.report import figures, forecast_tables, tables, terminal
+from kronos_service.finetune.event_conditioned.report.next_step import as_given
+from kronos_service.finetune.event_conditioned.report.walk_forward import forest, page, warnings
 from kronos_service.finetune.event_conditioned.run_directory import FINISHED, require_inputs, write_json
 from kronos_service.finetune.event_conditioned.samples.series import Series, build_series, calendar_covers
 from kronos_service.finetune.event_conditioned.training.tracking import epoch_figures
@@ -280,7 +281,7 @@ def _write(walk: WalkForward, epochs: Mapping[str, int], *, published: str | Non
     yardsticks = _next_bars(walk, YARDSTICKS)
     measured = {name for group in (yardsticks or {"groups": []})["groups"] for name in group["models"]}
     found: dict[str, Any] = {
-        "snapshot": {"name": walk.snapshot.name, "sha256": walk.snapshot.sha256},
+        "snapshot": walk.snapshot.record(),
         "base": {"repo": walk.bundle.base.repo, "sha256": walk.bundle.base.content_sha256},
         "seen": {fold.name: seen_by(walk.bundle, fold.first, fold.last) for fold in walk.folds},
         "settings": config.model_dump(mode="json"),
@@ -303,8 +304,10 @@ def _write(walk: WalkForward, epochs: Mapping[str, int], *, published: str | Non
         "published": published,
     }
     write_json(config.out / FIGURES, found)
-    replace_file(config.out / "walk_forward.png", figures.forest_png(drawn(found), warnings(found)))
-    replace_file(config.out / "walk_forward.html", page(found).encode())
+    replace_file(config.out / "walk_forward.png", figures.forest_png(forest(found), warnings(found)))
+    replace_file(
+        config.out / "walk_forward.html", page(found, as_given(WalkForwardConfig, found["settings"])).encode()
+    )
     return found
 
 
@@ -341,6 +344,6 @@ def _show(found: Mapping[str, Any]) -> None:
     for by in ("day", "year"):
         terminal.show(tables.pooled_gains(found["gains"], by))
     if found["next_bar"]:
-        terminal.show(tables.next_bar_scores(found["next_bar"]))
-        terminal.show(tables.against_yardstick(found["next_bar"]))
-        console.print(tables.yardstick_verdict(found), style="bold", soft_wrap=True)
+        terminal.show(forecast_tables.next_bar_scores(found["next_bar"]))
+        terminal.show(forecast_tables.against_yardstick(found["next_bar"]))
+        console.print(forecast_tables.yardstick_verdict(found), style="bold", soft_wrap=True)

@@ -1,14 +1,16 @@
 """A fan chart of forecasts side by side, with the scheduled events, as a file for a README or a mail.
 
-Okabe-Ito colours, none of which carries meaning alone: panels are titled, bars hatched, events named.
+The colours of the page in the light, none of which carries meaning alone: panels are titled, medians dashed,
+bars hatched, events named, and a what-if is marked on the first bar that it moves.
 Letters: N sample paths, H horizon in bars.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import groupby
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -26,10 +28,12 @@ from kronos_shared.errors import KronosError
 
 Dates = npt.NDArray[np.datetime64]
 
-COLOURS: Final = ("#6b6b6b", "#0072b2", "#d55e00")
+COLOURS: Final = ("#6b6b6b", "#0072b2", "#b84d00")
 """Base, adapted, what-if."""
-EVENT_COLOUR: Final = "#b2557f"
-INK: Final = "#222222"
+DASHES: Final[tuple[Any, ...]] = ((0, (1, 1)), "-", (0, (5, 2)))
+"""Of their medians."""
+EVENT_COLOUR: Final = "#9c3f6c"
+INK: Final = "#1c2024"
 FEW_BARS: Final = 12
 """With more forecast bars than these, the names of events stand upright."""
 SHOWN_PAST: Final = 24
@@ -58,6 +62,8 @@ class Chart:
     """Forecast bar (0 to H - 1), and what is scheduled on it, a line each."""
     later: Floats
     """(up to H,) closes that are known today, where the origin lies in the past."""
+    moved: Sequence[tuple[int, str]] = ()
+    """First bar that each supposed value moves, and that value; for the last panel."""
 
 
 def require_drawable(path: Path) -> None:
@@ -92,6 +98,7 @@ def chart_of(forecast: Forecast, series: Series, later: Floats) -> Chart:
         bands=forecast.bands,
         events=[(bar, names) for bar, names in high if names],
         later=later,
+        moved=forecast.moved,
     )
 
 
@@ -124,7 +131,8 @@ def draw(chart: Chart) -> FanChart:
     top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=(1.7, 1))[:, 0]
     panels = top.subplots(1, len(chart.bands), sharey=True, squeeze=False)[0]
     for number, (axes, bands) in enumerate(zip(panels, chart.bands, strict=True)):
-        _draw_bands(axes, chart, bands, COLOURS[number])
+        _draw_bands(axes, chart, bands, number)
+    _draw_moved(panels[-1], chart)
     panels[0].set_ylabel("close (quote currency)", fontsize=9)
     _draw_widths(bottom.subplots(), chart)
     top.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", **_LEGEND, ncols=6)
@@ -133,7 +141,30 @@ def draw(chart: Chart) -> FanChart:
     return figure
 
 
-def _draw_bands(axes: Axes, chart: Chart, bands: Bands, colour: str) -> None:
+def _draw_moved(axes: Axes, chart: Chart) -> None:
+    """A mark on the lower edge at each bar that is the first to know of a supposed value."""
+    edge = axes.get_xaxis_transform()
+    for bar, supposed in groupby(chart.moved, key=lambda one: one[0]):
+        values = "\n".join(value for _, value in supposed)
+        is_late = bar >= len(chart.dates) / 2
+        axes.plot(
+            [bar + 1], [0.03], "^", transform=edge, color=COLOURS[-1], markeredgecolor="white", markersize=9
+        )
+        axes.text(
+            bar + (0.5 if is_late else 1.5),
+            0.03,
+            f"{values}\nmoves this bar first",
+            transform=edge,
+            ha="right" if is_late else "left",
+            va="bottom",
+            fontsize=8,
+            color=COLOURS[-1],
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1},
+        )
+
+
+def _draw_bands(axes: Axes, chart: Chart, bands: Bands, number: int) -> None:
+    colour = COLOURS[number]
     past = np.arange(1 - len(chart.past_closes), 1)
     steps = np.arange(len(chart.dates) + 1)
     origin = bands.last_close
@@ -143,13 +174,13 @@ def _draw_bands(axes: Axes, chart: Chart, bands: Bands, colour: str) -> None:
             steps, low, high, color=colour, alpha=alpha, linewidth=0, label=f"{name} of the paths"
         )
     median = np.concatenate([[origin], bands.median()])
-    axes.plot(steps, median, color=colour, linewidth=2, label="median")
+    axes.plot(steps, median, color=colour, linewidth=2, linestyle=DASHES[number], label="median")
     axes.plot(past, chart.past_closes, color=INK, linewidth=1.2, label="close until the origin")
     if len(chart.later):
         came = np.concatenate([[origin], chart.later])
         axes.plot(steps[: len(came)], came, ":", color=INK, marker=".", linewidth=1.2, label="what came")
-    for number, (bar, _) in enumerate(chart.events):
-        label = "high-impact event" if number == 0 else None
+    for place, (bar, _) in enumerate(chart.events):
+        label = "high-impact event" if place == 0 else None
         axes.axvline(bar + 1, color=EVENT_COLOUR, linestyle=(0, (4, 3)), linewidth=1, zorder=0, label=label)
     axes.set_title(bands.label, fontsize=10, color=colour, loc="left")
     _style(axes, np.concatenate([past, steps[1:]]), np.concatenate([chart.past_dates, chart.dates]), 7)

@@ -4,6 +4,7 @@ Both draw with the same seed, so only the adapter and the events that it is show
 Letters: N sample paths, H horizon in bars.
 """
 
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Final
@@ -53,6 +54,8 @@ def forecast(config: ForecastConfig, console: Console | None = None) -> Forecast
         horizon=config.horizon, paths=config.paths, seed=config.seed, recalibrated=config.recalibrated
     )
     result = forecast_bands(series, tables, served, asked, config.scenario)
+    if snapshot.is_sample:
+        result = replace(result, is_synthetic=True)
     print_forecast(console, result)
     if config.plot is not None:
         from kronos_service.inference.forecast.chart import chart_of, draw_chart

@@ -13,6 +13,7 @@ import pandas as pd
 
 from kronos_service.events.encoder import EventTables
 from kronos_service.events.scenario import Scenario, ScenarioError
+from kronos_service.events.sessions import Times
 from kronos_service.events.taxonomy import FAMILIES
 from kronos_service.inference.forecast.asked import Asked
 from kronos_service.inference.forecast.bands import Bands, Floats
@@ -96,6 +97,18 @@ def suppose(scenario: ScenarioLike, known: Prepared, horizon: int) -> Scenario:
     return parse_scenario(texts_of(scenario), {day.item(): [name for name, _ in on] for day, on in on_each})
 
 
+def moved_bars(scenario: Scenario, dates: Times) -> tuple[tuple[int, str], ...]:
+    """The bar after each supposed release or move, the first that knows of it, and what is supposed."""
+    supposed = [("surprise", scenario.surprises), *scenario.leaders.items()]
+    bars = {day.item(): bar for bar, day in enumerate(dates)}
+    found = [
+        (bars[day] + 1, f"{name} {z:+g} σ on {day.day} {day:%b}")
+        for name, values in supposed
+        for day, z in values.items()
+    ]
+    return tuple(sorted(found))
+
+
 def texts_of(scenario: str | Sequence[str]) -> list[str]:
     """One text or several, as several."""
     return [scenario] if isinstance(scenario, str) else list(scenario)
@@ -125,11 +138,13 @@ def forecast_bands(
     """
     known = prepare_series(series, tables, served, asked)
     told = {} if served.manifest is None else {f"adapter {served.version}": known}
+    moved: tuple[tuple[int, str], ...] = ()
     if scenario:
         if served.manifest is None:
             raise ScenarioError("a scenario needs an adapter: the base knows no events")
         supposed = suppose(scenario, known, asked.horizon)
         label = "the scenario" if isinstance(scenario, Scenario) else ", ".join(texts_of(scenario))
+        moved = moved_bars(supposed, known.future_dates)
         told[f"what if {label}"] = prepare_series(series, tables, served, asked, supposed)
     base = sample_paths(served, [known.shown("none")], asked, base_only=True)
     adapted = [sample_paths(served, [prepared], asked)[0] for prepared in told.values()]
@@ -146,4 +161,5 @@ def forecast_bands(
             for label, prices in zip((BASE_LABEL, *told), (*base, *adapted), strict=True)
         ),
         is_synthetic=served.is_synthetic,
+        moved=moved,
     )

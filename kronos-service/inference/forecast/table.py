@@ -40,7 +40,9 @@ class Forecast:
     bands: tuple[Bands, ...]
     """The base, then the adapter, then the adapter in the scenario."""
     is_synthetic: bool
-    """Whether the model has learned from the sample market alone."""
+    """Whether model or bars are of a sample market alone."""
+    moved: tuple[tuple[int, str], ...] = ()
+    """First bar that each supposed value of the scenario moves (0 to H - 1), and that value in words."""
 
 
 def print_forecast(console: Console, forecast: Forecast) -> None:
@@ -55,7 +57,7 @@ def print_forecast(console: Console, forecast: Forecast) -> None:
         shown = " ".join(f"{factor:.2f}" for factor in forecast.factors)
         console.print(f"the adapter's widths are recalibrated, times {shown}", highlight=False)
     if forecast.is_synthetic:
-        console.print(f"{SYNTHETIC}: the model has learned from the sample market only, of no real market")
+        console.print(f"{SYNTHETIC}: made from a sample market, so it says nothing of any real one")
     for one in forecast.bands:
         console.print(_table(forecast, one, with_events=one is forecast.bands[-1]))
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from kronos_service.data.sample import sample_sha256
+from kronos_service.data.sample import is_synthetic
 from kronos_service.model.adapter.files import AdapterError, AdapterFiles, read_files
 from kronos_service.model.adapter.hub import hub_adapter
 from kronos_service.model.adapter.read import find_adapter, load_adapter, parse_adapter
@@ -55,10 +55,11 @@ class ServedModel:
 
     @property
     def is_synthetic(self) -> bool:
-        """Whether it has learned from the embedded sample market alone: what it says is of no real market."""
+        """Whether it has learned from a sample market alone: what it says is of no real market."""
         if self.manifest is None:
             return self.base.base.repo == PACKAGED
-        return self.manifest.data.sha256 == sample_sha256()
+        data = self.manifest.data
+        return is_synthetic(data.sha256, marked=data.synthetic)
 
 
 def base_alone(bundle: Bundle) -> ServedModel:

@@ -64,7 +64,8 @@ def test_a_page_and_an_exit_code(
     page = (tmp_path / "honest-page" / "scorecard.html").read_text()
     for words in ("000002-0123456789ab", "4 forecasts wait for their bar", "non-event", "2022-12"):
         assert words in page
-    assert "http" not in page
+    assert "http:" not in page
+    assert "https:" not in page
 
 
 def test_forecasts_whose_bars_have_not_come_are_a_mistake(

@@ -22,6 +22,9 @@ FEWEST_DATES: Final = 20
 times in 100.
 """
 
+ENGINEERING: Final = ("trainable parameters", "peak GPU memory", "wall time", "adapter size")
+"""Criteria on what a run takes, not on what it found."""
+
 GAIN: Final = "conditioning gain"
 LATEST: Final = "no worse than LATEST"
 

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from kronos_service.data.snapshot.read import Snapshot
+from kronos_service.finetune.event_conditioned.evaluation.event_day import event_day
 from kronos_service.finetune.event_conditioned.evaluation.event_study import event_study
 from kronos_service.finetune.event_conditioned.evaluation.next_bar import (
     score_next_bars,
@@ -43,8 +44,8 @@ class Forecasts:
     next_bar: pd.DataFrame
     """One row per model or yardstick and origin, as `score_next_bars` gives them."""
     figures: dict[str, Any]
-    """Their summary, ready for JSON: `summarize_forecasts`, `event_study`, `summarize_next_bars`, and how
-    they were made.
+    """Their summary, ready for JSON: `summarize_forecasts`, `event_study`, `event_day`,
+    `summarize_next_bars`, and how they were made.
     """
 
 
@@ -117,6 +118,7 @@ def forecast_split(
         "settings": asdict(settings),
         **summarize_forecasts(records, seed=settings.seed),
         "event_study": event_study(records, splits.series),
+        "event_day": event_day(records, splits.series),
         "next_bar": {
             **summarize_next_bars(next_bar, seed=settings.seed),
             "fitted_on": [str(day) for day in training],

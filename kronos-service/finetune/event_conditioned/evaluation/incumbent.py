@@ -8,7 +8,7 @@ the same channels, and on targets that the earlier one was not trained on.
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,9 @@ from kronos_service.model.adapter.files import AdapterError
 from kronos_service.model.adapter.read import Adapter, attach, read_adapter
 from kronos_service.model.factory import Bundle
 from kronos_shared.adapter_store import latest, latest_version
+
+INCUMBENT: Final = "incumbent"
+"""Where a manifest's metrics hold the comparison with the adapter that served before, or null."""
 
 
 @dataclass(frozen=True, kw_only=True)

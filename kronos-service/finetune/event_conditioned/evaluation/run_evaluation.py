@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+from kronos_service.data.sample import is_synthetic
 from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.finetune.event_conditioned.evaluation.forecasts import Forecasts, forecast_split
 from kronos_service.finetune.event_conditioned.evaluation.sample_paths import PathSettings
@@ -40,6 +41,9 @@ def describe_evaluation(
         "last": last,
         "versions": versions(),
         "out_of_sample": out_of_sample(manifest.base.repo, date.fromisoformat(first)),
+        "conditioning_gain": manifest.conditioning_gain,
+        "audit": manifest.data.audit and manifest.data.audit.model_dump(),
+        "synthetic": snapshot.is_sample or is_synthetic(manifest.data.sha256, marked=manifest.data.synthetic),
     }
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from kronos_service.finetune.event_conditioned.audit.audit import require_no_leak
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_service.finetune.event_conditioned.folds.pooling import find
+from kronos_service.finetune.event_conditioned.provenance import data_record
 from kronos_service.finetune.event_conditioned.report.model_card import pooled_card
 from kronos_service.finetune.event_conditioned.run_directory import (
     FINISHED,
@@ -24,7 +25,6 @@ from kronos_service.finetune.event_conditioned.training.setup import prepare_tra
 from kronos_service.finetune.event_conditioned.training.signals import stop_on_signals
 from kronos_service.finetune.event_conditioned.training.variants import ADAPTER, train_variant
 from kronos_service.model.adapter.write import save_adapter
-from kronos_shared.adapter_manifest import DataRecord
 
 NEWEST = "newest"
 
@@ -67,13 +67,7 @@ def train_newest(
             tracker=config.tracker,
             stop=stop,
         )
-        data = DataRecord(
-            snapshot=setup.snapshot.name,
-            sha256=setup.snapshot.sha256,
-            has_manifest=not setup.snapshot.flagged,
-            splits={"train": (str(first), str(last))},
-            audit=audit,
-        )
+        data = data_record(setup.snapshot, {"train": (str(first), str(last))}, audit)
         gain = find(evidence["gains"], "adapter", "control", "event")
         if not (directory / "adapter").exists():
             save_adapter(

@@ -2,28 +2,73 @@
 
     python -m kronos_service.finetune report runs/mine
 
-event-lora and evaluate write it too. What a run does not have is named in the place where it would be. The
-words of the page are in page.html, its tables in tables.py, its figures in figures.py.
+event-lora and evaluate write it too. A part that a run does not have is named at the end, with the command
+that makes it. The words of the page are in page.html, its look in base.html and report.css, its verdict in
+verdict.py, its tables in tables.py and its figures in figures.py.
 """
 
+import base64
+import hashlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from kronos_service.data.sample import is_synthetic
 from kronos_service.finetune import PROGRAM
 from kronos_service.finetune.event_conditioned.config import ReportConfig
-from kronos_service.finetune.event_conditioned.evaluation.criteria import is_headline
+from kronos_service.finetune.event_conditioned.evaluation.criteria import ENGINEERING
 from kronos_service.finetune.event_conditioned.evaluation.summary import FEWEST_DATES
-from kronos_service.finetune.event_conditioned.report import figures, tables
+from kronos_service.finetune.event_conditioned.report import (
+    drawing,
+    figures,
+    forecast_tables,
+    leaderboard,
+    tables,
+)
+from kronos_service.finetune.event_conditioned.report.next_step import (
+    TEST_SPLIT,
+    evaluate_command,
+    next_step,
+    sources,
+    train_again,
+)
 from kronos_service.finetune.event_conditioned.report.run_record import RunRecord, read_run
+from kronos_service.finetune.event_conditioned.report.verdict import verdict
 from kronos_shared.atomic import replace_file
 from kronos_shared.cli import command_line
 
-REPORT = "report.html"
-GROUPS = ("day", "all", "family", "asset_class", "month")
+REPORT: Final = "report.html"
+GROUPS: Final = ("day", "all", "family", "asset_class", "month")
+SECTIONS: Final[Mapping[str, str]] = {
+    "day": "One event day",
+    "leaderboard": "Leaderboard",
+    "families": "Event families",
+    "days": "Event days against non-event days",
+    "learning": "Loss curves",
+    "forecasts": "Forecasts",
+    "calibration": "Calibration",
+    "events": "Around an event",
+    "test": "Test split",
+    "ablation": "Ablation",
+    "criteria": "Success criteria",
+    "audit": "Audit for look-ahead",
+    "missing": "Not in this report",
+    "made": "How it was made",
+}
+TONES: Final = {"good": ("✓", "good:"), "bad": ("✗", "bad:"), "open": ("○", "undecided:")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gap:
+    """What a run does not have, and how to get it."""
+
+    what: str
+    why: str
+    command: str = ""
 
 
 def report(config: ReportConfig) -> Path:
@@ -44,47 +89,72 @@ def write_report(directory: Path, *, ablation: Path | None = None) -> Path:
 
 def render(run: RunRecord) -> str:
     """The whole page."""
-    evaluated = [one["versions"] for one in run.evaluations.values()]
-    return (
-        environment()
-        .get_template("page.html")
-        .render(
-            run=run,
-            title=f"Event-conditioned Kronos: {run.directory.resolve().name}",
-            subtitle=" · ".join(_subtitle(run)),
-            tiles=list(_tiles(run)),
-            forecasts=_forecasts(run),
-            evaluate=_evaluate_command(run),
-            questions={one["name"]: one["question"] for one in (run.ablation or {"arms": []})["arms"]},
-            audit=(run.manifest or {}).get("data", {}).get("audit"),
-            adapter=_adapter(run.manifest) if run.manifest else None,
-            versions=run.versions or (evaluated[0] if evaluated else None),
-            groups=GROUPS,
-            fewest_dates=FEWEST_DATES,
-            figures=figures,
-        )
+    evaluated = [one["versions"] for one in run.evaluations.values() if "versions" in one]
+    criteria = run.criteria or []
+    name, gaps = run.directory.resolve().name, list(_gaps(run))
+    return fill(
+        "page.html",
+        title=f"Event-conditioned Kronos: {name}",
+        synthetic=_is_synthetic(run),
+        sections={
+            key: text for key, text in SECTIONS.items() if key in _present(run) or (key == "missing" and gaps)
+        },
+        name=name,
+        run=run,
+        subtitle=" · ".join(_subtitle(run)),
+        verdict=verdict(run),
+        step=next_step(run),
+        failed=[one["name"] for one in criteria if one["verdict"] == "fail"],
+        open=[
+            one["name"] for one in criteria if one["verdict"] == "unknown" and one["name"] not in ENGINEERING
+        ],
+        findings=[one for one in criteria if one["name"] not in ENGINEERING],
+        limits=[one for one in criteria if one["name"] in ENGINEERING],
+        limits_failed=sum(one["verdict"] == "fail" for one in criteria if one["name"] in ENGINEERING),
+        gaps=gaps,
+        forecasts=_forecasts(run),
+        curves=[(one, one) for one in (*run.epochs, "base")],
+        questions={one["name"]: one["question"] for one in (run.ablation or {"arms": []})["arms"]},
+        audit=(run.manifest or {}).get("data", {}).get("audit"),
+        adapter=_adapter(run.manifest) if run.manifest else None,
+        versions=run.versions or (evaluated[0] if evaluated else None),
+        groups=GROUPS,
+        fewest_dates=FEWEST_DATES,
     )
 
 
-def environment() -> Environment:
-    """Where the templates are and how they are filled."""
-    templates = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+def fill(template: str, **given: Any) -> str:
+    """A page in the frame that all share; `given` has at least title, synthetic (bool) and sections."""
+    room = Path(__file__).parent
+    environment = Environment(
+        loader=FileSystemLoader(room),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters["labelled"] = _labelled
-    templates.globals["tables"] = tables
-    return templates
+    environment.filters |= {"labelled": _labelled, "shown": tables.shown}
+    script = (room / "report.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    environment.globals |= {
+        "tables": tables,
+        "forecasting": forecast_tables,
+        "leaderboard": leaderboard,
+        "figures": figures,
+        "merge": tables.merge_alike,
+        "key": lambda name: Markup(drawing.key(name)),
+        "tones": TONES,
+        "style": Markup((room / "report.css").read_text(encoding="utf-8")),
+        "script": Markup(script),
+        "script_hash": f"sha256-{digest}",
+    }
+    return environment.get_template(template).render(**given)
 
 
-def _labelled(svg: str, caption: str) -> Markup:
-    """The drawing with its caption as the text that a screen reader speaks."""
-    return Markup(
-        svg.replace('role="img"', f'role="img" aria-label="{escape(Markup(caption).unescape())}"', 1)
-    )
+def _labelled(drawn: drawing.Drawing, caption: str) -> Markup:
+    """The drawing with its title and caption as the text that a screen reader speaks."""
+    said = escape(" ".join(f"{drawn.title} {Markup(caption).unescape()}".split()))
+    return Markup(drawn.svg.replace('role="img"', f'role="img" aria-label="{said}"', 1))
 
 
 def _forecasts(run: RunRecord) -> Mapping[str, Any] | None:
@@ -93,53 +163,95 @@ def _forecasts(run: RunRecord) -> Mapping[str, Any] | None:
     return found
 
 
+def _is_synthetic(run: RunRecord) -> bool:
+    """Whether the adapter has learned from a sample market, or was evaluated on one."""
+    data = [run.manifest["data"]] if run.manifest else []
+    seen = [(one["sha256"], one.get("synthetic", False)) for one in data]
+    seen += [
+        (one.get("snapshot_sha256", ""), one.get("synthetic", False)) for one in run.evaluations.values()
+    ]
+    return any(is_synthetic(sha256, marked=marked) for sha256, marked in seen)
+
+
+def _present(run: RunRecord) -> set[str]:
+    """The sections that there is something to show in."""
+    results, forecasts = run.results or {}, _forecasts(run) or {}
+    there = {
+        "day": forecasts.get("event_day"),
+        "leaderboard": results or forecasts.get("next_bar"),
+        "families": results.get("family_gains"),
+        "days": results or any("losses" in one for one in run.evaluations.values()),
+        "learning": run.epochs,
+        "forecasts": forecasts,
+        "calibration": forecasts,
+        "events": forecasts.get("event_study"),
+        "test": run.openings or run.evaluations.get("test"),
+        "ablation": run.ablation,
+        "criteria": run.criteria,
+        "audit": (run.manifest or {}).get("data", {}).get("audit"),
+        "made": True,
+    }
+    return {name for name, found in there.items() if found}
+
+
+def _gaps(run: RunRecord) -> Iterator[Gap]:
+    """What the page would show if the run had it."""
+    evaluate, given = evaluate_command(run), sources(run)
+    forecasts, results = _forecasts(run), run.results or {}
+    why = run.evaluations.get("val", {}).get("why_no_forecasts")
+    if forecasts is None:
+        text = "No forecasts were made on the validation split" + (f": {why}." if why else ".")
+        yield Gap(what="Forecasts", why=text, command=evaluate)
+    elif not forecasts.get("event_study"):
+        text = "No forecast bar lies within three bars of a high-impact event; more forecasts may."
+        yield Gap(what=SECTIONS["events"], why=text, command=evaluate)
+    if forecasts is not None and not forecasts.get("event_day"):
+        is_old = "event_day" not in forecasts
+        text = "These forecasts were made before one was kept." if is_old else "No event is on any next bar."
+        yield Gap(what=SECTIONS["day"], why=text, command=evaluate)
+    if run.config is not None:
+        if run.criteria is None:
+            yield Gap(
+                what="Success criteria", why="The run has not finished: there is no criteria.json here."
+            )
+        if not run.epochs:
+            yield Gap(what="Loss curves", why="There is no metrics.jsonl here.")
+        if run.results is None:
+            yield Gap(what="Validation losses", why="There is no results.json here.")
+        elif not results.get("gains"):
+            text = "No control was trained. Any adapter beats its base a little by seeing recent bars."
+            yield Gap(what="Conditioning gain", why=text, command=train_again(run.config))
+        if results and not results.get("family_gains"):
+            yield Gap(what="Event families", why="There is no results.json here that has them.")
+        if run.manifest is not None and not run.manifest["data"].get("audit"):
+            audit = command_line(PROGRAM, "audit", {"snapshot": given.get("snapshot")})
+            yield Gap(what=SECTIONS["audit"], why="The data of this adapter was not audited.", command=audit)
+        if run.ablation is None:
+            text = (
+                "Ranks, injection points, channels, control and placebo were not compared over several seeds."
+            )
+            yield Gap(what="Ablation", why=text, command=command_line(PROGRAM, "ablate", given))
+    test = run.evaluations.get("test")
+    if test is None:
+        text = "Not scored here. It stays closed until everything is decided."
+        yield Gap(what="Test split", why=text, command=evaluate_command(run, **TEST_SPLIT))
+    elif not test.get("forecasts"):
+        yield Gap(what="Forecasts of the test split", why="None were made (evaluate --origins 0).")
+
+
 def _subtitle(run: RunRecord) -> Iterator[str]:
     if run.manifest:
         base, data = run.manifest["base"], run.manifest["data"]
         yield f"base {base['repo']} ({base['content_sha256'][:12]})"
         vouched = "" if data["has_manifest"] else ", flagged: tables without a manifest"
         yield f"snapshot {data['snapshot']} ({data['sha256'][:12]}{vouched})"
+    elif run.evaluations:
+        one = next(iter(run.evaluations.values()))
+        yield f"adapter {one.get('adapter')} on base {one.get('base')}, snapshot {one.get('snapshot')}"
     for split, one in run.evaluations.items():
-        yield f"evaluated on {split}, {one['first']} to {one['last']}, {one['made_at']}"
-
-
-def _tiles(run: RunRecord) -> Iterator[tuple[str, str, str]]:
-    """The numbers that matter most: each with what it is and how sure it is, and none from too few dates."""
-    results = run.results or {}
-    gains = results.get("gains", {})
-    for name, days in (("adapter_event", "event days"), ("adapter_tier1", "tier 1")):
-        if name in gains:
-            gain = gains[name]
-            limits = f"nats over the control, 95 % {tables.interval(*tables.limits(gain))}"
-            yield _tile(f"{gain['nats']:+.4f}", f"conditioning gain, {days}", gain, limits)
-    if results:
-        base, adapted = (results["val"][name] for name in ("base", "adapter"))
-        for group in ("event", "quiet"):
-            change = 100 * (adapted[group]["total"] / base[group]["total"] - 1)
-            dates = results.get("val_dates", {}).get(group, gains.get(f"adapter_{group}", {}).get("dates", 0))
-            sizes = {"targets": adapted[group]["targets"], "dates": dates}
-            what = f"val loss against base, {tables.shown(group)} days"
-            yield _tile(f"{change:+.2f} %", what, sizes, f"{tables.count(sizes['targets'])} targets")
-    for one in tables.forecast_groups(_forecasts(run) or {"groups": []}, "1", ("day",)):
-        what = f"CRPS against base, {tables.shown(one['group'])} days, next bar"
-        counted = f"{tables.count(one['targets'])} forecasts"
-        yield _tile(f"{-one['gain']['base']['percent']:+.1f} %", what, one, counted)
-
-
-def _tile(number: str, what: str, sizes: Mapping[str, Any], more: str) -> tuple[str, str, str]:
-    """A tile with its number, or without it where it rests on too few targets or dates."""
-    targets, dates = sizes["targets"], sizes["dates"]
-    if is_headline(targets, dates):
-        return number, what, more
-    return tables.NOTHING, what, f"too few for a figure here: {tables.count(targets)} on {dates} dates"
-
-
-def _evaluate_command(run: RunRecord) -> str:
-    """The command that makes forecasts, with the flags that this run was given."""
-    config = run.config or {}
-    names = ("snapshot", "base_model", "revision", "tokenizer", "tokenizer_revision")
-    given = {name: config.get(name) for name in names}
-    return command_line(PROGRAM, "evaluate", {"adapter": run.directory / "adapter", **given})
+        if "made_at" in one:
+            made = one["made_at"][:16].replace("T", " ")
+            yield f"evaluated on {split} ({one['first']} to {one['last']}) at {made} UTC"
 
 
 def _adapter(manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Its bytes count in the adapter's size, a figure of criteria.json: other words he
 from collections.abc import Mapping
 from typing import Any
 
-from kronos_service.data.sample import sample_sha256
+from kronos_service.data.sample import is_synthetic
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_service.finetune.event_conditioned.provenance import out_of_sample
 from kronos_service.finetune.event_conditioned.report import tables
@@ -49,9 +49,10 @@ Loss on the bars of each event family:
 
 
 def _synthetic(data: DataRecord) -> str:
-    if data.sha256 != sample_sha256():
+    if not is_synthetic(data.sha256, marked=data.synthetic):
         return ""
-    return "\n\nSYNTHETIC: this is the embedded sample market; the adapter knows nothing of any real one."
+    which = "a sample market" if data.synthetic else "the embedded sample market"
+    return f"\n\nSYNTHETIC: this is {which}; the adapter knows nothing of any real one."
 
 
 def pooled_card(config: EventLoraConfig, base: str, data: DataRecord, evidence: Mapping[str, Any]) -> str:

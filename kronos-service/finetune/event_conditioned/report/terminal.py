@@ -13,7 +13,7 @@ from rich.text import Text
 from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.finetune import PROGRAM
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
-from kronos_service.finetune.event_conditioned.report import tables
+from kronos_service.finetune.event_conditioned.report import forecast_tables, tables
 from kronos_service.finetune.event_conditioned.report.tables import Table
 from kronos_service.finetune.event_conditioned.samples.splits import Splits
 from kronos_service.model.factory import Bundle
@@ -91,19 +91,19 @@ def results(figures: Mapping[str, Any], criteria: Sequence[Mapping[str, Any]]) -
     show(tables.criteria(criteria))
 
 
-def forecast_tables(forecasts: Mapping[str, Any]) -> None:
+def _forecasts(forecasts: Mapping[str, Any]) -> None:
     """Scores of the forecasts of one split, and what the adapter gains."""
     settings = forecasts["settings"]
     console.print(
         f"{forecasts['origins']:,} of {forecasts['possible_origins']:,} origins, {settings['paths']} paths "
         "each; log returns of the close in percent"
     )
-    show(tables.forecast_scores(forecasts, steps="1"))
-    show(tables.forecast_gains(forecasts, steps="1", by=("day", "all")))
+    show(forecast_tables.forecast_scores(forecasts, steps="1"))
+    show(forecast_tables.forecast_gains(forecasts, steps="1", by=("day", "all")))
     if forecasts["horizon"] > 1:
-        show(tables.forecast_gains(forecasts, steps="all", by=("day", "all")))
-    show(tables.next_bar_scores(forecasts["next_bar"]))
-    show(tables.against_yardstick(forecasts["next_bar"]))
+        show(forecast_tables.forecast_gains(forecasts, steps="all", by=("day", "all")))
+    show(forecast_tables.next_bar_scores(forecasts["next_bar"]))
+    show(forecast_tables.against_yardstick(forecasts["next_bar"]))
     for name, why in forecasts["next_bar"]["not_measured"].items():
         console.print(f"[yellow]{name} not measured[/]: {why}", soft_wrap=True)
 
@@ -113,12 +113,12 @@ def evaluation(figures: Mapping[str, Any]) -> None:
     split, span = figures["split"], f"{figures['first']} to {figures['last']}"
     console.print(f"adapter {figures['adapter']}, split {split} ({span})")
     if figures["forecasts"]:
-        console.print(tables.yardstick_verdict(figures["forecasts"]), style="bold", soft_wrap=True)
+        console.print(forecast_tables.yardstick_verdict(figures["forecasts"]), style="bold", soft_wrap=True)
     console.print(figures["out_of_sample"])
     show(tables.losses(figures["losses"], f"Loss on the {split} split (nats per target)"))
     show(tables.family_losses(figures["family_losses"], "Loss per event family (nats per target)"))
     if figures["forecasts"]:
-        forecast_tables(figures["forecasts"])
+        _forecasts(figures["forecasts"])
 
 
 def reported(path: Path) -> None:

@@ -44,7 +44,7 @@ def score_forecasts_made(config: ScorecardConfig) -> tuple[dict[str, Any], Seque
         )
     coverage = recent_coverage(record, days=config.alert_days)
     found = scorecard(record) | {
-        "snapshot": {"name": snapshot.name, "sha256": snapshot.sha256},
+        "snapshot": snapshot.record(),
         "days": config.alert_days,
         "coverage": [asdict(one) for one in coverage],
     }

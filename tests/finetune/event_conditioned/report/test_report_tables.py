@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from kronos_service.finetune.event_conditioned.report import figures, tables, terminal
+from kronos_service.finetune.event_conditioned.report import figures, forecast_tables, tables, terminal
 
 GAIN = {"nats": 0.0123, "low": 0.01, "high": 0.02, "percent": 1.0, "targets": 1234, "dates": 20}
 
@@ -60,10 +60,10 @@ def test_an_ablation_has_a_row_per_variant_whatever_is_missing() -> None:
 
 def test_a_picture_of_an_ablation_names_its_variants_and_both_kinds_of_targets() -> None:
     found = {"arms": [variant("control", None), variant("rank-4", GAIN)]}
-    svg = figures.ablation(found)
-    for words in ("rank-4", "control", "event targets", "non-event targets", "gain over the adapter"):
-        assert words in svg
-    assert "#0000" not in svg, "a colour that stands for a variable of the page was left in"
+    over_control, over_adapter = figures.ablation(found)
+    assert (over_control.title, over_adapter.title) == ("gain over the control", "gain over the adapter")
+    for words in ("rank-4", "control", "rank-4, event: +0.0123 nats", "rank-4, non-event: +0.0123 nats"):
+        assert words in over_control.svg
     assert figures.ablation_png(found).startswith(b"\x89PNG")
 
 
@@ -74,7 +74,7 @@ def next_bar(**gains: tuple[float, float | None, float | None]) -> dict[str, Any
     scores |= {f"{what}_crps": value for what, value in means.items()}
     size = {"targets": 30, "dates": 20}
     groups = []
-    for day in tables.DAYS:
+    for day in forecast_tables.DAYS:
         found = {}
         for what in means:
             mean, low, high = gains.get(f"{day}__{what}", (0.0, -0.001, 0.001))
@@ -87,31 +87,47 @@ def next_bar(**gains: tuple[float, float | None, float | None]) -> dict[str, Any
 
 def test_the_verdict_says_on_which_days_har_events_is_beaten() -> None:
     found = next_bar(tier1__range=(0.02, 0.01, 0.03), quiet__return=(-0.001, -0.002, -0.0001))
-    assert tables.yardstick_verdict({"next_bar": found}) == (
+    assert forecast_tables.yardstick_verdict({"next_bar": found}) == (
         "The adapter beats har_events: range on tier 1 days. It is worse: return on non-event days."
     )
-    assert tables.yardstick_verdict({"next_bar": next_bar()}) == "The adapter does not beat har_events."
+    assert (
+        forecast_tables.yardstick_verdict({"next_bar": next_bar()}) == "The adapter does not beat har_events."
+    )
 
 
 @pytest.mark.parametrize("fewer", [{"targets": 29}, {"dates": 19}, {"low": None, "high": None}])
 def test_few_forecasts_decide_nothing(fewer: dict[str, Any]) -> None:
     found = next_bar(tier1__range=(0.02, 0.01, 0.03))
     found["groups"][0]["gain"]["adapter"]["har_events"]["range_crps"] |= fewer
-    assert tables.yardstick_verdict({"next_bar": found}) == (
+    assert forecast_tables.yardstick_verdict({"next_bar": found}) == (
         "The adapter does not beat har_events. Too few forecasts to say: range on tier 1 days; "
         "make more with evaluate --origins."
     )
-    assert tables.against_yardstick(found).rows[1][4] == "+2.000"
-    assert tables.against_yardstick(found).rows[1][6] == "too few"
+    assert forecast_tables.against_yardstick(found).rows[1][4] == "+2.000"
+    assert forecast_tables.against_yardstick(found).rows[1][6] == "too few"
 
 
 def test_what_was_not_compared_says_why() -> None:
-    assert "before there were yardsticks" in tables.yardstick_verdict({})
-    assert "no training bars" in tables.yardstick_verdict({"next_bar": {"groups": []}})
+    assert "before there were yardsticks" in forecast_tables.yardstick_verdict({})
+    assert "no training bars" in forecast_tables.yardstick_verdict({"next_bar": {"groups": []}})
 
 
 def test_the_scores_of_the_next_bar_have_a_row_per_kind_of_day_and_model() -> None:
-    table = tables.next_bar_scores(next_bar())
+    table = forecast_tables.next_bar_scores(next_bar())
     assert [row[:2] for row in table.rows[:2]] == [("tier1", "har_events"), ("tier1", "adapter")]
     assert table.rows[0][2:5] == ("1.230", "0.5000", "0.5000")
-    assert len(table.rows) == 2 * len(tables.DAYS)
+    assert len(table.rows) == 2 * len(forecast_tables.DAYS)
+
+
+def test_families_on_the_same_targets_share_a_row_in_the_place_of_the_first() -> None:
+    other = GAIN | {"nats": 0.5}
+    merged = tables.merge_alike({"cpi": GAIN, "pce": other, "core_cpi": dict(GAIN), "fomc_rate": other})
+    assert list(merged.items()) == [("cpi, core cpi", GAIN), ("pce, fomc rate", other)]
+
+
+def test_rows_are_grouped_where_neighbours_share_a_name() -> None:
+    def grouped(*names: str) -> bool:
+        return tables.Table(title="", columns=("a",), rows=[(name,) for name in names]).grouped
+
+    assert grouped("event", "event", "quiet")
+    assert not grouped("event", "quiet", "event")
