@@ -1,0 +1,10 @@
+/** Track record: how the forecasts that were given turned out. */
+
+/**
+ * @param {HTMLElement} element the section's body; it is hidden until the panel has something to show
+ * @param {import("./app.js").Page} page see the head of app.js
+ */
+export function mount(element, page) {
+  void element;
+  void page;
+}
