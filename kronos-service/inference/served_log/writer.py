@@ -56,13 +56,17 @@ class Served:
     now: datetime
 
     def rows(self) -> Iterator[pa.Table]:
-        """The rows of each series that can be scored later: of the source, as known, in plain sampling."""
+        """The rows of each series that can be scored later: of the latest bars of the source, as known, in
+        plain sampling, and not of the base asked for beside the adapter.
+        """
         request = self.request
         is_plain = (request.temperature, request.top_k, request.top_p) == (1.0, 0, 1.0)
         if request.scenario is not None or request.calendar is not None or not is_plain or request.paths < 2:
             return
+        if request.model == "base":
+            return
         for asked, one, bars in zip(request.series, self.series, self.generated.bars, strict=True):
-            if asked.candles is None:
+            if asked.candles is None and asked.as_of is None:
                 prices = to_prices(bars, one.prepared)
                 yield forecast_rows(one, prices, serving=self.serving, seed=request.seed, now=self.now)
 

@@ -177,3 +177,9 @@ def to_prices(bars: Tensor, prepared: Prepared) -> Floats:
     prices[..., PRICES] = np.maximum(prices[..., PRICES], LOWEST_PRICE * prepared.last_close)
     prices[..., VOLUME : AMOUNT + 1] = np.maximum(prices[..., VOLUME : AMOUNT + 1], 0.0)
     return repair_candles(prices).astype(np.float64)
+
+
+def own_moves(closes: Floats, last_close: float) -> Floats:
+    """(N, H) closes -> each bar's own move (N, H), close to close, in percent."""
+    before = np.concatenate([np.full((len(closes), 1), last_close), closes[:, :-1]], axis=1)
+    return 100 * (closes / before - 1)
