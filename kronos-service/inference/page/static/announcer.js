@@ -4,37 +4,39 @@ import { byId } from "./dom.js";
 
 const NEWS_SECONDS = 6;
 
+/** @typedef {"service" | "forecast" | "scenario"} Source whose trouble it is: each has one at a time */
 /**
  * @typedef {object} Announcer
- * @property {(message: string | null) => void} trouble shown until null is said
+ * @property {(source: Source, message: string | null) => void} trouble shown until the same source says null
  * @property {(message: string) => void} news shown for a few seconds, unless there is trouble
  */
 
 /** @returns {Announcer} */
 export function createAnnouncer() {
   const element = byId("notice");
-  /** @type {string | null} */
-  let trouble = null;
+  /** @type {Map<Source, string>} */
+  const troubles = new Map();
   /** @type {number | undefined} */
   let timer;
 
-  /** @param {string | null} message */
-  function show(message) {
-    element.textContent = message ?? "";
-    element.classList.toggle("is-trouble", trouble !== null);
+  function showTrouble() {
+    clearTimeout(timer);
+    element.textContent = [...troubles.values()].join(" ");
+    element.classList.toggle("is-trouble", troubles.size > 0);
   }
 
   return {
-    trouble(message) {
-      clearTimeout(timer);
-      trouble = message;
-      show(message);
+    trouble(source, message) {
+      if ((troubles.get(source) ?? null) === message) return;
+      if (message === null) troubles.delete(source);
+      else troubles.set(source, message);
+      showTrouble();
     },
     news(message) {
-      if (trouble !== null) return;
-      show(message);
+      if (troubles.size > 0) return;
+      element.textContent = message;
       clearTimeout(timer);
-      timer = setTimeout(() => show(trouble), 1000 * NEWS_SECONDS);
+      timer = setTimeout(showTrouble, 1000 * NEWS_SECONDS);
     },
   };
 }

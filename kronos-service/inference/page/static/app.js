@@ -68,7 +68,7 @@ const store = createStore({
   hovered: null,
   hidden: new Set(),
 });
-const api = createApi(ROOT, announce.trouble);
+const api = createApi(ROOT, (message) => announce.trouble("service", message));
 const refresh = followStatus(api, store);
 /** @type {Page} */
 const page = { api, store, announce, refresh };

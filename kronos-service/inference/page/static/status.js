@@ -11,27 +11,24 @@ const SECONDS = 2;
  */
 export function followStatus(api, store) {
   let seen = "";
+  let asked = 0;
   /** @type {number | undefined} */
   let timer;
-  let asked = 0;
 
   async function ask() {
     clearTimeout(timer);
     const turn = (asked += 1);
     try {
       const status = await api.get("/v1/model");
-      // the queue moves all the time, and nothing on the page shows it
-      const text = JSON.stringify({ ...status, queue_depth: 0, source: { ...status.source, checked_at: null, read_at: null } });
-      if (text !== seen) {
-        seen = text;
-        store.set({ status });
-      }
+      const text = JSON.stringify(lasting(status));
+      if (text !== seen) store.set({ status });
+      seen = text;
     } catch (error) {
+      // without a key nothing will change until the page is loaded again; anything else may pass
       if (!(error instanceof ApiError)) throw error;
-      return; // no key was given: nothing will change until the page is loaded again
-    } finally {
-      if (turn === asked && seen !== "") timer = setTimeout(() => void ask(), 1000 * SECONDS);
+      if (error.status === 401 || error.status === 403) return;
     }
+    if (turn === asked && !document.hidden) timer = setTimeout(() => void ask(), 1000 * SECONDS);
   }
 
   document.addEventListener("visibilitychange", () => {
@@ -41,4 +38,13 @@ export function followStatus(api, store) {
   });
   void ask();
   return () => void ask();
+}
+
+/**
+ * A status without what moves all the time and nothing on the page shows.
+ *
+ * @param {any} status
+ */
+function lasting(status) {
+  return { ...status, queue_depth: 0, source: { ...status.source, checked_at: null, read_at: null } };
 }
