@@ -51,7 +51,8 @@ def create_app(
     )
     app.state.service, app.state.settings, app.state.keys = service, settings, KeyRing(settings)
     app.state.needs_keys = needs_keys
-    for router in (routes.forecasts, routes.adapters, page_routes.market_data, routes.public):
+    ours = (routes.forecasts, routes.adapters, page_routes.market_data, page_routes.versions, routes.public)
+    for router in ours:
         app.include_router(router)
     if settings.ui:
         app.include_router(static_files.browser)

@@ -26,6 +26,7 @@ SMALL_BODY: Final = 16_384
 _REASONS: Final = {
     401: "No key, or one that is not known.",
     403: "A key of the wrong role.",
+    404: "There is no such version.",
     409: "The adapter is refused, or there is none; nothing has changed.",
     413: "The body is over its limit.",
     415: "The body is not JSON.",
