@@ -4,9 +4,10 @@ import { CandlestickSeries, LineSeries, createChart } from "./vendor/lightweight
 import { byId, make } from "./dom.js";
 import { FanView } from "./fan.js";
 import { Pins } from "./pins.js";
+import { highNames } from "./releases.js";
 import { factsOf, readoutOf, spokenOf } from "./readout.js";
 import { colour } from "./theme.js";
-import { counted, decimalsOf, eventName, fullDate, priceText } from "./words.js";
+import { counted, decimalsOf, fullDate, priceText } from "./words.js";
 
 /** @typedef {"base" | "adapter" | "what-if" | "came"} LayerName */
 
@@ -18,7 +19,12 @@ const LAYERS = /** @type {const} */ ([
   { name: "came", label: "What came", short: "What came", dash: [1, 3] },
 ]);
 const LEVELS = ["0.05", "0.1", "0.25", "0.5", "0.75", "0.9", "0.95"];
-const FEWEST_PAST = 24;
+const FEWEST_PAST = 12;
+/** Widths in pixels: of a chart with little room, and of a bar that can still be read. */
+const NARROW = 480;
+const FINEST = 7;
+/** Pixels between a bar and its numbers. */
+const ASIDE = 14;
 
 /**
  * @param {import("./app.js").Page} page
@@ -36,14 +42,14 @@ export function mountChart({ store }) {
   const came = chart.addSeries(LineSeries, { lineWidth: 1, lineStyle: 1, pointMarkersVisible: true, pointMarkersRadius: 2.5, priceLineVisible: false, lastValueVisible: false, crosshairMarkerVisible: false });
   const pins = new Pins();
   candles.attachPrimitive(pins);
-  const readout = mountReadout(element, chart, candles, store);
+  mountReadout(element, chart, candles, store);
   mountLegend(store);
 
   function recolour() {
     chart.applyOptions(options());
     const [ink, surface] = [colour("ink"), colour("surface")];
     // hollow rises, full falls: candles keep clear of the forecasts' colours, and of red and green
-    candles.applyOptions({ upColor: surface, downColor: ink, borderColor: ink, wickColor: ink });
+    candles.applyOptions({ upColor: surface, downColor: ink, borderUpColor: ink, borderDownColor: ink, wickUpColor: ink, wickDownColor: ink });
     came.applyOptions({ color: ink });
     for (const { name, dash } of LAYERS) if (name !== "came") fans[name].applyOptions({ color: colour(name), dash: [...dash] });
     pins.colours = { event: colour("event"), muted: colour("muted"), surface, line: colour("line") };
@@ -54,10 +60,11 @@ export function mountChart({ store }) {
     const state = store.get();
     const { outlook, supposed, hidden } = state;
     byId("forecast-title").textContent = titleOf(outlook);
+    byId("paths").textContent = outlook === null ? "" : `${outlook.paths} sample paths each, drawn with the same random numbers. `;
+    byId("forecast").classList.toggle("is-empty", outlook === null);
     if (outlook === null) {
       for (const series of [candles, came, ...Object.values(fans)]) series.setData([]);
       pins.show([], null);
-      readout.hide();
       return;
     }
     const { bars, base, adapter } = outlook;
@@ -69,7 +76,7 @@ export function mountChart({ store }) {
     const forecasts = { base, adapter, "what-if": supposed?.forecast ?? null };
     for (const [name, series] of Object.entries(fans)) {
       const forecast = forecasts[/** @type {keyof typeof forecasts} */ (name)];
-      series.applyOptions({ priceFormat, isGhost: name === "adapter" && supposed !== null });
+      series.applyOptions({ priceFormat, isGhost: name !== "what-if" && supposed !== null });
       series.setData(forecast === null || hidden.has(/** @type {LayerName} */ (name)) ? [] : fanBars(forecast, origin));
     }
     const until = base.dates[base.dates.length - 1];
@@ -116,7 +123,7 @@ function options() {
 }
 
 /**
- * Show the forecast with about twice as many bars before it, or as many as the width lets one see.
+ * Show the forecast with half as many bars again before it, or as many as the width lets one see.
  *
  * @param {any} chart
  * @param {HTMLElement} element
@@ -125,8 +132,10 @@ function options() {
 function frame(chart, element, outlook) {
   if (outlook === null) return;
   const { horizon, past } = { horizon: outlook.base.dates.length, past: outlook.bars.bars.ts.length };
-  const room = Math.floor(element.clientWidth / 7) - horizon;
-  const before = Math.min(past, Math.max(FEWEST_PAST, Math.min(2.2 * horizon + 20, room)));
+  // a narrow chart gives half its width to the forecast
+  const ample = element.clientWidth < NARROW ? horizon + 8 : 1.6 * horizon + 14;
+  const room = Math.floor(element.clientWidth / FINEST) - horizon;
+  const before = Math.min(past, Math.max(FEWEST_PAST, Math.min(ample, room)));
   chart.timeScale().setVisibleLogicalRange({ from: past - before, to: past + horizon - 0.5 });
 }
 
@@ -157,13 +166,8 @@ function pinsOf({ bars, base, adapter }) {
   const releases = [...bars.events.filter((event) => past.has(event.date)), ...(adapter ?? base).events];
   const byDate = Map.groupBy(releases, (event) => event.date);
   return [...byDate].map(([date, events]) => {
-    const high = events.filter((event) => event.impact === "high");
-    return {
-      date,
-      text: [...new Set(high.map((event) => eventName(event.event_type)))].join(", "),
-      isAhead: !past.has(date),
-      isHigh: high.length > 0,
-    };
+    const names = highNames(events);
+    return { date, text: names.join(", "), isAhead: !past.has(date), isHigh: names.length > 0 };
   });
 }
 
@@ -190,7 +194,7 @@ function mountLegend(store) {
     for (const { name, button } of buttons) {
       button.hidden = !there[name];
       button.setAttribute("aria-pressed", String(!hidden.has(name)));
-      if (name === "adapter") button.classList.toggle("is-ghost", supposed !== null);
+      button.classList.toggle("is-ghost", name !== "what-if" && supposed !== null);
     }
   };
   store.on(["outlook", "supposed", "hidden"], show);
@@ -198,7 +202,7 @@ function mountLegend(store) {
 }
 
 /**
- * The readout follows the pointer, and the arrow keys where the chart has the focus.
+ * The readout follows what is hovered: by the pointer here or on the ranges below, or by the arrow keys.
  *
  * @param {HTMLElement} element
  * @param {any} chart
@@ -208,29 +212,24 @@ function mountLegend(store) {
 function mountReadout(element, chart, candles, store) {
   const readout = byId("readout");
 
-  const hide = () => {
-    readout.hidden = true;
-    store.set({ hovered: null });
-  };
-
-  /** @param {string} date */
-  const show = (date) => {
-    const facts = factsOf(store.get(), date);
-    const x = chart.timeScale().timeToCoordinate(date);
-    if (facts === null || x === null) return hide();
-    store.set({ hovered: date });
+  store.on(["hovered", "outlook", "supposed"], (state) => {
+    const { hovered } = state;
+    const facts = hovered === null ? null : factsOf(state, hovered);
+    const x = hovered === null ? null : chart.timeScale().timeToCoordinate(hovered);
+    readout.hidden = facts === null || x === null;
+    if (facts === null || x === null) return;
     readout.replaceChildren(...readoutOf(facts));
-    readout.hidden = false;
     // beside the bar, on the side that has room
     const isLeft = x > element.clientWidth / 2;
-    readout.style.left = `${Math.max(0, isLeft ? x - readout.offsetWidth - 14 : Math.min(x + 14, element.clientWidth - readout.offsetWidth))}px`;
-  };
+    const room = element.clientWidth - readout.offsetWidth;
+    readout.style.left = `${Math.max(0, Math.min(room, isLeft ? x - readout.offsetWidth - ASIDE : x + ASIDE))}px`;
+  });
 
   chart.subscribeCrosshairMove((/** @type {any} */ moved) => {
-    if (moved.sourceEvent === undefined) return;
-    if (moved.time === undefined) hide();
-    else show(isoDate(moved.time));
+    // without an event it was the code below that moved it
+    if (moved.sourceEvent !== undefined) store.set({ hovered: moved.time === undefined ? null : isoDate(moved.time) });
   });
+  element.addEventListener("pointerleave", () => store.set({ hovered: null }));
 
   element.addEventListener("keydown", (event) => {
     const { outlook, hovered } = store.get();
@@ -239,21 +238,21 @@ function mountReadout(element, chart, candles, store) {
     const first = outlook.bars.bars.ts.length;
     const at = hovered === null ? first - 1 : dates.indexOf(hovered);
     const next = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: first, End: dates.length - 1 }[event.key];
-    if (event.key === "Escape" && hovered !== null) {
-      chart.clearCrosshairPosition();
-      hide();
-    }
+    if (event.key === "Escape") leave();
     if (next === undefined) return;
     event.preventDefault();
     const date = dates[Math.max(0, Math.min(dates.length - 1, next))];
     const facts = factsOf(store.get(), date);
     if (facts === null) return;
     chart.setCrosshairPosition(facts.candle?.close ?? facts.fans[0].median, date, candles);
-    show(date);
+    store.set({ hovered: date });
     byId("spoken").textContent = spokenOf(facts);
   });
-  element.addEventListener("blur", hide);
-  return { hide };
+  const leave = () => {
+    chart.clearCrosshairPosition();
+    store.set({ hovered: null });
+  };
+  element.addEventListener("blur", leave);
 }
 
 /**

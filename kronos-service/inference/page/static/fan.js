@@ -16,12 +16,11 @@
 
 /** Pairs of ends, from the widest band in, and how much each adds to the colour. */
 const BANDS = [
-  { low: 0, high: 6, opacity: 0.13 },
-  { low: 1, high: 5, opacity: 0.13 },
-  { low: 2, high: 4, opacity: 0.22 },
+  { low: 0, high: 6, opacity: 0.14 },
+  { low: 1, high: 5, opacity: 0.12 },
+  { low: 2, high: 4, opacity: 0.2 },
 ];
 const MEDIAN = 3;
-const GHOST_DASH = [2, 3];
 
 /** The view that `chart.addCustomSeries` takes. */
 export class FanView {
@@ -77,12 +76,12 @@ export class FanView {
       context.fillStyle = look.color;
       context.strokeStyle = look.color;
       for (const { low, high, opacity } of BANDS) {
-        context.globalAlpha = look.isGhost ? opacity / 4 : opacity;
+        context.globalAlpha = look.isGhost ? opacity / 5 : opacity;
         fill(context, points, low, high);
       }
-      context.globalAlpha = look.isGhost ? 0.9 : 0.55;
+      context.globalAlpha = look.isGhost ? 0.75 : 0.55;
       context.lineWidth = Math.max(1, Math.round(across));
-      context.setLineDash((look.isGhost ? GHOST_DASH : look.dash).map((length) => length * across));
+      context.setLineDash(look.dash.map((length) => length * across));
       stroke(context, points, 0);
       stroke(context, points, 6);
       context.globalAlpha = 1;

@@ -2,7 +2,8 @@
 
 import { byId, make } from "./dom.js";
 import { rangeOf } from "./readout.js";
-import { dayName, decimalsOf, eventName, percentText, priceText } from "./words.js";
+import { grouped } from "./releases.js";
+import { dayName, decimalsOf, percentText, priceText } from "./words.js";
 
 /** @param {import("./app.js").Page} page */
 export function mountNumbers({ store }) {
@@ -32,7 +33,7 @@ function tableOf({ outlook, supposed }) {
   const groups = make("tr", {}, make("td", { colspan: "2" }), ...forecasts.map(({ label }) => make("th", { scope: "colgroup", colspan: "4" }, label)), ...(outlook.isPast ? [make("td", {})] : []));
   const heads = ["Bar", "Releases", ...forecasts.flatMap(() => ["Median", "50 %", "90 %", "Range"]), ...(outlook.isPast ? ["Came"] : [])];
   const rows = base.dates.map((date, step) => {
-    const names = (adapter ?? base).events.filter((event) => event.date === date).map((event) => eventName(event.event_type));
+    const names = grouped((adapter ?? base).events.filter((event) => event.date === date)).map((one) => one.name);
     const came = bars.after.ts.indexOf(date);
     const cells = forecasts.flatMap(({ forecast }) => {
       const close = (/** @type {string} */ level) => text(forecast.quantiles[level].close[step]);

@@ -7,7 +7,7 @@
 
 import { ApiError } from "./api.js";
 import { NOTHING_SUPPOSED, isEmpty } from "./address.js";
-import { debounced } from "./dom.js";
+import { byId, debounced } from "./dom.js";
 import { eventName, shortDate } from "./words.js";
 
 /** @typedef {import("./address.js").Scenario} Scenario */
@@ -27,6 +27,7 @@ import { eventName, shortDate } from "./words.js";
  * @property {string} family
  * @property {"high" | "medium" | "low"} impact
  * @property {string} release_at UTC
+ * @property {string} [name] what the calendar calls it
  * @property {number | null} [z] surprise, of a past one that has figures
  */
 /**
@@ -36,6 +37,7 @@ import { eventName, shortDate } from "./words.js";
  * @property {BarColumns} after what came later
  * @property {string} last_bar of the whole series
  * @property {Release[]} events on those bars
+ * @property {Release[]} ahead on the bars after as_of, as known then
  * @property {Record<string, string[]>} leaders the next bar dates on which each leader trades
  */
 /**
@@ -59,6 +61,7 @@ import { eventName, shortDate } from "./words.js";
  * @property {Forecast} base
  * @property {Forecast | null} adapter null: no adapter serves
  * @property {any} model what computed the adapter's forecast
+ * @property {number} paths sample paths of each forecast
  * @property {boolean} isPast whether bars are known that came after as_of
  */
 /**
@@ -69,8 +72,13 @@ import { eventName, shortDate } from "./words.js";
 
 /** Ends of the bands of 50, 80 and 90 %, and the median. */
 const LEVELS = [0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95];
-/** Enough for a smooth 90 % band, and few enough for an answer in a fraction of a second. */
-const PATHS = 100;
+/**
+ * Sample paths: as many as the embedded base answers within 300 ms on one core, but enough that the ends of the 90 %
+ * band are not single paths.
+ */
+const BAR_BUDGET = 640;
+const FEWEST_PATHS = 50;
+const MOST_PATHS = 100;
 const LONGEST_PAST = 160;
 /** A slider that moves asks once it rests, milliseconds. */
 const REST = 40;
@@ -83,6 +91,8 @@ const REST = 40;
 export function followOutlook({ api, store, announce }) {
   let loading = new AbortController();
   let supposing = new AbortController();
+  /** @type {Scenario | null} the one that is being asked about */
+  let answering = null;
   let asked = "";
   let askedVersion = "";
 
@@ -92,12 +102,14 @@ export function followOutlook({ api, store, announce }) {
     askedVersion = versionOf(status);
     loading.abort();
     supposing.abort();
+    answering = null;
     loading = new AbortController();
     const { signal } = loading;
     document.body.classList.add("is-loading");
+    byId("empty").textContent = "Asking for the forecast …";
     try {
       const symbol = choice.symbol || (await firstSymbol(api, signal));
-      const paths = Math.min(PATHS, status?.limits?.max_paths ?? PATHS);
+      const paths = pathsFor(choice.horizon, status);
       const ask = (/** @type {object} */ more) => api.post("/v1/forecast", question(symbol, choice, paths, more), { signal });
       const where = new URLSearchParams({ symbol, most: String(LONGEST_PAST) });
       if (choice.asOf !== null) where.set("as_of", choice.asOf);
@@ -108,7 +120,8 @@ export function followOutlook({ api, store, announce }) {
       ]);
       signal.throwIfAborted();
       const adapter = told.model.version === null ? null : told.series[0];
-      const outlook = { bars, base: base.series[0], adapter, model: told.model, isPast: bars.after.ts.length > 0 };
+      for (const event of adapter?.events ?? []) event.name = nameOf(bars, event);
+      const outlook = { bars, base: base.series[0], adapter, model: told.model, paths, isPast: bars.after.ts.length > 0 };
       announce.trouble("forecast", null);
       asked = keyOf({ ...choice, symbol });
       store.set({ outlook, supposed: null, hovered: null, choice: fitting({ ...store.get().choice, symbol }, outlook, announce) });
@@ -117,25 +130,28 @@ export function followOutlook({ api, store, announce }) {
       if (signal.aborted) return;
       announce.trouble("forecast", wordsOf(error));
       store.set({ outlook: null, supposed: null });
+      byId("empty").textContent = "There is no forecast to show.";
     } finally {
       if (!signal.aborted) document.body.classList.remove("is-loading");
     }
   }
 
   async function suppose() {
+    const { choice, outlook, supposed } = store.get();
+    if (choice.scenario === answering) return;
     supposing.abort();
     supposing = new AbortController();
     const { signal } = supposing;
-    const { choice, outlook, supposed, status } = store.get();
+    answering = null;
     if (outlook === null || outlook.adapter === null || isEmpty(choice.scenario)) {
       announce.trouble("scenario", null);
       store.set({ supposed: null });
       return;
     }
     if (supposed?.scenario === choice.scenario) return;
-    const paths = Math.min(PATHS, status?.limits?.max_paths ?? PATHS);
+    answering = choice.scenario;
     try {
-      const asked = question(outlook.bars.symbol, choice, paths, { scenario: choice.scenario });
+      const asked = question(outlook.bars.symbol, choice, outlook.paths, { scenario: choice.scenario });
       const told = await api.post("/v1/forecast", asked, { signal });
       signal.throwIfAborted();
       announce.trouble("scenario", null);
@@ -144,6 +160,8 @@ export function followOutlook({ api, store, announce }) {
       if (signal.aborted) return;
       announce.trouble("scenario", wordsOf(error));
       store.set({ supposed: null });
+    } finally {
+      if (!signal.aborted) answering = null;
     }
   }
 
@@ -176,6 +194,15 @@ const versionOf = (status) =>
   status === null || !status.ready ? "" : JSON.stringify([status.serving?.digest, status.source?.last_bar]);
 
 /**
+ * @param {number} horizon bars
+ * @param {any} status whose limits are the operator's
+ */
+function pathsFor(horizon, status) {
+  const wanted = Math.round(BAR_BUDGET / horizon);
+  return Math.min(Math.max(FEWEST_PATHS, Math.min(MOST_PATHS, wanted)), status?.limits?.max_paths ?? MOST_PATHS);
+}
+
+/**
  * @param {string} symbol
  * @param {import("./address.js").Choice} choice
  * @param {number} paths
@@ -198,6 +225,14 @@ async function firstSymbol(api, signal) {
 }
 
 /**
+ * What the calendar calls a release, which the forecast's own list does not tell.
+ *
+ * @param {Bars} bars
+ * @param {Release} event
+ */
+const nameOf = (bars, event) => bars.ahead.find((one) => one.date === event.date && one.event_type === event.event_type)?.name ?? "";
+
+/**
  * The choice without suppositions that do not fit the forecast bars: after another date or horizon, or from an old link.
  *
  * @param {import("./address.js").Choice} choice
@@ -215,7 +250,7 @@ function fitting(choice, outlook, announce) {
     (one) => reacting.has(one.date) && events.some((event) => event.date === one.date && event.event_type === one.event_type),
   );
   const leaders = scenario.leaders.filter(
-    (one) => reacting.has(one.date) && (outlook.bars.leaders[one.leader] ?? []).includes(one.date),
+    (one) => reacting.has(one.date) && trades(outlook.bars, one.leader, one.date),
   );
   const dropped = [
     ...scenario.surprises.filter((one) => !surprises.includes(one)).map((one) => `${eventName(one.event_type)} on ${shortDate(one.date)}`),
@@ -226,6 +261,15 @@ function fitting(choice, outlook, announce) {
   const kept = { surprises, leaders };
   return { ...choice, scenario: isEmpty(kept) ? NOTHING_SUPPOSED : kept };
 }
+
+/**
+ * Whether a leader has a session on a bar's date: on others it cannot move.
+ *
+ * @param {Bars} bars
+ * @param {string} leader
+ * @param {string} date
+ */
+export const trades = (bars, leader, date) => bars.leaders === undefined || (bars.leaders[leader] ?? []).includes(date);
 
 /** @param {unknown} error */
 function wordsOf(error) {

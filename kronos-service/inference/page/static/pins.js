@@ -17,6 +17,8 @@ const ROWS = 3;
 const ROW_HEIGHT = 15;
 const TOP = 6;
 const GAP = 8;
+/** The first that there is room for. */
+const STARTS = ["forecast starts here", "forecast"];
 
 /** A primitive that is attached to the series of candles. */
 export class Pins {
@@ -115,33 +117,37 @@ export class Pins {
     }
     const start = this.startAt(scale);
     if (start === null) return;
-    const text = "forecast starts here";
+    const text = STARTS.find((words) => room(context.measureText(words).width, start, width) !== null);
+    if (text === undefined) return;
     const textWidth = context.measureText(text).width;
-    const isRoom = start + GAP + textWidth < width;
+    const left = room(textWidth, start, width) ?? 0;
+    this.plate(context, left, height - 10, textWidth);
     context.fillStyle = this.colours.muted;
-    context.fillText(text, isRoom ? start + GAP : start - GAP - textWidth, height - 9);
+    context.fillText(text, left, height - 9.5);
   }
 
   /** @type {(context: CanvasRenderingContext2D, pin: Pin, x: number, width: number, ends: number[]) => void} */
   drawName(context, pin, x, width, ends) {
-    if (!pin.isHigh && pin.text === "") return;
+    if (pin.text === "") return;
     const textWidth = context.measureText(pin.text).width;
-    const left = Math.min(x + 6, width - textWidth - 2);
+    const left = room(textWidth, x, width);
+    if (left === null) return diamond(context, x, TOP + ROW_HEIGHT / 2, 4);
     const row = ends.findIndex((end) => end + GAP < Math.min(left, x - 4));
     if (row === -1) return;
     const y = TOP + row * ROW_HEIGHT + ROW_HEIGHT / 2;
     diamond(context, x, y, 4);
-    ends[row] = x + 4;
-    if (pin.text === "") return;
-    // a name on the left of its pin would lie over it
-    if (left < x + 5) return;
+    this.plate(context, left, y, textWidth);
+    context.fillText(pin.text, left, y + 0.5);
+    ends[row] = Math.max(left + textWidth, x + 4);
+  }
+
+  /** @type {(context: CanvasRenderingContext2D, left: number, middle: number, width: number) => void} under a text, so that lines do not strike it out */
+  plate(context, left, middle, width) {
     context.save();
     context.globalAlpha = 0.85;
     context.fillStyle = this.colours.surface;
-    context.fillRect(left - 1, y - ROW_HEIGHT / 2, textWidth + 2, ROW_HEIGHT);
+    context.fillRect(left - 2, middle - ROW_HEIGHT / 2, width + 4, ROW_HEIGHT);
     context.restore();
-    context.fillText(pin.text, left, y + 0.5);
-    ends[row] = left + textWidth;
   }
 
   /** @type {(scale: any) => number | null} */
@@ -150,6 +156,19 @@ export class Pins {
     const [last, first] = this.border.map((date) => scale.timeToCoordinate(date));
     return last === null || first === null ? null : Math.round((last + first) / 2) + 0.5;
   }
+}
+
+/**
+ * Where a text begins: to the right of its line, or to the left where the chart ends.
+ *
+ * @param {number} textWidth
+ * @param {number} x of the line
+ * @param {number} width of the chart
+ * @returns {number | null} null: it fits on neither side
+ */
+function room(textWidth, x, width) {
+  if (x + GAP + textWidth < width) return x + GAP;
+  return x - GAP - textWidth >= 0 ? x - GAP - textWidth : null;
 }
 
 /** @type {(context: CanvasRenderingContext2D, x: number, y: number, radius: number) => void} */

@@ -6,11 +6,13 @@
 
 import { byId, make } from "./dom.js";
 import { rangeOf } from "./readout.js";
-import { dayName, eventName, percentText, shortDate } from "./words.js";
+import { highNames } from "./releases.js";
+import { dayName, percentText, shortDate } from "./words.js";
 
-/** Ratios of ranges within these are "about the same": 100 paths do not tell them apart. */
-const ALIKE = 1.15;
-const MOST_LABELS = 12;
+/** Ratios of ranges within these are "about the same": so few paths do not tell them apart. */
+const ALIKE = 1.25;
+/** Pixels that a date needs. */
+const LABEL = 52;
 
 /** @param {import("./app.js").Page} page */
 export function mountRanges({ store }) {
@@ -18,19 +20,26 @@ export function mountRanges({ store }) {
   /** @type {Map<string, HTMLElement>} */
   let columns = new Map();
 
+  const label = () => {
+    const every = Math.ceil((columns.size * LABEL) / Math.max(LABEL, plot.clientWidth));
+    for (const [at, [date, column]] of [...columns].entries()) {
+      /** @type {HTMLElement} */ (column.lastElementChild).textContent = at % every === 0 ? shortDate(date) : "";
+    }
+  };
   const show = () => {
     const { outlook, supposed } = store.get();
     byId("ranges-line").textContent = outlook === null ? "" : headline(outlook);
     columns = outlook === null ? new Map() : columnsOf(outlook, supposed?.forecast ?? null);
     plot.style.setProperty("--bars", String(columns.size));
-    plot.classList.toggle("is-dense", columns.size > 2 * MOST_LABELS);
     plot.replaceChildren(...columns.values());
+    label();
     for (const [date, column] of columns) {
       column.addEventListener("pointerenter", () => store.set({ hovered: date }));
       column.addEventListener("pointerleave", () => store.set({ hovered: null }));
     }
   };
   store.on(["outlook", "supposed"], show);
+  new ResizeObserver(label).observe(plot);
   store.on(["hovered"], ({ hovered }) => {
     for (const [date, column] of columns) column.classList.toggle("is-hovered", date === hovered);
   });
@@ -48,11 +57,9 @@ function columnsOf({ base, adapter }, supposed) {
     { name: "what-if", label: "what if", forecast: supposed },
   ].flatMap(({ forecast, ...one }) => (forecast === null ? [] : [{ ...one, forecast }]));
   const highest = Math.max(...forecasts.flatMap(({ forecast }) => forecast.dates.map((_, step) => rangeOf(forecast, step))));
-  const every = Math.ceil(base.dates.length / MOST_LABELS);
   return new Map(
     base.dates.map((date, step) => {
-      const events = (adapter ?? base).events.filter((event) => event.date === date && event.impact === "high");
-      const names = [...new Set(events.map((event) => eventName(event.event_type)))];
+      const names = highNames((adapter ?? base).events.filter((event) => event.date === date));
       const ranges = forecasts.map(({ name, label, forecast }) => ({ name, label, range: rangeOf(forecast, step) }));
       const words = `${dayName(date)}: ${ranges.map(({ label, range }) => `${label} ${percentText(range)}`).join(", ")}${names.length > 0 ? `; ${names.join(", ")}` : ""}`;
       const bars = ranges.map(({ name, range }) => {
@@ -60,13 +67,12 @@ function columnsOf({ base, adapter }, supposed) {
         bar.style.height = `${(100 * range) / highest}%`;
         return bar;
       });
-      const label = step % every === 0 || names.length > 0 && every === 1 ? shortDate(date) : "";
       const column = make(
         "div",
         { class: `range-column${names.length > 0 ? " is-event" : ""}`, role: "img", "aria-label": words, title: words },
         make("div", { class: "range-bars" }, ...bars),
         make("span", { class: "range-pin" }, names.length > 0 ? "◆" : ""),
-        make("span", { class: "range-date" }, label),
+        make("span", { class: "range-date" }),
       );
       return [date, column];
     }),
@@ -81,9 +87,9 @@ function columnsOf({ base, adapter }, supposed) {
 function headline({ base, adapter }) {
   if (adapter === null) return "No adapter serves: this is what the plain base expects, which knows no calendar.";
   const bars = base.dates.map((date, step) => {
-    const names = adapter.events.filter((event) => event.date === date && event.impact === "high").map((event) => eventName(event.event_type));
+    const names = highNames(adapter.events.filter((event) => event.date === date));
     const [ofBase, ofAdapter] = [rangeOf(base, step), rangeOf(adapter, step)];
-    return { date, names: [...new Set(names)], ofBase, ofAdapter, ratio: ofBase > 0 ? ofAdapter / ofBase : 1 };
+    return { date, names, ofBase, ofAdapter, ratio: ofBase > 0 ? ofAdapter / ofBase : 1 };
   });
   const onEvents = bars.filter((bar) => bar.names.length > 0);
   const among = onEvents.length > 0 ? onEvents : bars;

@@ -1,15 +1,16 @@
 /** The numbers of one bar: what is known of it, what each forecast says, and what is released on it. */
 
 import { make } from "./dom.js";
-import { dayName, decimalsOf, eventName, localTime, percentText, priceText, sigmaText } from "./words.js";
+import { grouped } from "./releases.js";
+import { dayName, decimalsOf, localTime, percentText, priceText, sigmaText } from "./words.js";
 
 /**
  * @typedef {object} BarFacts
  * @property {string} date
  * @property {{open: number, high: number, low: number, close: number} | null} candle up to as_of
  * @property {{open: number, high: number, low: number, close: number} | null} came after as_of
- * @property {{name: import("./chart.js").LayerName, label: string, median: number, low: number, high: number}[]} fans
- * @property {import("./outlook.js").Release[]} events
+ * @property {{name: import("./chart.js").LayerName, label: string, median: number, low: number, high: number, range: number}[]} fans
+ * @property {import("./releases.js").Group[]} releases
  */
 
 /**
@@ -33,7 +34,7 @@ export function factsOf({ outlook, supposed }, date) {
     candle: candleOf(bars.bars, date),
     came: candleOf(bars.after, date),
     fans,
-    events: [...(step < 0 ? bars.events : (adapter ?? base).events)].filter((event) => event.date === date),
+    releases: grouped((step < 0 ? bars.events : (adapter ?? base).events).filter((event) => event.date === date)),
   };
   return facts.candle === null && step < 0 ? null : facts;
 }
@@ -47,22 +48,23 @@ export function factsOf({ outlook, supposed }, date) {
 export function readoutOf(facts) {
   const decimals = decimalsOf((facts.candle ?? facts.came)?.close ?? facts.fans[0].median);
   const text = (/** @type {number} */ price) => priceText(price, decimals);
-  const rows = facts.fans.map(({ name, label, median, low, high }) =>
+  const rows = facts.fans.map(({ name, label, median, low, high, range }) =>
     make(
       "tr",
       {},
       make("th", { scope: "row" }, make("span", { class: `swatch swatch-${name}` }), label),
       make("td", {}, text(median)),
       make("td", {}, `${text(low)} – ${text(high)}`),
+      make("td", {}, percentText(range)),
     ),
   );
-  const head = make("tr", {}, make("th", { scope: "col" }, "Close"), make("th", { scope: "col" }, "median"), make("th", { scope: "col" }, "90 %"));
+  const head = make("tr", {}, make("th", { scope: "col" }, "Close"), make("th", { scope: "col" }, "median"), make("th", { scope: "col" }, "90 %"), make("th", { scope: "col" }, "range"));
   return [
     make("strong", {}, dayName(facts.date)),
     ...(facts.candle === null ? [] : [candleLine("", facts.candle, text)]),
     ...(rows.length === 0 ? [] : [make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows))]),
     ...(facts.came === null ? [] : [candleLine("came: ", facts.came, text)]),
-    ...facts.events.map((event) => make("p", { class: "readout-event" }, eventLine(event))),
+    ...facts.releases.map((release) => make("p", { class: "readout-event" }, releaseLine(release))),
   ];
 }
 
@@ -78,7 +80,7 @@ export function spokenOf(facts) {
   if (facts.candle !== null) parts.push(`close ${text(facts.candle.close)}`);
   for (const { label, median, low, high } of facts.fans) parts.push(`${label}: ${text(median)}, 90 % from ${text(low)} to ${text(high)}`);
   if (facts.came !== null) parts.push(`what came: ${text(facts.came.close)}`);
-  for (const event of facts.events) parts.push(eventLine(event));
+  for (const release of facts.releases) parts.push(releaseLine(release));
   return `${parts.join("; ")}.`;
 }
 
@@ -90,13 +92,10 @@ export function spokenOf(facts) {
  */
 export const rangeOf = (forecast, step) => forecast.moves["0.95"][step] - forecast.moves["0.05"][step];
 
-/** @param {number} range percent */
-export const rangeText = (range) => percentText(range);
-
-/** @param {import("./outlook.js").Release} event */
-function eventLine(event) {
-  const surprise = typeof event.z === "number" ? `, surprise ${sigmaText(Math.round(10 * event.z) / 10)}` : "";
-  return `${eventName(event.event_type)}, ${localTime(event.release_at)}${surprise}`;
+/** @param {import("./releases.js").Group} release */
+function releaseLine({ name, called, at, z }) {
+  const surprise = z === null ? "" : `, surprise ${sigmaText(Math.round(10 * z) / 10)}`;
+  return `${name}${called === "" ? "" : ` (${called})`}, ${localTime(at)}${surprise}`;
 }
 
 /**
@@ -112,7 +111,7 @@ function candleLine(prefix, { open, high, low, close }, text) {
 function fanOf(name, label, forecast, step) {
   if (forecast === null || step < 0) return null;
   const { quantiles } = forecast;
-  return { name, label, median: quantiles["0.5"].close[step], low: quantiles["0.05"].close[step], high: quantiles["0.95"].close[step] };
+  return { name, label, median: quantiles["0.5"].close[step], low: quantiles["0.05"].close[step], high: quantiles["0.95"].close[step], range: rangeOf(forecast, step) };
 }
 
 /** @type {(columns: import("./outlook.js").BarColumns, date: string) => BarFacts["candle"]} */

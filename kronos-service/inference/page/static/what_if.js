@@ -6,7 +6,9 @@
 
 import { MOST_SIGMAS, NOTHING_SUPPOSED, isEmpty } from "./address.js";
 import { byId, make } from "./dom.js";
-import { changeText, dayName, eventName, localTime, shortDate, sigmaText } from "./words.js";
+import { trades } from "./outlook.js";
+import { grouped } from "./releases.js";
+import { changeText, dayName, localTime, shortDate, sigmaText } from "./words.js";
 
 /** @typedef {import("./address.js").Scenario} Scenario */
 /** @typedef {import("./outlook.js").Outlook} Outlook */
@@ -65,15 +67,15 @@ export function mountWhatIf({ store }) {
     day.addEventListener("change", () => {
       moveDate = day.value;
       const { scenario: now } = store.get().choice;
-      const kept = now.leaders.filter((one) => bars.leaders[one.leader].includes(day.value));
+      const kept = now.leaders.filter((one) => trades(bars, one.leader, day.value));
       suppose({ ...now, leaders: kept.map((one) => ({ ...one, date: day.value })) });
       rebuild();
     });
     const on = moveDate;
     const sliders = LEADERS.map((leader) => {
-      const trades = (bars.leaders[leader] ?? []).includes(on);
+      const isOpen = trades(bars, leader, on);
       const z = scenario.leaders.find((one) => one.leader === leader)?.z ?? 0;
-      return slider(`move-${leader}`, leader, trades ? "" : "does not trade on this bar", z, trades, (value) => move(on, leader, value));
+      return slider(`move-${leader}`, leader, isOpen ? "" : "does not trade on this bar", z, isOpen, (value) => move(on, leader, value));
     });
     const head = make("div", { class: "group-head" }, make("h3", {}, "A leader moves on"), day);
     day.setAttribute("aria-label", "Bar on which the leaders move");
@@ -124,18 +126,19 @@ export function mountWhatIf({ store }) {
 function releases(adapter, scenario, surprise) {
   const last = adapter.dates[adapter.dates.length - 1];
   if (adapter.events.length === 0) return [make("p", { class: "hint" }, `No release is scheduled on these bars; the calendar reaches ${shortDate(adapter.calendar_until)}.`)];
-  return [...Map.groupBy(adapter.events, (event) => event.date)].map(([date, events]) => {
+  return [...Map.groupBy(grouped(adapter.events), (one) => one.date)].map(([date, groups]) => {
     const isLast = date === last;
-    const rows = events.map((event) => {
-      const z = scenario.surprises.find((one) => one.date === date && one.event_type === event.event_type)?.z ?? 0;
-      const more = `${localTime(event.release_at)}, ${event.impact} impact`;
+    const rows = groups.map(({ name, called, at, impact, type, types }) => {
+      // a link may name any type of the family
+      const given = scenario.surprises.find((one) => one.date === date && types.includes(one.event_type));
+      const more = [localTime(at), `${impact} impact`, ...(called === "" ? [] : [called])].join(", ");
       return isLast
-        ? make("p", { class: "release" }, make("span", { class: "slider-name" }, eventName(event.event_type)), make("span", { class: "slider-more" }, more))
-        : slider(`if|${event.event_type}|${date}`, eventName(event.event_type), more, z, true, (value) => surprise(date, event.event_type, value));
+        ? make("p", { class: "release" }, make("span", { class: "slider-name" }, name), make("span", { class: "slider-more" }, more))
+        : slider(`if|${given?.event_type ?? type}|${date}`, name, more, given?.z ?? 0, true, (value) => surprise(date, given?.event_type ?? type, value));
     });
     const notes = [
       isLast ? "On the last bar: no later bar could react." : null,
-      !isLast && events.length > 1 ? "Of several surprises on one bar the largest counts." : null,
+      !isLast && groups.length > 1 ? "Of several surprises on one bar the largest counts." : null,
     ].flatMap((note) => (note === null ? [] : [make("p", { class: "hint" }, note)]));
     return make("section", { class: "group", "aria-label": dayName(date) }, make("div", { class: "group-head" }, make("h3", {}, dayName(date))), ...rows, ...notes);
   });

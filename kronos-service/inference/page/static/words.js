@@ -17,7 +17,7 @@ const EVENT_NAMES = new Map([
   ["pce", "PCE"],
   ["core_pce", "Core PCE"],
   ["ppi", "PPI"],
-  ["nfp", "Nonfarm payrolls"],
+  ["nfp", "Payrolls"],
   ["gdp", "GDP"],
   ["ism_manufacturing", "ISM manufacturing"],
   ["ism_services", "ISM services"],
