@@ -36,7 +36,7 @@ export class ApiError extends Error {
 
 const TRANSIENT = { 429: "The service is busy", 503: "The service is not ready", 504: "The service was too slow" };
 const FIRST_WAIT = 1;
-const LONGEST_WAIT = 8;
+const LONGEST_WAIT = 4;
 
 /**
  * @param {string} base path before /v1, without a slash at its end

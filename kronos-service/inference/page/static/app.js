@@ -24,7 +24,7 @@ import { createAnnouncer } from "./announcer.js";
 import { createApi } from "./api.js";
 import { mountChart } from "./chart.js";
 import { mountControls } from "./controls.js";
-import { byId } from "./dom.js";
+import { byId, debounced } from "./dom.js";
 import { mountNumbers } from "./numbers.js";
 import { followOutlook } from "./outlook.js";
 import { mountProvenance } from "./provenance.js";
@@ -55,19 +55,22 @@ import { mountWhatIf } from "./what_if.js";
  * @property {() => void} refresh ask GET /v1/model now
  */
 
+/** The address is written once a choice rests, milliseconds: browsers stop pages that write it too often. */
+const REST = 150;
 /** Everything before /ui: a proxy may publish the service under a path. */
 const ROOT = location.pathname.replace(/\/ui(\/.*)?$/, "");
 
 const announce = createAnnouncer();
-/** @type {import("./store.js").Store<State>} */
-const store = createStore({
+/** @type {State} */
+const initial = {
   choice: readAddress(location.hash),
   status: null,
   outlook: null,
   supposed: null,
   hovered: null,
   hidden: new Set(),
-});
+};
+const store = createStore(initial);
 const api = createApi(ROOT, (message) => announce.trouble("service", message));
 const refresh = followStatus(api, store);
 /** @type {Page} */
@@ -90,23 +93,30 @@ record.mount(byId("record"), page);
 /** The address says what is chosen, and a change of the address chooses. */
 function followAddress() {
   let shown = store.get().choice;
-  store.on(["choice"], ({ choice }) => {
+  const write = debounced(() => {
+    const { choice } = store.get();
     // sliders move through many values: only another forecast is a step that "back" should undo
     const isStep = choice.symbol !== shown.symbol || choice.asOf !== shown.asOf || choice.horizon !== shown.horizon;
-    const fragment = `#${writeAddress(choice)}`;
-    if (fragment !== location.hash) history[isStep && shown.symbol !== "" ? "pushState" : "replaceState"](null, "", fragment);
+    const address = addressOf(choice);
+    if (address !== location.href) history[isStep && shown.symbol !== "" ? "pushState" : "replaceState"](null, "", address);
     shown = choice;
-  });
+  }, REST);
+  store.on(["choice"], write);
   addEventListener("popstate", () => {
     shown = readAddress(location.hash);
     store.set({ choice: shown });
   });
   byId("copy-link").addEventListener("click", async () => {
     try {
-      await navigator.clipboard.writeText(location.href);
-      announce.news("The link is copied: it holds symbol, date, horizon, seed and scenario, and no key.");
+      await navigator.clipboard.writeText(addressOf(store.get().choice));
+      announce.news("The link is copied: it holds symbol, date, horizon, seed and what-if, and no key.");
     } catch {
       announce.news("The browser does not allow copying here: the address bar holds the same link.");
     }
   });
+}
+
+/** @param {import("./address.js").Choice} choice */
+function addressOf(choice) {
+  return `${location.href.split("#")[0]}#${writeAddress(choice)}`;
 }

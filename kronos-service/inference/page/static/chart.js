@@ -34,6 +34,7 @@ export function mountChart({ store }) {
   const element = byId("chart");
   const chart = createChart(element, options());
   const candles = chart.addSeries(CandlestickSeries, { priceLineVisible: false, lastValueVisible: false });
+  /** @type {Record<"base" | "adapter" | "what-if", any>} */
   const fans = {
     base: chart.addCustomSeries(new FanView(), {}),
     adapter: chart.addCustomSeries(new FanView(), {}),
@@ -69,7 +70,7 @@ export function mountChart({ store }) {
     }
     const { bars, base, adapter } = outlook;
     const decimals = decimalsOf(base.last_close);
-    const priceFormat = { type: "custom", minMove: 10 ** -decimals, formatter: (/** @type {number} */ price) => priceText(price, decimals) };
+    const priceFormat = { type: /** @type {const} */ ("custom"), minMove: 10 ** -decimals, formatter: (/** @type {number} */ price) => priceText(price, decimals) };
     candles.applyOptions({ priceFormat });
     candles.setData(bars.bars.ts.map((time, at) => ({ time, open: bars.bars.open[at], high: bars.bars.high[at], low: bars.bars.low[at], close: bars.bars.close[at] })));
     const origin = bars.bars.ts[bars.bars.ts.length - 1];

@@ -46,7 +46,7 @@ export class FanView {
     return [bar.ends[0], bar.ends[6], bar.ends[MEDIAN]];
   }
 
-  /** @type {(bar: any) => boolean} */
+  /** @type {(bar: any) => bar is import("./vendor/lightweight-charts.js").CustomSeriesWhitespaceData<string>} */
   isWhitespace(bar) {
     return bar.ends === undefined;
   }

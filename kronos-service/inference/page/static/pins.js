@@ -52,6 +52,7 @@ export class Pins {
     this.given?.requestUpdate();
   }
 
+  /** @returns {import("./vendor/lightweight-charts.js").IPrimitivePaneView[]} */
   paneViews() {
     return [
       { zOrder: () => "bottom", renderer: () => ({ draw: (/** @type {any} */ target) => this.draw(target, false) }) },
