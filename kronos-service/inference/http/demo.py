@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import torch
+
 from kronos_service.inference.models.served_model import adapter_at
 from kronos_service.inference.settings import PREFIX, Settings, SettingsError, check_names, load_settings
 from kronos_service.model.factory import PACKAGED, BaseChoice
@@ -33,6 +35,8 @@ def demo_settings() -> Iterator[Settings]:
         SettingsError: the host is not this machine alone, or a variable is unknown or not valid.
     """
     check_names(os.environ)
+    # the packaged base is small: threads win nothing, and cost tenfold where another process has a core
+    torch.set_num_threads(1)
     unused = [variable for name in REPLACED if (variable := PREFIX + name.upper()) in os.environ]
     if unused:
         _say(f"not used by the demo: {', '.join(unused)}")

@@ -97,6 +97,7 @@ class ScorecardOut(BaseModel):
 class RecordOut(BaseModel):
     """The scorecard, or why there is none."""
 
+    is_configured: bool = Field(description="KRONOS_SCORECARD names a file.")
     scorecard: ScorecardOut | None
     written_at: AwareDatetime | None
     reason: str | None
@@ -105,7 +106,7 @@ class RecordOut(BaseModel):
 def read_record(path: Path | None) -> RecordOut:
     """The scorecard at a path; what is no scorecard is a reason, never an error."""
     if path is None:
-        return _none("no scorecard is configured (KRONOS_SCORECARD)")
+        return _none("no scorecard is configured (KRONOS_SCORECARD)", is_configured=False)
     try:
         with path.open("rb") as file:
             content, written = file.read(LARGEST + 1), path.stat().st_mtime
@@ -120,8 +121,9 @@ def read_record(path: Path | None) -> RecordOut:
         return _none(f"the file is not a scorecard.json as `scorecard` writes it ({where})")
     except ValueError:
         return _none("the file is not JSON: expected the scorecard.json of the command `scorecard`")
-    return RecordOut(scorecard=found, written_at=datetime.fromtimestamp(written, UTC), reason=None)
+    moment = datetime.fromtimestamp(written, UTC)
+    return RecordOut(is_configured=True, scorecard=found, written_at=moment, reason=None)
 
 
-def _none(reason: str) -> RecordOut:
-    return RecordOut(scorecard=None, written_at=None, reason=reason)
+def _none(reason: str, *, is_configured: bool = True) -> RecordOut:
+    return RecordOut(is_configured=is_configured, scorecard=None, written_at=None, reason=reason)
