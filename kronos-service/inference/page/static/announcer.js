@@ -4,7 +4,7 @@ import { byId } from "./dom.js";
 
 const NEWS_SECONDS = 6;
 
-/** @typedef {"service" | "forecast" | "scenario"} Source whose trouble it is: each has one at a time */
+/** @typedef {"service" | "status" | "forecast" | "scenario"} Source whose trouble it is: each has one at a time */
 /**
  * @typedef {object} Announcer
  * @property {(source: Source, message: string | null) => void} trouble shown until the same source says null

@@ -24,7 +24,7 @@ const FEWEST_PAST = 12;
 const NARROW = 480;
 const FINEST = 7;
 /** Pixels between a bar and its numbers. */
-const ASIDE = 14;
+const ASIDE = 18;
 
 /**
  * @param {import("./app.js").Page} page
@@ -61,7 +61,7 @@ export function mountChart({ store }) {
     const state = store.get();
     const { outlook, supposed, hidden } = state;
     byId("forecast-title").textContent = titleOf(outlook);
-    byId("paths").textContent = outlook === null ? "" : `${outlook.paths} sample paths each, drawn with the same random numbers. `;
+    byId("paths").textContent = outlook === null ? "" : `${outlook.paths} sample paths each, from the same seed. `;
     byId("forecast").classList.toggle("is-empty", outlook === null);
     if (outlook === null) {
       for (const series of [candles, came, ...Object.values(fans)]) series.setData([]);
@@ -214,16 +214,17 @@ function mountReadout(element, chart, candles, store) {
   const readout = byId("readout");
 
   store.on(["hovered", "outlook", "supposed"], (state) => {
-    const { hovered } = state;
+    const { hovered, outlook } = state;
     const facts = hovered === null ? null : factsOf(state, hovered);
     const x = hovered === null ? null : chart.timeScale().timeToCoordinate(hovered);
     readout.hidden = facts === null || x === null;
     if (facts === null || x === null) return;
     readout.replaceChildren(...readoutOf(facts));
-    // beside the bar, on the side that has room
-    const isLeft = x > element.clientWidth / 2;
-    const room = element.clientWidth - readout.offsetWidth;
-    readout.style.left = `${Math.max(0, Math.min(room, isLeft ? x - readout.offsetWidth - ASIDE : x + ASIDE))}px`;
+    // beside the bar, and clear of the fans: left of where the forecast starts
+    const start = outlook === null ? null : chart.timeScale().timeToCoordinate(outlook.base.dates[0]);
+    const isLeft = x > element.clientWidth / 2 || facts.fans.length > 0;
+    const left = isLeft ? Math.min(x, start ?? x) - readout.offsetWidth - ASIDE : x + ASIDE;
+    readout.style.left = `${Math.max(0, Math.min(element.clientWidth - readout.offsetWidth, left))}px`;
   });
 
   chart.subscribeCrosshairMove((/** @type {any} */ moved) => {
@@ -245,7 +246,7 @@ function mountReadout(element, chart, candles, store) {
     const date = dates[Math.max(0, Math.min(dates.length - 1, next))];
     const facts = factsOf(store.get(), date);
     if (facts === null) return;
-    chart.setCrosshairPosition(facts.candle?.close ?? facts.fans[0].median, date, candles);
+    chart.setCrosshairPosition(facts.candle?.close ?? facts.fans[facts.fans.length - 1].median, date, candles);
     store.set({ hovered: date });
     byId("spoken").textContent = spokenOf(facts);
   });

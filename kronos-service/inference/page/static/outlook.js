@@ -105,11 +105,11 @@ export function followOutlook({ api, store, announce }) {
     answering = null;
     loading = new AbortController();
     const { signal } = loading;
-    document.body.classList.add("is-loading");
+    showBusy(true);
     byId("empty").textContent = "Asking for the forecast …";
     try {
       const symbol = choice.symbol || (await firstSymbol(api, signal));
-      const paths = pathsFor(choice.horizon, status);
+      const paths = pathsFor(choice.horizon, status.limits);
       const ask = (/** @type {object} */ more) => api.post("/v1/forecast", question(symbol, choice, paths, more), { signal });
       const where = new URLSearchParams({ symbol, most: String(LONGEST_PAST) });
       if (choice.asOf !== null) where.set("as_of", choice.asOf);
@@ -132,7 +132,7 @@ export function followOutlook({ api, store, announce }) {
       store.set({ outlook: null, supposed: null });
       byId("empty").textContent = "There is no forecast to show.";
     } finally {
-      if (!signal.aborted) document.body.classList.remove("is-loading");
+      if (!signal.aborted) showBusy(false);
     }
   }
 
@@ -166,16 +166,14 @@ export function followOutlook({ api, store, announce }) {
   }
 
   const supposeAtRest = debounced(() => void suppose(), REST);
-  store.on(["choice"], ({ choice, supposed }) => {
-    if (keyOf(choice) !== asked) void load();
+  store.on(["choice", "status"], ({ choice, status, supposed }) => {
+    if (status === null) return;
+    // nothing is asked of a service that says it cannot answer: the next status may say that it can
+    announce.trouble("status", status.ready ? null : `The service is not ready: ${status.reason}.`);
+    if (!status.ready) return;
+    if (keyOf(choice) !== asked || versionOf(status) !== askedVersion) void load();
     else if (supposed?.scenario !== choice.scenario) supposeAtRest();
   });
-  store.on(["status"], ({ status }) => {
-    // the first status tells which version it is that was asked
-    if (askedVersion === "") askedVersion = versionOf(status);
-    else if (versionOf(status) !== askedVersion) void load();
-  });
-  void load();
 }
 
 /**
@@ -188,18 +186,20 @@ const keyOf = ({ symbol, asOf, horizon, seed }) => JSON.stringify([symbol, asOf,
 /**
  * What makes the same question have another answer.
  *
- * @param {any} status null: not known yet
+ * @param {any} status
  */
-const versionOf = (status) =>
-  status === null || !status.ready ? "" : JSON.stringify([status.serving?.digest, status.source?.last_bar]);
+const versionOf = (status) => JSON.stringify([status.serving?.digest, status.source?.last_bar]);
+
+/** @param {boolean} isBusy */
+const showBusy = (isBusy) => byId("forecast").setAttribute("aria-busy", String(isBusy));
 
 /**
  * @param {number} horizon bars
- * @param {any} status whose limits are the operator's
+ * @param {{max_paths: number}} limits the operator's
  */
-function pathsFor(horizon, status) {
+function pathsFor(horizon, limits) {
   const wanted = Math.round(BAR_BUDGET / horizon);
-  return Math.min(Math.max(FEWEST_PATHS, Math.min(MOST_PATHS, wanted)), status?.limits?.max_paths ?? MOST_PATHS);
+  return Math.min(Math.max(FEWEST_PATHS, Math.min(MOST_PATHS, wanted)), limits.max_paths);
 }
 
 /**

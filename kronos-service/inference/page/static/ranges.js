@@ -12,7 +12,9 @@ import { dayName, percentText, shortDate } from "./words.js";
 /** Ratios of ranges within these are "about the same": so few paths do not tell them apart. */
 const ALIKE = 1.25;
 /** Pixels that a date needs. */
-const LABEL = 52;
+const LABEL = 58;
+/** Pixels of a column that has room for figures. */
+const ROOMY = 60;
 
 /** @param {import("./app.js").Page} page */
 export function mountRanges({ store }) {
@@ -22,6 +24,7 @@ export function mountRanges({ store }) {
 
   const label = () => {
     const every = Math.ceil((columns.size * LABEL) / Math.max(LABEL, plot.clientWidth));
+    plot.classList.toggle("is-roomy", plot.clientWidth >= ROOMY * columns.size);
     for (const [at, [date, column]] of [...columns].entries()) {
       /** @type {HTMLElement} */ (column.lastElementChild).textContent = at % every === 0 ? shortDate(date) : "";
     }
@@ -71,6 +74,7 @@ function columnsOf({ base, adapter }, supposed) {
         "div",
         { class: `range-column${names.length > 0 ? " is-event" : ""}`, role: "img", "aria-label": words, title: words },
         make("div", { class: "range-bars" }, ...bars),
+        make("div", { class: "range-figures" }, ...ranges.map(({ range }) => make("span", {}, percentText(range).replace(" %", "")))),
         make("span", { class: "range-pin" }, names.length > 0 ? "◆" : ""),
         make("span", { class: "range-date" }),
       );
