@@ -127,7 +127,7 @@ def _releases(market: Market, ts: pd.Series, asset_class: str) -> list[ReleaseOu
 def _names(market: Market, rows: Sequence[int]) -> list[str]:
     """What the calendar calls the events of these rows."""
     calendar = market.calendar
-    names = dict(zip(calendar["event_id"], calendar["event_name"], strict=True))
+    names = dict(zip(calendar["event_id"].tolist(), calendar["event_name"].tolist(), strict=True))
     return [str(names[str(market.tables.rows.event_id[row])]) for row in rows]
 
 

@@ -1,4 +1,4 @@
-"""Services as processes of their own, and a real browser that looks at their page and reports what goes wrong.
+"""Services as processes of their own, and a real browser that looks at their page.
 
 `make test-ui` runs these tests: it installs Debian's Chromium and fetches axe-core (AXE).
 """
