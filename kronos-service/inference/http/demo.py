@@ -1,6 +1,5 @@
 """`serve --demo`: the page on the sample market, for this machine only and without keys."""
 
-import ipaddress
 import os
 import secrets
 import sys
@@ -19,6 +18,7 @@ from kronos_service.model.packaged import SAMPLE_ADAPTERS
 from kronos_shared.adapter_store import StoreError, latest_version
 from kronos_shared.errors import KronosError
 
+LOCAL_HOSTS: Final = ("127.0.0.1", "localhost", "::1")
 REPLACED: Final[dict[str, Any]] = {
     **{"api_keys": (), "admin_keys": (), "api_keys_file": None, "admin_keys_file": None, "key_limits": {}},
     **{"source": "snapshot", "snapshot": None, "base_model": None, "tokenizer": None},
@@ -54,11 +54,7 @@ def announce(address: str) -> None:
 
 
 def _require_loopback(host: str) -> None:
-    try:
-        is_loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_loopback = False
-    if not is_loopback:
+    if host not in LOCAL_HOSTS:
         raise SettingsError(
             f"--demo asks for no key, so it listens on this machine only: expected {PREFIX}HOST 127.0.0.1, "
             f"got {host}; unset it, or set keys and leave --demo out"
