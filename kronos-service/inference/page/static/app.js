@@ -72,7 +72,7 @@ const initial = {
 };
 const store = createStore(initial);
 const api = createApi(ROOT, (message) => announce.trouble("service", message));
-const refresh = followStatus(api, store);
+const refresh = followStatus(api, store, announce);
 /** @type {Page} */
 const page = { api, store, announce, refresh };
 

@@ -79,6 +79,8 @@ const LEVELS = [0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95];
 const BAR_BUDGET = 640;
 const FEWEST_PATHS = 50;
 const MOST_PATHS = 100;
+/** Milliseconds that an answer may take: a service that has just started expects the worst of itself. */
+const PATIENCE = 30_000;
 const LONGEST_PAST = 160;
 /** A slider that moves asks once it rests, milliseconds. */
 const REST = 40;
@@ -93,6 +95,8 @@ export function followOutlook({ api, store, announce }) {
   let supposing = new AbortController();
   /** @type {Scenario | null} the one that is being asked about */
   let answering = null;
+  /** When the scenario changed last. */
+  let moved = performance.now();
   let asked = "";
   let askedVersion = "";
 
@@ -110,7 +114,7 @@ export function followOutlook({ api, store, announce }) {
     try {
       const symbol = choice.symbol || (await firstSymbol(api, signal));
       const paths = pathsFor(choice.horizon, status.limits);
-      const ask = (/** @type {object} */ more) => api.post("/v1/forecast", question(symbol, choice, paths, more), { signal });
+      const ask = (/** @type {object} */ more) => api.post("/v1/forecast", question(symbol, choice, paths, status.limits, more), { signal });
       const where = new URLSearchParams({ symbol, most: String(LONGEST_PAST) });
       if (choice.asOf !== null) where.set("as_of", choice.asOf);
       const [bars, base, told] = await Promise.all([
@@ -125,6 +129,7 @@ export function followOutlook({ api, store, announce }) {
       announce.trouble("forecast", null);
       asked = keyOf({ ...choice, symbol });
       store.set({ outlook, supposed: null, hovered: null, choice: fitting({ ...store.get().choice, symbol }, outlook, announce) });
+      performance.mark("fan");
       void suppose();
     } catch (error) {
       if (signal.aborted) return;
@@ -137,7 +142,7 @@ export function followOutlook({ api, store, announce }) {
   }
 
   async function suppose() {
-    const { choice, outlook, supposed } = store.get();
+    const { choice, outlook, supposed, status } = store.get();
     if (choice.scenario === answering) return;
     supposing.abort();
     supposing = new AbortController();
@@ -151,11 +156,12 @@ export function followOutlook({ api, store, announce }) {
     if (supposed?.scenario === choice.scenario) return;
     answering = choice.scenario;
     try {
-      const asked = question(outlook.bars.symbol, choice, outlook.paths, { scenario: choice.scenario });
+      const asked = question(outlook.bars.symbol, choice, outlook.paths, status.limits, { scenario: choice.scenario });
       const told = await api.post("/v1/forecast", asked, { signal });
       signal.throwIfAborted();
       announce.trouble("scenario", null);
       store.set({ supposed: { scenario: choice.scenario, forecast: told.series[0] } });
+      performance.measure("what-if", { start: moved });
     } catch (error) {
       if (signal.aborted) return;
       announce.trouble("scenario", wordsOf(error));
@@ -167,12 +173,13 @@ export function followOutlook({ api, store, announce }) {
 
   const supposeAtRest = debounced(() => void suppose(), REST);
   store.on(["choice", "status"], ({ choice, status, supposed }) => {
-    if (status === null) return;
     // nothing is asked of a service that says it cannot answer: the next status may say that it can
-    announce.trouble("status", status.ready ? null : `The service is not ready: ${status.reason}.`);
-    if (!status.ready) return;
+    if (!status?.ready) return;
     if (keyOf(choice) !== asked || versionOf(status) !== askedVersion) void load();
-    else if (supposed?.scenario !== choice.scenario) supposeAtRest();
+    else if (supposed?.scenario !== choice.scenario && answering !== choice.scenario) {
+      moved = performance.now();
+      supposeAtRest();
+    }
   });
 }
 
@@ -206,10 +213,12 @@ function pathsFor(horizon, limits) {
  * @param {string} symbol
  * @param {import("./address.js").Choice} choice
  * @param {number} paths
+ * @param {{max_deadline_ms: number}} limits the operator's
  * @param {object} more
  */
-function question(symbol, { asOf, horizon, seed }, paths, more) {
-  return { series: [{ symbol, ...(asOf === null ? {} : { as_of: asOf }) }], horizon, seed, paths, quantiles: LEVELS, ...more };
+function question(symbol, { asOf, horizon, seed }, paths, limits, more) {
+  const series = [{ symbol, ...(asOf === null ? {} : { as_of: asOf }) }];
+  return { series, horizon, seed, paths, quantiles: LEVELS, deadline_ms: Math.min(PATIENCE, limits.max_deadline_ms), ...more };
 }
 
 /**
@@ -269,7 +278,7 @@ function fitting(choice, outlook, announce) {
  * @param {string} leader
  * @param {string} date
  */
-export const trades = (bars, leader, date) => bars.leaders === undefined || (bars.leaders[leader] ?? []).includes(date);
+export const trades = (bars, leader, date) => (bars.leaders[leader] ?? []).includes(date);
 
 /** @param {unknown} error */
 function wordsOf(error) {

@@ -7,9 +7,10 @@ const SECONDS = 2;
 /**
  * @param {import("./api.js").Api} api
  * @param {import("./store.js").Store<import("./app.js").State>} store
+ * @param {import("./announcer.js").Announcer} announce
  * @returns {() => void} asks now
  */
-export function followStatus(api, store) {
+export function followStatus(api, store, announce) {
   let seen = "";
   let asked = 0;
   /** @type {number | undefined} */
@@ -21,11 +22,13 @@ export function followStatus(api, store) {
     try {
       const status = await api.get("/v1/model");
       const text = JSON.stringify(lasting(status));
+      announce.trouble("status", status.ready ? null : `The service is not ready: ${status.reason}.`);
       if (text !== seen) store.set({ status });
       seen = text;
     } catch (error) {
-      // without a key nothing will change until the page is loaded again; anything else may pass
       if (!(error instanceof ApiError)) throw error;
+      announce.trouble("status", error.message);
+      // without a key nothing will change until the page is loaded again; anything else may pass
       if (error.status === 401 || error.status === 403) return;
     }
     if (turn === asked && !document.hidden) timer = setTimeout(() => void ask(), 1000 * SECONDS);
