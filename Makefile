@@ -69,7 +69,7 @@ lint: setup
 
 type: setup  ## mypy, strict, over the installed package and the tests
 	$(BIN)/mypy -p kronos_service -p kronos_shared
-	MYPYPATH=tests/benchmarks:tests/data:tests/events:tests/model:tests/model/generation:tests/integration \
+	MYPYPATH=tests/benchmarks:tests/data:tests/events:tests/inference/page:tests/model:tests/model/generation:tests/integration \
 		$(BIN)/mypy --explicit-package-bases --exclude integration/conftest tests
 	MYPYPATH=tests/data:tests/integration $(BIN)/mypy --explicit-package-bases tests/integration/conftest.py
 

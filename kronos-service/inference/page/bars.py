@@ -12,11 +12,12 @@ import pandas as pd
 from pydantic import BaseModel, Field
 
 from kronos_service.events.calendar import NEVER
-from kronos_service.events.sessions import session_dates
+from kronos_service.events.sessions import session_dates, sessions
+from kronos_service.events.taxonomy import LEADER_ASSET_CLASS, LEADERS
 from kronos_service.inference.errors import unprocessable
 from kronos_service.inference.market.market import Market
 from kronos_service.inference.market.symbol_bars import bars_until, symbol_faults
-from kronos_service.inference.requests.upcoming_events import known_event, rows_on, stood_at
+from kronos_service.inference.requests.upcoming_events import Days, known_event, rows_on, stood_at
 from kronos_service.inference.schemas import AssetClass, Columns, KnownEvent
 from kronos_service.model.generation.inputs import next_sessions
 
@@ -58,6 +59,9 @@ class BarsOut(BaseModel):
     after: BarColumns = Field(description="What came: no forecast reads it.")
     events: list[ReleaseOut] = Field(description="On `bars` and `after`.")
     ahead: list[NamedEvent] = Field(description="On the sessions after as_of_date, as known then.")
+    leaders: dict[str, list[date]] = Field(
+        description="Leader -> those of the sessions ahead on which it trades: a move can be supposed there."
+    )
 
 
 def bars_around(market: Market, symbol: str, *, as_of: date | None, most: int, horizon: int) -> BarsOut:
@@ -71,6 +75,7 @@ def bars_around(market: Market, symbol: str, *, as_of: date | None, most: int, h
     whole, asset_class = market.bars[symbol], market.asset_class[symbol]
     until = bars_until(market, symbol, as_of)
     shown, after = until.iloc[-most:], whole.iloc[len(until) : len(until) + MOST_AFTER]
+    future, known_at = next_sessions(until["ts"].iloc[-1], asset_class, horizon)
     return BarsOut.model_validate(
         {
             "symbol": symbol,
@@ -81,7 +86,8 @@ def bars_around(market: Market, symbol: str, *, as_of: date | None, most: int, h
             "bars": _columns(shown),
             "after": _columns(after),
             "events": _releases(market, pd.concat([shown, after])["ts"], asset_class),
-            "ahead": _ahead(market, until["ts"].iloc[-1], asset_class, horizon),
+            "ahead": _ahead(market, future, known_at, asset_class),
+            "leaders": {leader: _sessions_of(leader, future) for leader in LEADERS},
         }
     )
 
@@ -91,16 +97,21 @@ def _columns(bars: pd.DataFrame) -> dict[str, list[object]]:
     return columns | {"ts": [day.date() for day in bars["ts"]]}
 
 
-def _ahead(market: Market, last: pd.Timestamp, asset_class: str, horizon: int) -> list[NamedEvent]:
-    """The releases on the `horizon` sessions after the last bar, as known when it had closed."""
+def _ahead(market: Market, future: Days, as_of: np.datetime64, asset_class: str) -> list[NamedEvent]:
+    """The releases on the future sessions (H,) as the calendar had them at `as_of`."""
     rows = market.tables.rows
-    future, as_of = next_sessions(last, asset_class, horizon)
     found = rows_on(rows, future, asset_class, stood_at(rows, as_of))
     names = _names(market, [row for row, _ in found])
     return [
         NamedEvent(**known_event(rows, row, day).model_dump(), name=name)
         for (row, day), name in zip(found, names, strict=True)
     ]
+
+
+def _sessions_of(leader: str, future: Days) -> list[date]:
+    days = sessions(LEADER_ASSET_CLASS[leader], future[0].item(), future[-1].item()).dates
+    traded: list[date] = future[np.isin(future, days)].tolist()
+    return traded
 
 
 def _releases(market: Market, ts: pd.Series, asset_class: str) -> list[ReleaseOut]:

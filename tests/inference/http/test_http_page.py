@@ -211,6 +211,12 @@ def test_releases_ahead_are_those_that_were_known(client: TestClient, ask: Ask) 
     assert [{name: one[name] for name in one if name != "name"} for one in ahead] == series["events"]
     assert all(one["name"] for one in ahead)
     assert min(one["date"] for one in found["ahead"]) > str(PAST)
+    weekend = got(client, "/v1/bars", symbol="BTCUSDT", as_of="2022-12-02")["leaders"]
+    assert weekend["BTCUSDT"][:4] == ["2022-12-03", "2022-12-04", "2022-12-05", "2022-12-06"]
+    assert all(weekend[name][:2] == ["2022-12-05", "2022-12-06"] for name in ("SPY", "DXY", "VIX"))
+    assert "2022-12-26" not in found["leaders"]["BTCUSDT"]  # no session of the symbol
+    assert "2022-12-26" not in weekend["SPY"]
+    assert "2022-12-26" in weekend["DXY"]
 
 
 def test_what_there_are_no_bars_of_is_a_fault_with_what_to_ask_instead(client: TestClient) -> None:

@@ -30,6 +30,7 @@ READY_SECONDS: Final = 60
 FAILED: Final = re.compile(r"Failed to load resource: .*?(?:status of (\d+)|ERR_\w+)")
 """What Chromium itself says of every answer that is an error, and of none."""
 NO_ANSWER: Final = 0
+POLICY: Final = "Content Security Policy"
 RUN_AXE: Final = """async () => {
     const found = await axe.run(document, { resultTypes: ["violations"] });
     return found.violations
@@ -94,9 +95,11 @@ def new_service(replica_in: Callable[..., Replica], tmp_path: Path) -> Iterator[
     """Services of one test, with changed settings."""
     with ExitStack() as stack:
 
-        def start(**settings: Any) -> Replica:
+        def start(*, waits: bool = True, **settings: Any) -> Replica:
             replica = replica_in(tmp_path, **settings)
-            stack.enter_context(running(replica))
+            stack.callback(replica.kill)
+            replica.start()
+            replica.wait_until_ready(probe="/readyz" if waits else "/livez")
             return replica
 
         yield start
@@ -150,6 +153,8 @@ def browser() -> Iterator[Browser]:
 def visit(browser: Browser) -> Iterator[Visit]:
     """Opens the page of a service in a browser of its own, and fails the test for what went wrong there: a
     request to anywhere else, which is aborted, an error on the console, or one that nobody caught.
+
+    `allowed` answers may fail (0: there is none), `blocks` says that the policy has something to block.
     """
     wrong: list[str] = []
     contexts = []
@@ -163,10 +168,15 @@ def visit(browser: Browser) -> Iterator[Visit]:
         size: tuple[int, int] = (1280, 900),
         scheme: Any = "light",
         fragment: str = "",
+        path: str = "/ui",
+        blocks: bool = False,
         waits: bool = True,
     ) -> Page:
         context = browser.new_context(
-            viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, timezone_id="Europe/Berlin"
+            viewport={"width": size[0], "height": size[1]},
+            color_scheme=scheme,
+            locale="en-GB",
+            timezone_id="Europe/Berlin",
         )
         contexts.append(context)
 
@@ -175,7 +185,8 @@ def visit(browser: Browser) -> Iterator[Visit]:
             route.abort()
 
         def note(message: ConsoleMessage) -> None:
-            if message.type == "error" and not _is_allowed(message.text, allowed):
+            is_expected = _is_allowed(message.text, allowed) or (blocks and POLICY in message.text)
+            if message.type == "error" and not is_expected:
                 wrong.append(f"on the console: {message.text}")
 
         context.route(lambda url: urlsplit(url).hostname != "127.0.0.1", abort)
@@ -189,9 +200,9 @@ def visit(browser: Browser) -> Iterator[Visit]:
                 f"if (!sessionStorage.getItem('once-{name}')) {{ sessionStorage.setItem('once-{name}', '1');"
                 f" sessionStorage.setItem('{name}', '{value}'); }}"
             )
-        page.goto(f"{address}/ui{fragment}")
+        page.goto(f"{address}{path}{fragment}")
         if waits:
-            page.locator("#ranges-line:not(:empty)").wait_for()
+            page.locator("#forecast[aria-busy='false']:not(.is-empty)").wait_for()
         return page
 
     yield open_page
