@@ -75,4 +75,6 @@ def coloured(page: Page, colour: tuple[int, int, int], *, near: int = 40) -> int
     """How many pixels of the chart are about of a colour."""
     image = Image.open(BytesIO(page.locator("#chart").screenshot())).convert("RGB")
     pixels: Any = image.get_flattened_data()
-    return sum(all(abs(is_ - wanted) <= near for is_, wanted in zip(one, colour, strict=True)) for one in pixels)
+    return sum(
+        all(abs(is_ - wanted) <= near for is_, wanted in zip(one, colour, strict=True)) for one in pixels
+    )

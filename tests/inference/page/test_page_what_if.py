@@ -1,4 +1,4 @@
-"""The what-if: sliders move the fan as the sample market's law says, the fan without them stays, and nothing lags.
+"""The what-if: sliders move the fan as the sample market's law says, and the fan without them stays.
 
 The law: an equity's bar after a release drifts up by one sigma per unit of surprise (docs/sample-market.md).
 """

@@ -36,9 +36,10 @@ export function mountChart({ store }) {
   const candles = chart.addSeries(CandlestickSeries, { priceLineVisible: false, lastValueVisible: false });
   /** @type {Record<"base" | "adapter" | "what-if", any>} */
   const fans = {
+    // the first lies lowest: what the what-if is compared with shows through it
+    "what-if": chart.addCustomSeries(new FanView(), {}),
     base: chart.addCustomSeries(new FanView(), {}),
     adapter: chart.addCustomSeries(new FanView(), {}),
-    "what-if": chart.addCustomSeries(new FanView(), {}),
   };
   const came = chart.addSeries(LineSeries, { lineWidth: 1, lineStyle: 1, pointMarkersVisible: true, pointMarkersRadius: 2.5, priceLineVisible: false, lastValueVisible: false, crosshairMarkerVisible: false });
   const pins = new Pins();

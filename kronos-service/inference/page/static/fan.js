@@ -79,13 +79,13 @@ export class FanView {
         context.globalAlpha = look.isGhost ? opacity / 5 : opacity;
         fill(context, points, low, high);
       }
-      context.globalAlpha = look.isGhost ? 0.75 : 0.55;
+      context.globalAlpha = look.isGhost ? 0.85 : 0.55;
       context.lineWidth = Math.max(1, Math.round(across));
       context.setLineDash(look.dash.map((length) => length * across));
       stroke(context, points, 0);
       stroke(context, points, 6);
       context.globalAlpha = 1;
-      context.lineWidth = (look.isGhost ? 1.25 : 2) * across;
+      context.lineWidth = (look.isGhost ? 1.5 : 2) * across;
       stroke(context, points, MEDIAN);
       context.restore();
     });

@@ -83,7 +83,7 @@ const MOST_PATHS = 100;
 const PATIENCE = 30_000;
 const LONGEST_PAST = 160;
 /** A slider that moves asks once it rests, milliseconds. */
-const REST = 40;
+const REST = 30;
 
 /**
  * Keep `outlook` and `supposed` in the store as the choice and the serving version say.
