@@ -114,7 +114,7 @@ function options() {
       attributionLogo: false,
     },
     grid: { vertLines: { visible: false }, horzLines: { color: line } },
-    rightPriceScale: { borderVisible: false, scaleMargins: { top: 0.17, bottom: 0.09 } },
+    rightPriceScale: { borderVisible: false, entireTextOnly: true, scaleMargins: { top: 0.17, bottom: 0.09 } },
     timeScale: { borderColor: line, fixLeftEdge: true, fixRightEdge: true, rightOffset: 0 },
     localization: { locale: "en-GB", timeFormatter: (/** @type {any} */ time) => fullDate(isoDate(time)) },
     crosshair: { mode: 0, vertLine: { color: colour("line-strong"), labelBackgroundColor: colour("muted") }, horzLine: { color: colour("line-strong"), labelBackgroundColor: colour("muted") } },
@@ -138,7 +138,7 @@ function frame(chart, element, outlook) {
   const ample = element.clientWidth < NARROW ? horizon + 8 : 1.6 * horizon + 14;
   const room = Math.floor(element.clientWidth / FINEST) - horizon;
   const before = Math.min(past, Math.max(FEWEST_PAST, Math.min(ample, room)));
-  chart.timeScale().setVisibleLogicalRange({ from: past - before, to: past + horizon - 0.5 });
+  chart.timeScale().setVisibleLogicalRange({ from: Math.ceil(past - before) - 0.5, to: past + horizon - 0.5 });
 }
 
 /** @param {import("./outlook.js").Outlook | null} outlook */

@@ -13,8 +13,9 @@ import { dayName, percentText, shortDate } from "./words.js";
 const ALIKE = 1.25;
 /** Pixels that a date needs. */
 const LABEL = 58;
-/** Pixels of a column that has room for figures. */
-const ROOMY = 60;
+/** Pixels that a figure needs, and those between two columns. */
+const FIGURE = 23;
+const GAP = 10;
 
 /** @param {import("./app.js").Page} page */
 export function mountRanges({ store }) {
@@ -24,7 +25,8 @@ export function mountRanges({ store }) {
 
   const label = () => {
     const every = Math.ceil((columns.size * LABEL) / Math.max(LABEL, plot.clientWidth));
-    plot.classList.toggle("is-roomy", plot.clientWidth >= ROOMY * columns.size);
+    const figures = plot.querySelectorAll(".range-figures span").length;
+    plot.classList.toggle("is-roomy", plot.clientWidth >= FIGURE * figures + GAP * columns.size);
     for (const [at, [date, column]] of [...columns].entries()) {
       /** @type {HTMLElement} */ (column.lastElementChild).textContent = at % every === 0 ? shortDate(date) : "";
     }

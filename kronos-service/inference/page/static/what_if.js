@@ -136,11 +136,8 @@ function releases(adapter, scenario, surprise) {
         ? make("p", { class: "release" }, make("span", { class: "slider-name" }, name), make("span", { class: "slider-more" }, more))
         : slider(`if|${given?.event_type ?? type}|${date}`, name, more, given?.z ?? 0, true, (value) => surprise(date, given?.event_type ?? type, value));
     });
-    const notes = [
-      isLast ? "On the last bar: no later bar could react." : null,
-      !isLast && groups.length > 1 ? "Of several surprises on one bar the largest counts." : null,
-    ].flatMap((note) => (note === null ? [] : [make("p", { class: "hint" }, note)]));
-    return make("section", { class: "group", "aria-label": dayName(date) }, make("div", { class: "group-head" }, make("h3", {}, dayName(date))), ...rows, ...notes);
+    const note = isLast ? make("p", { class: "hint" }, "On the last bar: no later bar could react.") : null;
+    return make("section", { class: "group", "aria-label": dayName(date) }, make("div", { class: "group-head" }, make("h3", {}, dayName(date))), ...rows, note);
   });
 }
 
