@@ -208,7 +208,7 @@ class Settings(BaseSettings):
     ui: bool = True
     """Serve the page (/ui) and the API's description (/docs) to browsers."""
     scorecard: Path | None = None
-    """The JSON that `scorecard --json` wrote: the track record that the page shows."""
+    """The scorecard.json that `scorecard` wrote: the track record that the page shows."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Origins whose pages may call the service from a browser, separated by commas; * is every one."""
     root_path: str = Field(default="", pattern=r"^(/[^/?#]+)*$")
