@@ -52,8 +52,8 @@ def versions_of(adapters: Path, status: LoaderStatus) -> VersionsOut:
     return VersionsOut(
         versions=[_version_out(adapters, name, status) for name in shown],
         total=len(names),
-        latest=status.latest and status.latest.version,
-        serving=status.serving and status.serving.version,
+        latest=None if status.latest is None else status.latest.version,
+        serving=None if status.serving is None else status.serving.version,
         pinned=status.pinned,
         last_refusal=status.last_refusal,
         unlisted_because=unlisted,
@@ -76,9 +76,9 @@ def _version_out(adapters: Path, name: str, status: LoaderStatus) -> VersionOut:
         is_resident=name in status.resident,
         refused_because=_refusal_of(name, status),
         unread_because=unread,
-        created_at=found and found.manifest.created_at,
-        synthetic=found and found.is_synthetic,
-        gain=found and gain_in(found.manifest.conditioning_gain),
+        created_at=None if found is None else found.manifest.created_at,
+        synthetic=None if found is None else found.is_synthetic,
+        gain=None if found is None else gain_in(found.manifest.conditioning_gain),
     )
 
 

@@ -182,4 +182,5 @@ def to_prices(bars: Tensor, prepared: Prepared) -> Floats:
 def own_moves(closes: Floats, last_close: float) -> Floats:
     """(N, H) closes -> each bar's own move (N, H), close to close, in percent."""
     before = np.concatenate([np.full((len(closes), 1), last_close), closes[:, :-1]], axis=1)
-    return 100 * (closes / before - 1)
+    moves: Floats = 100 * (closes / before - 1)
+    return moves

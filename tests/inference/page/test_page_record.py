@@ -73,7 +73,8 @@ def test_the_record_of_the_version_that_serves_is_shown(
     page = visit(service.url, key=API_KEY)
     record = page.locator("#record")
     expect(record.locator(".headline")).to_have_text(
-        "From 3 August 2026 to 30 October 2026, 88.7 % of 240 outcomes of the first bar fell inside the 90 % band."
+        "From 3 August 2026 to 30 October 2026, 88.7 % of 240 outcomes of the first bar fell inside the 90 % "
+        "band."
     )
     scores = record.get_by_role("region", name="Scores").locator("tbody tr")
     assert scores.first.locator("th, td").all_inner_texts() == [

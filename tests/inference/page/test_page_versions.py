@@ -232,7 +232,7 @@ def test_a_refused_version_is_listed_with_its_reason(
 
 
 INJECT: Final = """() => new Promise((resolve) => {
-    document.addEventListener("securitypolicyviolation", ({ effectiveDirective }) => resolve(effectiveDirective));
+    document.addEventListener("securitypolicyviolation", (event) => resolve(event.effectiveDirective));
     const script = document.createElement("script");
     script.textContent = "window.hacked = 1";
     document.body.append(script);
