@@ -19,6 +19,7 @@ export function mount(element, page) {
   let shown = "";
 
   async function refresh() {
+    if (page.store.get().status === null) return;
     /** @type {any} */
     let found;
     try {

@@ -18,6 +18,7 @@ export function mount(element, page) {
   let isBusy = false;
 
   async function refresh() {
+    if (page.store.get().status === null) return;
     asked.abort();
     asked = new AbortController();
     const { signal } = asked;
