@@ -1,11 +1,14 @@
 """The page and the API's description for browsers: static files that load nothing from anywhere else."""
 
+import gzip
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
+from starlette.datastructures import Headers
 from starlette.responses import FileResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
@@ -41,12 +44,13 @@ HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-cache",
+    "Vary": "Accept-Encoding",
 }
 """no-cache: kept, and asked for again by its ETag, so that no page outlives the version it belongs to."""
 
 
 class PageFiles(StaticFiles):
-    """Files with the policy; 304 where the browser has them."""
+    """Files with the policy, compressed for who takes that; 304 where the browser has them."""
 
     def file_response(
         self,
@@ -57,9 +61,20 @@ class PageFiles(StaticFiles):
     ) -> Response:
         response = super().file_response(full_path, stat_result, scope, status_code)
         response.headers.update(HEADERS)
-        if isinstance(response, FileResponse):
-            response.headers["Content-Type"] = TYPES.get(Path(full_path).suffix, "text/plain; charset=utf-8")
-        return response
+        if not isinstance(response, FileResponse):
+            return response
+        response.headers["Content-Type"] = TYPES.get(Path(full_path).suffix, "text/plain; charset=utf-8")
+        if "gzip" not in Headers(scope=scope).get("Accept-Encoding", ""):
+            return response
+        content = _compressed(Path(full_path), stat_result.st_mtime_ns)
+        headers = {name: value for name, value in response.headers.items() if name != "content-length"}
+        return Response(content, status_code, headers=headers | {"Content-Encoding": "gzip"})
+
+
+@lru_cache(maxsize=64)
+def _compressed(path: Path, _modified: int) -> bytes:
+    """A file in a third of its bytes, made once for each time that it was modified."""
+    return gzip.compress(path.read_bytes(), mtime=0)
 
 
 files = PageFiles(directory=STATIC)

@@ -69,6 +69,17 @@ def test_every_file_is_served_as_what_it_is_and_asked_for_again_by_its_tag(
     assert (again.status_code, again.content) == (304, b"")
 
 
+def test_files_are_compressed_for_who_takes_that(client: TestClient) -> None:
+    path = "/ui/static/vendor/lightweight-charts.js"
+    plain = client.get(path, headers={"Accept-Encoding": "identity"})
+    small = client.get(path, headers={"Accept-Encoding": "gzip, br"})
+    assert "Content-Encoding" not in plain.headers
+    assert small.headers["Content-Encoding"] == "gzip"
+    assert plain.headers["Vary"] == small.headers["Vary"] == "Accept-Encoding"
+    assert small.content == plain.content
+    assert int(small.headers["Content-Length"]) < int(plain.headers["Content-Length"]) / 3
+
+
 @pytest.mark.parametrize("path", ["/ui", "/docs", *(f"/ui/static/{name}" for name in FILES)])
 def test_whatever_the_browser_gets_may_load_from_here_only_and_run_nothing_inline(
     client: TestClient, path: str
