@@ -58,7 +58,11 @@ def _tiles(picture: bytes) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]
 def _main() -> None:
     command = [sys.executable, "-m", "kronos_service.inference", "serve", "--demo"]
     demo = subprocess.Popen(
-        command, env=os.environ | {"KRONOS_PORT": "0"}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        command,
+        env=os.environ | {"KRONOS_PORT": "0"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
     assert demo.stdout is not None
     try:

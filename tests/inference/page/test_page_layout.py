@@ -23,9 +23,10 @@ UNREADABLE = """() => {
     for (const element of document.querySelectorAll("main *, header *, footer *")) {
         if (!visible(element) || scrolls(element)) continue;
         const box = element.getBoundingClientRect();
-        if (box.right > right + 0.5 || box.left < -0.5) found.push(`outside: ${element.outerHTML.slice(0, 80)}`);
-        const isCut = element.scrollWidth > element.clientWidth + 1 && getComputedStyle(element).overflowX !== "visible";
-        if (isCut && element.clientWidth > 0) found.push(`cut off: ${element.outerHTML.slice(0, 80)}`);
+        const words = element.outerHTML.slice(0, 80);
+        if (box.right > right + 0.5 || box.left < -0.5) found.push(`outside: ${words}`);
+        const hides = getComputedStyle(element).overflowX !== "visible" && element.clientWidth > 0;
+        if (hides && element.scrollWidth > element.clientWidth + 1) found.push(`cut off: ${words}`);
     }
     return found;
 }"""

@@ -62,6 +62,7 @@ export function mountChart({ store }) {
     const state = store.get();
     const { outlook, supposed, hidden } = state;
     byId("forecast-title").textContent = titleOf(outlook);
+    document.title = `${titleOf(outlook)}, Kronos`;
     byId("paths").textContent = outlook === null ? "" : `${outlook.paths} sample paths each, from the same seed. `;
     byId("forecast").classList.toggle("is-empty", outlook === null);
     if (outlook === null) {
