@@ -1,6 +1,7 @@
 """The demo: this machine only, no keys, the sample market, and nothing kept."""
 
 import os
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,14 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterat
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def taken_port(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A port that somebody uses: what should have been refused before fails there, and serves nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        monkeypatch.setenv("KRONOS_PORT", str(one.getsockname()[1]))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +100,7 @@ def test_a_service_with_keys_still_asks_for_them(client: TestClient) -> None:
     assert {fresh.request(method, path).status_code for method, path in ROUTES} == {401}
 
 
+@pytest.mark.usefixtures("taken_port")
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "demo.example", "127.0.0.1.example"])
 def test_it_listens_on_this_machine_only(
     host: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -142,6 +152,7 @@ def test_it_takes_address_and_limits_of_the_environment_and_nothing_else(
     assert "a-key-of" not in said
 
 
+@pytest.mark.usefixtures("taken_port")
 def test_a_misspelt_variable_stops_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
