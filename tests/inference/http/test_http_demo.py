@@ -1,6 +1,7 @@
 """The demo: this machine only, no keys, the sample market, and nothing kept."""
 
 import os
+import re
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from fastapi.testclient import TestClient
 from kronos_service.inference.__main__ import main
 from kronos_service.inference.http.app import create_app
 from kronos_service.inference.http.demo import demo_settings
-from kronos_service.inference.settings import Settings
+from kronos_service.inference.settings import Settings, SettingsError
 from kronos_service.model.packaged import SAMPLE_ADAPTERS
 from kronos_shared.adapter_store import latest_version, publish
 
@@ -100,19 +101,23 @@ def test_a_service_with_keys_still_asks_for_them(client: TestClient) -> None:
     assert {fresh.request(method, path).status_code for method, path in ROUTES} == {401}
 
 
-@pytest.mark.usefixtures("taken_port")
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "demo.example", "127.0.0.1.example"])
-def test_it_listens_on_this_machine_only(
-    host: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_it_listens_on_this_machine_only(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KRONOS_HOST", host)
+    expected = f"listens on this machine only: expected KRONOS_HOST 127.0.0.1, got {host};"
+    with pytest.raises(SettingsError, match=re.escape(expected)), demo_settings():
+        pass
+
+
+@pytest.mark.usefixtures("taken_port")
+def test_another_host_is_one_line_and_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KRONOS_HOST", "0.0.0.0")
     assert main(["serve", "--demo"]) == 2
     said = capsys.readouterr().err
+    assert said.startswith("error: --demo asks for no key, so it listens on this machine only: ")
     assert said.count("\n") == 1
-    assert said.startswith(
-        "error: --demo asks for no key, so it listens on this machine only: expected KRONOS_HOST 127.0.0.1, "
-        f"got {host};"
-    )
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
