@@ -1,5 +1,6 @@
 """What the page is made of and asks for, without a browser: files, policy, and what it is answered."""
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -67,6 +68,15 @@ def test_every_file_is_served_as_what_it_is_and_asked_for_again_by_its_tag(
     assert answer.headers["Cache-Control"] == "no-cache"
     again = client.get(f"/ui/static/{name}", headers={"If-None-Match": answer.headers["ETag"]})
     assert (again.status_code, again.content) == (304, b"")
+
+
+def test_the_library_is_the_file_whose_sum_is_pinned() -> None:
+    makefile = (Path(__file__).parents[3] / "Makefile").read_text(encoding="utf-8")
+    (pinned,) = re.findall(r"^CHARTS_SHA256 := ([0-9a-f]{64})$", makefile, re.M)
+    (version,) = re.findall(r"^CHARTS_PACKAGE := lightweight-charts@(\S+)$", makefile, re.M)
+    library = (STATIC / "vendor" / "lightweight-charts.js").read_bytes()
+    assert hashlib.sha256(library).hexdigest() == pinned
+    assert f"lightweight-charts {version}" in (STATIC / "vendor" / "NOTICE").read_text(encoding="utf-8")
 
 
 def test_files_are_compressed_for_who_takes_that(client: TestClient) -> None:
