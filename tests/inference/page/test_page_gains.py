@@ -52,10 +52,10 @@ def test_a_placebo_and_a_walk_forward_are_given_where_they_are_recorded() -> Non
         return {"model": model, "over": over, "by": by, "group": group, "gain": GAIN | {"nats": nats}}
 
     rows = [
-        row("adapter", "base", "day", "event", 9.0),
-        row("adapter", "control", "family", "cpi", 8.0),
         row("adapter", "control", "day", "event", 1.0),
         row("placebo", "control", "day", "quiet", 2.0),
+        row("adapter", "base", "day", "event", 9.0),
+        row("adapter", "control", "family", "event", 8.0),
     ]
     folds = ["2023-01-01", "2024-01-01", "2024-12-31"]
     walked = walk_forward_in({"walk_forward": {"gains": rows, "folds": folds, "seeds": [0, 1]}})
