@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from html.parser import HTMLParser
 from pathlib import Path
@@ -240,6 +241,32 @@ def test_releases_ahead_are_those_that_were_known(client: TestClient, ask: Ask) 
     assert "2022-12-26" in weekend["DXY"]
 
 
+def test_a_release_that_is_postponed_later_stands_where_it_stood(
+    serve: Serve, market: Snapshot, tmp_path: Path
+) -> None:
+    calendar = market.calendar
+    ahead = calendar["release_at"] > pd.Timestamp(PAST, tz="UTC") + pd.Timedelta(days=3)
+    first = calendar[ahead & calendar["first_seen_at"].isna()].iloc[:1]
+    (moved_from,) = first["release_at"]
+    moved = first.assign(
+        release_at=moved_from + pd.Timedelta(days=5), first_seen_at=moved_from - pd.Timedelta(days=1)
+    )
+    market.bars.to_parquet(tmp_path / "ohlcv_1d.parquet")
+    market.symbols.to_parquet(tmp_path / "symbols.parquet")
+    pd.concat([calendar, moved]).to_parquet(tmp_path / "economic_calendar.parquet")
+    with serve(snapshot=tmp_path) as client:
+        found = got(client, "/v1/bars", symbol="BTCUSDT", as_of=str(PAST))
+
+    def moments(listed: str) -> set[pd.Timestamp]:
+        (event_type,) = first["event_type"]
+        return {pd.Timestamp(one["release_at"]) for one in found[listed] if one["event_type"] == event_type}
+
+    assert moved_from in moments("ahead")
+    assert moved["release_at"].iloc[0] not in moments("ahead")
+    assert moved_from not in moments("events")
+    assert moved["release_at"].iloc[0] in moments("events")
+
+
 def test_what_there_are_no_bars_of_is_a_fault_with_what_to_ask_instead(client: TestClient) -> None:
     assert "did you mean SPY?" in faults(client, "/v1/bars", symbol="SPYY")["symbol"]
     early = faults(client, "/v1/bars", symbol="SPY", as_of="2021-02-01")["as_of"]
@@ -326,6 +353,16 @@ def test_the_base_beside_the_adapter_is_the_python_doors_base(
     assert adapted["series"][0]["bars_used"] == answer["series"][0]["bars_used"]
     assert adapted["series"][0]["paths"] != answer["series"][0]["paths"]
     assert answer["series"][0]["missing_leaders"] == []
+
+
+def test_the_base_reads_no_more_bars_than_the_adapter(client: TestClient) -> None:
+    serving = client.app.state.service.loader.current()  # type: ignore[attr-defined]
+    shorter = serving.manifest.normalization.model_copy(update={"context": 70})
+    manifest = serving.manifest.model_copy(update={"normalization": shorter})
+    base = replace(serving, manifest=manifest).without_adapter
+    assert (base.context, base.manifest, base.version) == (70, None, None)
+    assert base.without_adapter is base
+    assert serving.without_adapter is serving.without_adapter  # so that requests for it are one batch
 
 
 def test_what_the_base_or_a_date_cannot_do_is_refused(client: TestClient) -> None:
