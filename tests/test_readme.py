@@ -29,6 +29,8 @@ FINETUNE = [line.removeprefix("python -m kronos_service.finetune ") for line in 
 DEMO, *REAL_RUN = FINETUNE
 (FORECAST,) = (line for line in SHELL if ".inference forecast" in line)
 SERVE = "python -m kronos_service.inference serve"
+SERVE_DEMO = f"{SERVE} --demo"
+"""The browser tests open what it serves."""
 (CURL,) = (line for line in SHELL if line.startswith("curl"))
 (KEYS,) = (line for line in SHELL if line.startswith("export KRONOS"))
 TINY = (
@@ -89,7 +91,13 @@ def test_every_command_is_run_by_a_test_or_by_ci() -> None:
     steps = re.findall(r"^make (.+)", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE)
     ci = {f"make {target}" for step in steps for target in step.split()}
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    here = {f"python -m kronos_service.finetune {line}" for line in FINETUNE} | {FORECAST, SERVE, CURL, KEYS}
+    here = {f"python -m kronos_service.finetune {line}" for line in FINETUNE} | {
+        FORECAST,
+        SERVE,
+        SERVE_DEMO,
+        CURL,
+        KEYS,
+    }
     for line in set(SHELL) - here - {"source .venv/bin/activate"}:
         assert line.startswith("make "), line
         assert re.search(rf"^{line.removeprefix('make ')}:", makefile, re.MULTILINE), line

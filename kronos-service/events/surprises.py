@@ -8,7 +8,7 @@ import numpy as np
 
 from kronos_service.events.calendar import CalendarRows
 from kronos_service.events.scaling import Floats, standardize
-from kronos_service.events.sessions import Times
+from kronos_service.events.sessions import Indices, Times
 
 MIN_EARLIER: Final = 8
 """Earlier surprises of a type that a later one needs for its scale; with fewer its z is 0."""
@@ -20,6 +20,8 @@ class Surprises:
 
     usable_at: Times
     z: Floats
+    row: Indices
+    """(E,) the row of the calendar that each is of."""
 
 
 def find_surprises(rows: CalendarRows) -> Surprises:
@@ -42,7 +44,7 @@ def find_surprises(rows: CalendarRows) -> Surprises:
     for event_type in np.unique(rows.event_type[found]):
         of_type = rows.event_type[found] == event_type
         sigma[of_type] = _sigma(usable_at[of_type], value[of_type])
-    return Surprises(usable_at=usable_at, z=standardize(value, sigma))
+    return Surprises(usable_at=usable_at, z=standardize(value, sigma), row=found)
 
 
 def surprise_channel(surprises: Surprises, as_of: Times, before: np.datetime64) -> Floats:

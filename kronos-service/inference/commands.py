@@ -12,8 +12,10 @@ PROGRAM = "python -m kronos_service.inference"
 
 
 class ServeFlags(Settings):
-    """None: the service is set up by its environment."""
+    """The service is set up by its environment; a demo needs no setting."""
 
+    demo: bool = False
+    """show the page on the sample market, on this machine only, without keys; it keeps nothing"""
     renamed: ClassVar = {
         name: f"the environment variable {PREFIX}{name.upper()}" for name in Service.model_fields
     }
@@ -21,13 +23,18 @@ class ServeFlags(Settings):
 
 def serve(argv: Sequence[str]) -> None:
     """Answer POST /v1/forecast over HTTP; settings come from the environment (KRONOS_...)."""
-    parse(ServeFlags, argv, prog=f"{PROGRAM} serve", description=f"{serve.__doc__}", epilog=SERVE)
-    settings = load_settings()
+    about = f"{serve.__doc__}"
+    flags = parse(ServeFlags, argv, prog=f"{PROGRAM} serve", description=about, epilog=SERVE)
+    settings = None if flags.demo else load_settings()
 
     with needs("serve"):
         from kronos_service.inference.http.server import serve as run
+        from kronos_service.inference.http.server import serve_demo
 
-    run(settings)
+    if settings is None:
+        serve_demo()
+    else:
+        run(settings)
 
 
 def forecast(argv: Sequence[str]) -> None:
@@ -55,6 +62,8 @@ COMMANDS: Mapping[str, Command] = {"serve": serve, "forecast": forecast, "foreca
 
 SERVE = f"""
 examples:
+  {PROGRAM} serve --demo
+      the page on the sample market, without keys; it prints the address for the browser
   KRONOS_API_KEYS=$(openssl rand -hex 24) {PROGRAM} serve
       the adapter in adapters/, on port 8000 of this machine
 

@@ -41,6 +41,12 @@ class Forbidden(ServiceError):
     status, code = 403, "forbidden"
 
 
+class NotFound(ServiceError):
+    """No thing of that name."""
+
+    status, code = 404, "not_found"
+
+
 class AdapterRefused(ServiceError):
     """A version that is not there or must not serve; what served keeps serving."""
 

@@ -68,8 +68,10 @@ _SERIES: Final[dict[str, Any]] = {
     ],
     "calendar_until": "2026-05-20",
     "dates": ["2026-04-01", "2026-04-02"],
+    "last_close": 394.1,
     "mean": _MEAN,
     "quantiles": {"0.5": _MEDIAN},
+    "moves": {"0.5": [0.51, 0.04]},
     "paths": {name: [values] for name, values in _MEAN.items()},
 }
 _MODEL: Final[dict[str, Any]] = {
@@ -116,6 +118,9 @@ class SeriesIn(_Body):
 
     symbol: Symbol = Field(description="Looked up in the source, or with candles a name for the answer.")
     asset_class: AssetClass | None = Field(None, description="With candles: it decides the sessions.")
+    as_of: date | None = Field(
+        None, description="Without candles: no bar after this date is used. Null: all there are."
+    )
     candles: list[Candle] | None = Field(
         None,
         max_length=MOST_BARS,
@@ -126,6 +131,8 @@ class SeriesIn(_Body):
     def _one_way(self) -> Self:
         if (self.candles is None) != (self.asset_class is None):
             raise ValueError("give candles and asset_class together, or neither to look the symbol up")
+        if self.candles is not None and self.as_of is not None:
+            raise ValueError("as_of cuts the bars of the source: end the candles where the forecast begins")
         return self
 
 
@@ -183,6 +190,9 @@ class ForecastRequest(_Body):
     series: list[SeriesIn] = Field(min_length=1, max_length=MOST_SERIES)
     horizon: int = Field(ge=1, description="Bars to forecast.")
     paths: int = Field(default=30, ge=1, description="Sample paths per series.")
+    model: Literal["adapter", "base"] = Field(
+        default="adapter", description="base: without the adapter and events, from the same bars and seed."
+    )
     seed: int = Field(default=0, ge=0, lt=2**63, description="The same seed and model give the same numbers.")
     quantiles: list[Probability] = Field(default=[0.1, 0.5, 0.9], max_length=32)
     temperature: float = Field(default=1.0, ge=0, le=5, description="0 takes the most likely token.")
@@ -284,8 +294,12 @@ class SeriesOut(BaseModel):
     events: list[KnownEvent]
     calendar_until: date = Field(description="Events after this date are not known.")
     dates: list[date] = Field(description="Session dates of the forecast bars.")
+    last_close: float
     mean: Columns
     quantiles: dict[str, Columns] = Field(description="By level, such as 0.1; over the paths, per column.")
+    moves: dict[str, list[float]] = Field(
+        description="By level: quantiles of each bar's own move, close to close, in percent."
+    )
     paths: PathColumns | None
 
 

@@ -115,6 +115,8 @@ class Service:
             ServiceError: the request cannot be answered (see its subclasses).
         """
         serving, market = self._ready()
+        if request.model == "base":
+            serving = serving.without_adapter
         check_limits(request, self.settings)
         sampling = Sampling(temperature=request.temperature, top_k=request.top_k, top_p=request.top_p)
         key = BatchKey(horizon=request.horizon, paths=request.paths, sampling=sampling)

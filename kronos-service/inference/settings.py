@@ -42,7 +42,7 @@ OTHER_COMMANDS: Final = (
         "PRETRAIN",
         "SAMPLE",
     ),
-    *("FORECAST", "FORECAST_ALL", "UI"),
+    *("FORECAST", "FORECAST_ALL", "SERVE"),
 )
 """KRONOS_<COMMAND>_<FIELD> is a setting of another command, which checks it itself."""
 SHORTEST_KEY: Final = 16
@@ -205,6 +205,10 @@ class Settings(BaseSettings):
         """JSON values of a body at most: eight an event or bar, and some for what a request says once."""
         return 8 * (MOST_EVENTS + self.max_series * self.max_bars) + 4096
 
+    ui: bool = True
+    """Serve the page (/ui) and the API's description (/docs) to browsers."""
+    scorecard: Path | None = None
+    """The scorecard.json that `scorecard` wrote: the track record that the page shows."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Origins whose pages may call the service from a browser, separated by commas; * is every one."""
     root_path: str = Field(default="", pattern=r"^(/[^/?#]+)*$")
@@ -267,7 +271,7 @@ def load_settings(**overrides: Any) -> Settings:
         SettingsError: every variable that is absent, unknown or not valid, in one line and without its value.
     """
     if not overrides:
-        _check_names(os.environ)
+        check_names(os.environ)
     try:
         return Settings.model_validate(overrides) if overrides else Settings.model_validate({})
     except ValidationError as error:
@@ -277,7 +281,7 @@ def load_settings(**overrides: Any) -> Settings:
         ) from None
 
 
-def _check_names(variables: Iterable[str]) -> None:
+def check_names(variables: Iterable[str]) -> None:
     """Raise SettingsError for a misspelt variable: one that is neither ours nor another command's."""
     known = [name.upper() for name in Settings.model_fields]
     ours = [name.removeprefix(PREFIX) for name in sorted(variables) if name.startswith(PREFIX)]

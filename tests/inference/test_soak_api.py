@@ -34,6 +34,7 @@ LAST_DAY = date(2022, 12, 30)
 DEFAULT_QUANTILES = [0.1, 0.5, 0.9]
 MOST_ROWS, MOST_BARS, MOST_HORIZON, MOST_MILLISECONDS = 4, 80, 2, 60_000
 WHOLE = {"horizon", "paths", "seed", "top_k", "deadline_ms"}
+ADMIN_ONLY = {"/v1/adapters/reload", "/v1/adapters/pin", "/v1/adapters/rollback"}
 PUBLIC = {"/livez", "/readyz", "/metrics"}
 KEYS: dict[str, dict[str, str]] = {
     "none": {},
@@ -75,7 +76,13 @@ def allowed(path: str, key: str) -> set[int]:
         return set()
     if key in ("none", "unknown"):
         return {401}
-    may = {"/v1/forecast": {"forecasts"}, "/v1/model": {"forecasts", "admin"}}.get(path, {"admin"})
+    may = (
+        {"admin"}
+        if path in ADMIN_ONLY
+        else {"forecasts"}
+        if path == "/v1/forecast"
+        else {"forecasts", "admin"}
+    )
     return set() if key in may else {403}
 
 
@@ -97,6 +104,12 @@ def described(replica: Replica) -> dict[str, Any]:
     schemas["SeriesIn"]["properties"]["symbol"] = {"enum": ["SPY", "SYN01"]}
     for name in ("EventIn", "SupposedSurprise"):
         schemas[name]["properties"]["event_type"] = {"enum": [*EVENT_TYPES]}
+    for parameter in document["paths"]["/v1/bars"]["get"]["parameters"]:
+        if parameter["name"] == "symbol":
+            parameter["schema"] = {"enum": ["SPY", "SYN01"]}
+    versions = [path.name for path in (replica.adapters / "versions").iterdir()]
+    (version,) = document["paths"]["/v1/adapters/{version}"]["get"]["parameters"]
+    version["schema"] = {"enum": [*versions, "000009-0123456789ab"]}
     fields = schemas["ForecastRequest"]["properties"]
     fields["horizon"]["maximum"] = MOST_HORIZON
     fields["paths"]["maximum"] = MOST_ROWS
@@ -211,8 +224,11 @@ def judge_candles(columns: dict[str, Any]) -> None:
 def test_no_request_that_can_be_made_from_the_document_breaks_the_server(replica: Replica) -> None:
     document = schemathesis.openapi.from_dict(described(replica))
     operations = [one.ok() for one in document.get_all_operations() if isinstance(one, Ok)]
-    with_input = [one for one in operations if one.body]
-    assert {one.path for one in with_input} == {"/v1/forecast", "/v1/adapters/pin", "/v1/adapters/rollback"}
+    with_input = [one for one in operations if one.body or one.query or one.path_parameters]
+    assert {one.path for one in with_input} == {
+        *("/v1/forecast", "/v1/adapters/pin", "/v1/adapters/rollback"),
+        *("/v1/symbols", "/v1/bars", "/v1/adapters/{version}"),
+    }
     conformance: Any = CHECKS.get_by_names(
         ["status_code_conformance", "content_type_conformance", "response_schema_conformance"]
     )
@@ -231,12 +247,12 @@ def test_no_request_that_can_be_made_from_the_document_breaks_the_server(replica
         if case.path == "/v1/forecast" and answer.status_code == 200:
             judge(case.body, answer.json())
 
-    share = CASES // (2 * len(with_input))
+    share = CASES // (2 * len([one for one in with_input if one.body]))
     for operation in operations:
         for mode in GenerationMode.POSITIVE, GenerationMode.NEGATIVE:
-            if mode is GenerationMode.NEGATIVE and not operation.body:
+            if mode is GenerationMode.NEGATIVE and operation not in with_input:
                 continue
-            most = share if operation.body else 5
+            most = share if operation.body else CASES // 20 if operation in with_input else 5
 
             @settings(
                 max_examples=most, deadline=None, database=None, suppress_health_check=list(HealthCheck)
@@ -252,6 +268,8 @@ def test_no_request_that_can_be_made_from_the_document_breaks_the_server(replica
     forecasts = sum(count for (path, _), count in seen.items() if path == "/v1/forecast")
     assert seen["/v1/forecast", 200] >= forecasts / 5
     assert {status for path, status in seen if path == "/v1/adapters/pin"} >= {200, 401, 409, 422}
+    assert {status for path, status in seen if path == "/v1/bars"} >= {200, 401, 422}
+    assert {status for path, status in seen if path == "/v1/adapters/{version}"} >= {200, 401, 404}
     assert replica.is_ready()
 
 

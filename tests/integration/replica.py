@@ -84,16 +84,16 @@ class Replica:
                 stderr=log,
             )
 
-    def is_ready(self) -> bool:
+    def is_ready(self, probe: str = "/readyz") -> bool:
         try:
-            return self.get("/readyz").status_code == 200
+            return self.get(probe).status_code == 200
         except httpx.TransportError:
             return False
 
-    def wait_until_ready(self, seconds: float = 60) -> float:
-        """Seconds that it took."""
+    def wait_until_ready(self, seconds: float = 60, probe: str = "/readyz") -> float:
+        """Seconds that it took; with the probe /livez it need not be ready."""
         started = time.monotonic()
-        while not self.is_ready():
+        while not self.is_ready(probe):
             assert self.process is not None
             assert self.process.poll() is None, self.text()
             assert time.monotonic() - started < seconds, self.text()

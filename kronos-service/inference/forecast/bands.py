@@ -9,6 +9,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from kronos_service.model.generation.inputs import own_moves
+
 Floats = npt.NDArray[np.float64]
 
 BANDS: Final = {"90 %": (0.05, 0.95), "50 %": (0.25, 0.75)}
@@ -43,8 +45,6 @@ class Bands:
 
     def move_widths(self) -> Floats:
         """(H,) width of the 90 % band of each bar's own move, close to close, in percent."""
-        origin = np.full((len(self.closes), 1), self.last_close)
-        moves = 100 * (self.closes / np.concatenate([origin, self.closes[:, :-1]], axis=1) - 1)
-        low, high = np.quantile(moves, BANDS["90 %"], axis=0)
+        low, high = np.quantile(own_moves(self.closes, self.last_close), BANDS["90 %"], axis=0)
         widths: Floats = high - low
         return widths

@@ -9,7 +9,7 @@ import anyio
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from kronos_service.inference.http import error_responses, routes
+from kronos_service.inference.http import error_responses, page_routes, routes, static_files
 from kronos_service.inference.http.keys import KeyRing
 from kronos_service.inference.http.middleware import REQUEST_ID, BodyLimit, HeadAsGet, Trace
 from kronos_service.inference.market.market import utc_now
@@ -22,8 +22,15 @@ A bar exists only once its session has closed. A what-if surprise moves the bars
 seed, model and inputs give the same numbers, alone or in any batch."""
 
 
-def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -> FastAPI:
-    """The app with its service in `app.state.service`; `clock` says which sessions have closed."""
+def create_app(
+    settings: Settings, *, clock: Callable[[], datetime] = utc_now, needs_keys: bool = True
+) -> FastAPI:
+    """The app with its service in `app.state.service`.
+
+    Args:
+        clock: says which sessions have closed.
+        needs_keys: False lets every caller on this machine do everything, as `serve --demo` does.
+    """
     service = Service(settings, clock=clock)
 
     @asynccontextmanager
@@ -39,10 +46,16 @@ def create_app(settings: Settings, *, clock: Callable[[], datetime] = utc_now) -
         lifespan=lifespan,
         redirect_slashes=False,
         root_path=settings.root_path,
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.service, app.state.settings, app.state.keys = service, settings, KeyRing(settings)
-    for router in (routes.forecasts, routes.adapters, routes.public):
+    app.state.needs_keys = needs_keys
+    ours = (routes.forecasts, routes.adapters, page_routes.market_data, page_routes.versions, routes.public)
+    for router in ours:
         app.include_router(router)
+    if settings.ui:
+        app.include_router(static_files.browser)
     error_responses.install(app)
     app.add_middleware(BodyLimit, most_bytes=settings.max_body_bytes, most_held=settings.max_held_bytes)
     app.add_middleware(HeadAsGet)

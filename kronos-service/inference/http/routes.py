@@ -26,6 +26,7 @@ SMALL_BODY: Final = 16_384
 _REASONS: Final = {
     401: "No key, or one that is not known.",
     403: "A key of the wrong role.",
+    404: "There is no such version.",
     409: "The adapter is refused, or there is none; nothing has changed.",
     413: "The body is over its limit.",
     415: "The body is not JSON.",
@@ -36,7 +37,8 @@ _REASONS: Final = {
 }
 
 
-def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def errors_of(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The errors that a route may answer, as the API describes them."""
     return {status: {"model": ErrorResponse, "description": _REASONS[status]} for status in statuses}
 
 
@@ -152,7 +154,7 @@ adapters = APIRouter(
     tags=["adapters"],
     route_class=JsonRoute,
     dependencies=[Depends(RequireKey("admin"))],
-    responses=_errors(401, 403, 409, 413, 415, 422),
+    responses=errors_of(401, 403, 409, 413, 415, 422),
 )
 
 
@@ -160,7 +162,7 @@ adapters = APIRouter(
     "/forecast",
     dependencies=[Depends(RequireKey("forecast")), Depends(require_room)],
     response_model=ForecastResponse,
-    responses=_errors(401, 403, 413, 415, 422, 429, 503, 504),
+    responses=errors_of(401, 403, 413, 415, 422, 429, 503, 504),
 )
 async def forecast(request: Request, service: ServiceHere, body: ForecastRequest) -> Response:
     """Sample paths, quantiles and mean of the next bars of each series, given what was known at its as_of."""
@@ -172,7 +174,9 @@ async def forecast(request: Request, service: ServiceHere, body: ForecastRequest
     return Response(content, media_type="application/json")
 
 
-@forecasts.get("/model", dependencies=[Depends(RequireKey("forecast", "admin"))], responses=_errors(401, 403))
+@forecasts.get(
+    "/model", dependencies=[Depends(RequireKey("forecast", "admin"))], responses=errors_of(401, 403)
+)
 def model(service: ServiceHere) -> StatusOut:
     """What serves, from which data, within which limits; and why not what was meant to."""
     return status_of(service)
@@ -202,7 +206,7 @@ async def livez() -> str:
     return "ok"
 
 
-@public.get("/readyz", response_class=PlainTextResponse, responses=_errors(503))
+@public.get("/readyz", response_class=PlainTextResponse, responses=errors_of(503))
 async def readyz(service: ServiceHere) -> str:
     """Forecasts are answered."""
     if (lacking := service.lacks()) is not None:

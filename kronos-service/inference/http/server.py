@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from functools import partial
 from types import FrameType
 from typing import Any, Final
@@ -16,6 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from kronos_service.inference.http.app import create_app
+from kronos_service.inference.http.demo import announce, demo_settings
 from kronos_service.inference.http.protocol import BoundedProtocol
 from kronos_service.inference.models.replica_state import sole_use
 from kronos_service.inference.service import Service
@@ -47,9 +49,19 @@ _SHARED: tuple[Any, ...] = (
 class Server(uvicorn.Server):
     """On SIGTERM, SIGINT or SIGHUP it admits nothing more, finishes what it admitted, and exits."""
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    def __init__(
+        self, config: uvicorn.Config, service: Service, announce: Callable[[str], None] | None = None
+    ) -> None:
         super().__init__(config)
-        self.service = service
+        self.service, self.announce = service, announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and say where: port 0 is known only now."""
+        await super().startup(sockets)
+        if self.announce is not None and not self.should_exit:
+            host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
+            port = self.servers[0].sockets[0].getsockname()[1]
+            self.announce(f"http://{host}:{port}")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Drain at the first signal; exit at once at the second."""
@@ -92,27 +104,36 @@ def require_free(host: str, port: int) -> None:
         ) from None
 
 
-def serve(settings: Settings) -> None:
+def serve_demo() -> None:
+    """Serve the sample market to this machine, without keys; raises as `demo_settings` and `serve`."""
+    with demo_settings() as settings:
+        serve(settings, announce=announce)
+
+
+def serve(settings: Settings, *, announce: Callable[[str], None] | None = None) -> None:
     """Serve until a signal ends it.
+
+    Args:
+        announce: for a demo, which asks for no key: called with its address once it listens.
 
     Raises:
         SettingsError: another service uses the state directory, or what the app says.
         AddressError: it cannot listen on its host and port.
     """
     require_free(settings.host, settings.port)
-    app = create_app(settings)
+    app = create_app(settings, needs_keys=announce is None)
     configure_logs()
     with sole_use(settings.state_dir):
-        _serve(app, settings)
+        _serve(app, settings, announce)
 
 
-def _serve(app: FastAPI, settings: Settings) -> None:
+def _serve(app: FastAPI, settings: Settings, announce: Callable[[str], None] | None) -> None:
     if settings.source == "snapshot" and settings.snapshot is None:
         _log.warning("sample_market", advice="its prices are made up: set KRONOS_SNAPSHOT or KRONOS_SOURCE")
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.collect()
     gc.freeze()  # imported modules hold half a million objects: a full collection would stop all for 0.2 s
-    server = Server(server_config(app, settings), app.state.service)
+    server = Server(server_config(app, settings), app.state.service, announce)
     if hasattr(signal, "SIGHUP"):  # uvicorn knows SIGTERM and SIGINT only
         signal.signal(signal.SIGHUP, server.handle_exit)
     server.run()

@@ -14,6 +14,10 @@ from kronos_service.model.adapter.read import channels_record
 from kronos_shared.adapter_manifest import ChannelsRecord
 
 MOST_NAMED: Final = 20
+LIMITS: Final = (
+    *("max_body_bytes", "max_series", "max_bars", "max_horizon", "max_paths", "max_rows"),
+    "max_deadline_ms",
+)
 
 
 class ServingOut(ModelOut):
@@ -81,10 +85,7 @@ def status_of(service: Service) -> StatusOut:
         resident=loader.resident,
         channels=channels_record(),
         source=_source_out(service),
-        limits={
-            name: getattr(service.settings, name)
-            for name in ("max_body_bytes", "max_series", "max_bars", "max_horizon", "max_paths", "max_rows")
-        },
+        limits={name: getattr(service.settings, name) for name in LIMITS},
         queue_depth=service.queue.depth,
     )
 

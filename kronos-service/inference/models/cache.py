@@ -78,7 +78,8 @@ class ModelCache:
             raise AdapterError(f"expected a version such as 000001-0123456789ab, got {version[:80]!r}")
         digest = next((one.files.digest for one in self.resident if one.pointer.version == version), None)
         if digest is None:
-            manifest = read_capped(self._directory(version), MANIFEST, LARGEST[MANIFEST])
+            directory = version_directory(self._adapters, version)
+            manifest = read_capped(directory, MANIFEST, LARGEST[MANIFEST])
             digest = hashlib.sha256(manifest).hexdigest()
         if not version.endswith(digest[:12]):
             raise AdapterNotWholeError(f"{version}: its manifest has sha256 {digest[:12]}")
@@ -100,7 +101,7 @@ class ModelCache:
         if digest in self.quarantined and not retry:
             raise QuarantinedError(self.quarantined[digest])
         try:
-            files = copy() if copy else read_files(self._directory(pointer.version), digest=digest)
+            files = copy() if copy else self._read(pointer.version, digest)
             bundle = self.bundle_for(files.manifest)
             built = build(files, bundle, version=pointer.version, generation=pointer.generation)
             serving = self._rounded(built)
@@ -152,6 +153,9 @@ class ModelCache:
         """
         return self._rounded(base_alone(self.bundle_for(None)))
 
+    def _read(self, version: str, digest: str) -> AdapterFiles:
+        return read_files(version_directory(self._adapters, version), digest=digest)
+
     def _rounded(self, serving: ServedModel) -> ServedModel:
         """The model in the precision it serves in; its canary has been computed in fp32 by then."""
         return serving if self._precision == "fp32" else replace(serving, model=in_bf16(serving.model))
@@ -165,17 +169,25 @@ class ModelCache:
             except Exception as error:
                 raise AdapterError(f"warm-up failed: {type(error).__name__}: {error}") from error
 
-    def _directory(self, version: str) -> Path:
-        """The directory of a version; a link could lead outside the store, so none is followed."""
-        directory = self._adapters / VERSIONS / version
-        try:
-            found = directory.resolve(strict=True)
-            expected = self._adapters.resolve(strict=True) / VERSIONS / version
-        except OSError as error:
-            where = f" from {VERSIONS}" if is_missing(error) else ""
-            raise AdapterNotWholeError(f"{version}: {explain(error)}{where}") from error
-        except RuntimeError:  # what Python 3.11 makes of a loop of links
-            raise AdapterNotWholeError(f"{version}: is a link, which may lead anywhere") from None
-        if found != expected:
-            raise AdapterNotWholeError(f"{version}: is a link, which may lead anywhere")
-        return directory
+
+def version_directory(adapters: Path, version: str) -> Path:
+    """The directory of a version; a link could lead outside the store, so none is followed.
+
+    Raises:
+        AdapterError: no name of a version.
+        AdapterNotWholeError: it is not there, or is a link.
+    """
+    if not is_version(version):
+        raise AdapterError(f"expected a version such as 000001-0123456789ab, got {version[:80]!r}")
+    directory = adapters / VERSIONS / version
+    try:
+        found = directory.resolve(strict=True)
+        expected = adapters.resolve(strict=True) / VERSIONS / version
+    except OSError as error:
+        where = f" from {VERSIONS}" if is_missing(error) else ""
+        raise AdapterNotWholeError(f"{version}: {explain(error)}{where}") from error
+    except RuntimeError:  # what Python 3.11 makes of a loop of links
+        raise AdapterNotWholeError(f"{version}: is a link, which may lead anywhere") from None
+    if found != expected:
+        raise AdapterNotWholeError(f"{version}: is a link, which may lead anywhere")
+    return directory

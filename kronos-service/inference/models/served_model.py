@@ -1,7 +1,8 @@
 """What answers a request: a base, alone or with an adapter merged into it. It never changes once built."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -36,12 +37,21 @@ class ServedModel:
     manifest: AdapterManifest | None = None
     loaded_at: datetime
     """When it began to serve, in UTC."""
+    longest: int | None = None
+    """Bars that it reads, where they are fewer than its base could."""
 
     @property
     def context(self) -> int:
         """Bars of history and forecast together: as many as the adapter was trained with."""
-        limit = self.base.context
+        limit = self.base.context if self.longest is None else self.longest
         return limit if self.manifest is None else min(limit, self.manifest.normalization.context)
+
+    @cached_property
+    def without_adapter(self) -> "ServedModel":
+        """The base alone, which reads as many bars: only the adapter makes their forecasts differ."""
+        if self.manifest is None:
+            return self
+        return replace(base_alone(self.base), loaded_at=self.loaded_at, longest=self.context)
 
     @property
     def min_history(self) -> int:

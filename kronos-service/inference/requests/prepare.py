@@ -3,11 +3,9 @@
 `prepare` is the way in, `response.respond` the way out. What a series is conditioned on was known at as_of.
 """
 
-import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
-from typing import Final
+from datetime import UTC, date, datetime, time, timedelta
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +17,7 @@ from kronos_service.events.scenario import ScenarioError
 from kronos_service.events.sessions import session_dates
 from kronos_service.inference.errors import FieldFault, unprocessable
 from kronos_service.inference.market.market import Market, sessions_behind
+from kronos_service.inference.market.symbol_bars import bars_until, symbol_faults
 from kronos_service.inference.models.served_model import ServedModel
 from kronos_service.inference.requests.inline_calendar import inline_tables, read_scenario
 from kronos_service.inference.requests.inline_candles import candle_faults, candle_frame
@@ -29,8 +28,6 @@ from kronos_service.model.generation.inputs import Prepared, next_sessions, prep
 from kronos_shared.normalization import MIN_HISTORY
 
 Days = npt.NDArray[np.datetime64]
-
-SUGGESTIONS: Final = 3
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -142,9 +139,10 @@ def _find_bars(
     for index, one in enumerate(series):
         where = f"series.{index}"
         if one.candles is None or one.asset_class is None:
-            faults += _lookup_faults(one.symbol, market, f"{where}.symbol")
+            faults += symbol_faults(market, one.symbol, one.as_of, f"{where}.")
             if not faults:
-                found.append((market.bars[one.symbol].iloc[-max_bars:], market.asset_class[one.symbol]))
+                bars = bars_until(market, one.symbol, one.as_of)
+                found.append((bars.iloc[-max_bars:], market.asset_class[one.symbol]))
         else:
             at = f"{where}.candles"
             faults += candle_faults(one.candles, one.asset_class, at, now=now, max_bars=max_bars)
@@ -153,18 +151,6 @@ def _find_bars(
     if faults:
         raise unprocessable(*faults)
     return found
-
-
-def _lookup_faults(symbol: str, market: Market, field: str) -> list[FieldFault]:
-    if symbol not in market.asset_class:
-        near = difflib.get_close_matches(symbol, market.asset_class, n=SUGGESTIONS)
-        advice = f"did you mean {' or '.join(near)}?" if near else "send its candles inline"
-        return [FieldFault(field=field, message=f"{market.name} has no symbol {symbol!r}: {advice}")]
-    count = len(market.bars.get(symbol, ()))
-    if count < MIN_HISTORY:
-        message = f"expected at least {MIN_HISTORY} bars, but {market.name} has {count} of {symbol!r}"
-        return [FieldFault(field=field, message=message)]
-    return []
 
 
 def _prepare_series(
@@ -176,6 +162,7 @@ def _prepare_series(
     tables: EventTables,
     now: datetime,
 ) -> PreparedSeries:
+    asked = request.series[index]
     longest = serving.context - request.horizon
     future, as_of = next_sessions(bars["ts"].iloc[-1], asset_class, request.horizon)
     events = known_events(tables.rows, future, asset_class, as_of)
@@ -199,13 +186,20 @@ def _prepare_series(
         raise unprocessable(FieldFault(field=field, message=f"series {index}: {error}")) from None
     days = session_dates(bars["ts"].iloc[-longest:])
     return PreparedSeries(
-        symbol=request.series[index].symbol,
+        symbol=asked.symbol,
         asset_class=asset_class,
         days=days,
         bars_given=len(bars),
         prepared=prepared,
         missing_sessions=missing_sessions(days, asset_class),
-        stale_sessions=sessions_behind(bars["ts"].iloc[-1], asset_class, now),
+        stale_sessions=sessions_behind(bars["ts"].iloc[-1], asset_class, _end_of(asked.as_of, now)),
         events=events,
         reach=tables.reach,
     )
+
+
+def _end_of(as_of: date | None, now: datetime) -> datetime:
+    """Until when a series' sessions count: a forecast of the past is not stale for what came after it."""
+    if as_of is None or as_of >= now.date():
+        return now
+    return datetime.combine(as_of + timedelta(days=1), time(), tzinfo=UTC)

@@ -13,7 +13,8 @@ from kronos_service.inference.requests.prepare import PreparedSeries
 from kronos_service.inference.requests.upcoming_events import as_datetime
 from kronos_service.inference.schemas import ForecastRequest, ForecastResponse, ModelOut, SeriesOut
 from kronos_service.model.generation.generate import Generated
-from kronos_service.model.generation.inputs import to_prices
+from kronos_service.model.generation.inputs import own_moves, to_prices
+from kronos_shared.columns import CLOSE
 from kronos_shared.normalization import Floats
 
 
@@ -94,14 +95,22 @@ def _series_out(
             "events": series.events,
             "calendar_until": series.reach.item(),
             "dates": prepared.future_dates.tolist(),
+            "last_close": prepared.last_close,
             "mean": _columns(mean),
             "quantiles": {
                 str(level): _columns(values)
                 for level, values in zip(request.quantiles, quantiles, strict=True)
             },
+            "moves": _moves(prices[..., CLOSE], prepared.last_close, request.quantiles),
             "paths": _columns(prices) if request.return_paths else None,
         }
     )
+
+
+def _moves(closes: Floats, last_close: float, levels: Sequence[float]) -> dict[str, list[float]]:
+    """By level: quantiles (H,) of each bar's own move over the paths (N, H), in percent."""
+    moves = own_moves(closes, last_close)
+    return {str(level): np.quantile(moves, level, axis=0).tolist() for level in levels}
 
 
 def _columns(prices: Floats) -> dict[str, Any]:

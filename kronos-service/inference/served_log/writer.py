@@ -56,15 +56,18 @@ class Served:
     now: datetime
 
     def rows(self) -> Iterator[pa.Table]:
-        """The rows of each series that can be scored later: of the source, as known, in plain
-        sampling, with the widths that the version is served with."""
+        """The rows of each series that can be scored later: of the latest bars of the source, as known, in
+        plain sampling, with the widths that the version is served with, and not of the base beside it.
+        """
         request = self.request
         if request.scenario is not None or request.calendar is not None or request.paths < 2:
             return
         if not (request.is_plain and request.recalibrated):
             return
+        if request.model == "base":
+            return
         for asked, one, bars in zip(request.series, self.series, self.generated.bars, strict=True):
-            if asked.candles is None:
+            if asked.candles is None and asked.as_of is None:
                 prices = to_prices(bars, one.prepared)
                 yield forecast_rows(one, prices, serving=self.serving, seed=request.seed, now=self.now)
 

@@ -194,3 +194,10 @@ def to_prices(bars: Tensor, prepared: Prepared) -> Floats:
     if prepared.factors is None:
         return candles
     return stretch(candles, prepared.factors, lowest=lowest)
+
+
+def own_moves(closes: Floats, last_close: float) -> Floats:
+    """(N, H) closes -> each bar's own move (N, H), close to close, in percent."""
+    before = np.concatenate([np.full((len(closes), 1), last_close), closes[:, :-1]], axis=1)
+    moves: Floats = 100 * (closes / before - 1)
+    return moves

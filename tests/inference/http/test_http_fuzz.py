@@ -35,10 +35,11 @@ BODY: dict[str, Any] = {
                 for day in DAYS
             ],
         },
-        {"symbol": "SPY"},
+        {"symbol": "SPY", "as_of": "2022-12-30"},
     ],
     "horizon": 3,
     "paths": 2,
+    "model": "adapter",
     "seed": 1,
     "quantiles": [0.1, 0.9],
     "temperature": 1.0,
@@ -85,7 +86,23 @@ NUMBERS = st.sampled_from(
 DATES = ("0001-01-01", "1990-01-16", "2022-12-31", "2023-01-04", "2023-01-06", "9999-12-31")
 MOMENTS = ("1990-01-01T00:00:00Z", "2023-01-05T23:59:59.999999+14:00", "2199-12-31T23:59:59Z")
 WORDS = st.sampled_from(
-    ["", "x", "SPY", "VIX", "crypto", "fx", "high", "../..", "\x00", "é", *DATES, *MOMENTS, *EVENT_TYPES]
+    [
+        "",
+        "x",
+        "SPY",
+        "VIX",
+        "crypto",
+        "fx",
+        "high",
+        "adapter",
+        "base",
+        "../..",
+        "\x00",
+        "é",
+        *DATES,
+        *MOMENTS,
+        *EVENT_TYPES,
+    ]
 )
 ODD: st.SearchStrategy[Any] = st.sampled_from(
     [None, True, float("nan"), float("inf"), -float("inf"), [], {}, [[]], {"a": 1}]

@@ -41,6 +41,8 @@ def test_answers_about_symbols_of_the_source_are_logged_to_the_bit(
         ask(client, temperature=0.5, seed=78)
         ask(client, paths=1, seed=79)
         ask(client, recalibrated=False, seed=80)
+        ask(client, model="base", seed=81)
+        ask(client, series=[{"symbol": "SPY", "as_of": "2022-12-29"}], seed=82)
     rows = log_of(tmp_path / "log")
     assert set(rows["seed"]) == {3}
     assert len(rows) == 2 * 4 * 5
