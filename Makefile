@@ -69,9 +69,10 @@ lint: setup
 
 type: setup  ## mypy, strict, over the installed package and the tests
 	$(BIN)/mypy -p kronos_service -p kronos_shared
-	MYPYPATH=tests/benchmarks:tests/data:tests/events:tests/finetune/event_conditioned/report:tests/inference/page:tests/model:tests/model/generation:tests/integration \
-		$(BIN)/mypy --explicit-package-bases --exclude integration/conftest tests
+	MYPYPATH=tests/benchmarks:tests/data:tests/events:tests/finetune/event_conditioned/report:tests/inference/page:tests/model:tests/model/generation:tests/shared:tests/integration \
+		$(BIN)/mypy --explicit-package-bases --exclude '(integration|page)/conftest' tests
 	MYPYPATH=tests/data:tests/integration $(BIN)/mypy --explicit-package-bases tests/integration/conftest.py
+	MYPYPATH=tests/inference/page:tests/integration $(BIN)/mypy --explicit-package-bases tests/inference/page/conftest.py
 
 wheel: setup  ## build the wheel, install it into an empty environment, run the sample job from there
 	$(BIN)/python -m pytest -m slow tests/test_packaging.py
