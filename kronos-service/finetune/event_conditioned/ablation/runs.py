@@ -44,6 +44,7 @@ UNUSED = MAY_DIFFER | {
     "forecast_origins",
     "forecast_horizon",
     "forecast_paths",
+    "recalibrate",
     "test_end",
 }
 """Change no loss of the one training: an ablation publishes, forecasts and tests nothing."""

@@ -68,6 +68,7 @@ OTHERWISE: dict[str, Any] = {
     "forecast_origins": 3,
     "forecast_horizon": 1,
     "forecast_paths": 64,
+    "recalibrate": True,
     "control": False,
     "placebo": True,
     "promote": "always",
@@ -77,7 +78,15 @@ EXCLUDED = (
     *("snapshot", "base_model", "revision", "tokenizer", "tokenizer_revision"),
     *("context", "micro_batch", "vram_budget", "precision"),
     *("run_dir", "adapter_store", "checkpoint_every", "keep_versions", "promote", "tracker"),
-    *("control", "placebo", "forecast_origins", "forecast_horizon", "forecast_paths", "test_end"),
+    *(
+        "control",
+        "placebo",
+        "forecast_origins",
+        "forecast_horizon",
+        "forecast_paths",
+        "recalibrate",
+        "test_end",
+    ),
 )
 """Settings that a key leaves out, each for a reason that `runs` gives."""
 
