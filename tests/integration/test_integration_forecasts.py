@@ -35,9 +35,17 @@ ORDER = ["symbol", "step", "target_name", "version"]
 
 
 def batch(out: Path, **changes: Any) -> Summary:
-    usual: dict[str, Any] = {"out": out, "paths": 8, "horizon": 2}
+    usual: dict[str, Any] = {"out": out, "paths": 8, "horizon": 2, "base_model": "nano"}
     config = ForecastAllConfig(**(usual | changes))
     return forecast_all(config, now=NOW, console=Console(quiet=True))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A directory without adapters: that of the checkout may have some, of a demo."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("elsewhere"))
+        yield
 
 
 @pytest.fixture(scope="module")
