@@ -91,7 +91,7 @@ test-ray: setup  ## the Ray engines and Ray Serve on clusters of this machine, w
 
 test-ui: setup $(AXE)/axe.min.js  ## the page in a real browser, against services that it starts and stops
 	$(CHROMIUM)
-	AXE=$(AXE)/axe.min.js $(BIN)/python -m pytest -m ui tests/inference/page tests/finetune/event_conditioned/report
+	AXE=$(AXE)/axe.min.js $(BIN)/python -m pytest -m "ui and not slow" tests/inference/page tests/finetune/event_conditioned/report
 
 # Without our pins: sktime wants pandas below 3.1, fev an older huggingface_hub.
 test-ecosystem:  ## our adapters for fev, sktime and utilsforecast against the libraries, in build/ecosystem
@@ -126,9 +126,11 @@ vendor:  ## renew the page's library from its npm package, if that is the one wh
 	cp build/charts/$(CHARTS_FILE) $(CHARTS)/lightweight-charts.js
 	cp build/charts/LICENSE $(CHARTS)/LICENSE
 
-bench: setup $(POSTGREST)/postgrest  ## time ratios, each measured within one run
+bench: setup $(POSTGREST)/postgrest $(AXE)/axe.min.js  ## time ratios, each measured within one run
 	$(POSTGRES)
+	$(CHROMIUM)
 	POSTGREST=$(POSTGREST) $(BIN)/python -m pytest -s -m "slow and not gpu" tests/benchmarks
+	AXE=$(AXE)/axe.min.js $(BIN)/python -m pytest -s -m "slow and ui" tests/inference/page
 
 # WHEELS is for a borrowed machine without a network: what is missing is installed from that folder into PYTHON itself.
 gpu-report: $(if $(WHEELS),,setup)  ## all that is measured on a GPU, in 8 minutes; ARGS=--dry-run tries it on a CPU

@@ -87,18 +87,23 @@ def test_colours_are_the_system_s_until_they_are_chosen(demo: str, visit: Visit)
     assert page.evaluate(paper) == "rgb(16, 19, 23)"
 
 
-def test_budget(demo: str, visit: Visit) -> None:
-    """The best of five, for the machine has other things to do."""
-    spent = []
-    for _ in range(5):
-        page = visit(demo)
-        page.wait_for_timeout(200)  # what is asked last is on its way
-        spent.append(page.evaluate(SPENT))
-    assert max(one["bytes"] for one in spent) < MOST_BYTES
-    assert max(one["requests"] for one in spent) <= MOST_REQUESTS
-    assert min(one["seconds"] for one in spent) < MOST_SECONDS
+def test_budget_of_bytes_and_requests(demo: str, visit: Visit) -> None:
+    page = visit(demo)
+    page.wait_for_timeout(200)  # what is asked last is on its way
+    spent = page.evaluate(SPENT)
+    assert spent["bytes"] < MOST_BYTES
+    assert spent["requests"] <= MOST_REQUESTS
 
 
+@pytest.mark.slow
+def test_budget_of_time(demo: str, visit: Visit) -> None:
+    """To the first fan; the best of five. Times belong to a machine with nothing else to do: `make bench`."""
+    seconds = [visit(demo).evaluate(SPENT)["seconds"] for _ in range(5)]
+    print(f"first fan after {min(seconds):.2f} s")  # noqa: T201
+    assert min(seconds) < MOST_SECONDS
+
+
+@pytest.mark.slow
 def test_what_if_answers_within_300_ms(demo: str, visit: Visit) -> None:
     """From the key that moves the slider to the line that says what moved; the best of five."""
     page = visit(demo, fragment=PAST)
@@ -107,6 +112,7 @@ def test_what_if_answers_within_300_ms(demo: str, visit: Visit) -> None:
         wait_for_what_if(page)
     taken = page.evaluate("performance.getEntriesByName('what-if').map(({ duration }) => duration)")
     assert len(taken) == 5
+    print(f"what-if after {min(taken):.0f} ms")  # noqa: T201
     assert min(taken) < 300
 
 
