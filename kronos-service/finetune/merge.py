@@ -1,7 +1,7 @@
 """Merge an adapter's LoRA into its base and leave: a base for code that knows nothing of events.
 
-The directory is one that `load_bundle` reads. Its predictor/ and tokenizer/ have the config keys, tensor names
-and dtypes of the released weights, so upstream's `from_pretrained` reads them too.
+`load_bundle` reads the directory. Its predictor/ and tokenizer/ have the config keys, tensor names and dtypes
+of the released weights, so upstream's `from_pretrained` reads them too.
 
     python -m kronos_service.finetune merge adapters --out merged
 """
@@ -102,9 +102,9 @@ def _losses(adapter: Adapter) -> list[str]:
         sum(tensor.numel() for tensor in part.values()) for part in (adapter.event_emb, adapter.lora)
     )
     lines = [
-        f"Lost: the event embedding, {events:,} of the {events + lora:,} numbers that were trained. Calendar, "
-        "surprises, leaders and what-ifs change nothing any more: every day is forecast as if nothing were "
-        "scheduled.",
+        f"Lost: the event embedding, {events:,} of the {events + lora:,} numbers that were trained. "
+        "Calendar, surprises, leaders and what-ifs change nothing any more: every day is forecast as if "
+        "nothing were scheduled.",
         "It answers as the adapted model does with events None. LoRA and event embedding were trained "
         "together, so no figure of the adapter's card or report holds for it, and it may be worse than its "
         "base: score it before you use it.",
@@ -112,7 +112,9 @@ def _losses(adapter: Adapter) -> list[str]:
     if manifest.recalibration is not None:
         lines.append("Lost: the adapter's width factors, which belong to forecasts with events.")
     if is_synthetic(manifest.data.sha256, marked=manifest.data.synthetic):
-        lines.append("SYNTHETIC: the adapter was trained on a sample market; it knows nothing of any real one.")
+        lines.append(
+            "SYNTHETIC: the adapter has learned from a sample market, and knows nothing of any real one."
+        )
     return lines
 
 
@@ -120,8 +122,8 @@ def _readme(name: str, loaded: LoadedAdapter, bundle: Bundle) -> str:
     digest, losses = loaded.adapter.digest, "\n".join(f"- {line}" for line in _losses(loaded.adapter))
     return f"""# {bundle.base.repo} with LoRA merged, without events
 
-The weights of {bundle.base.repo} ({bundle.base.content_sha256[:12]}) with the LoRA of adapter {digest[:12]} merged,
-and its tokenizer unchanged. `base.json` says where both come from.
+The weights of {bundle.base.repo} ({bundle.base.content_sha256[:12]}) with the LoRA of adapter {digest[:12]}
+merged, and its tokenizer unchanged. `base.json` says where both come from.
 
 {losses}
 
