@@ -4,10 +4,12 @@ import json
 import re
 import resource
 import shutil
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from inspect import signature
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +23,20 @@ from torch import Tensor, nn
 from kronos_service.events.taxonomy import CHANNELS
 from kronos_service.finetune.__main__ import main
 from kronos_service.finetune.event_conditioned.provenance import seen_by
-from kronos_service.model.adapter.read import LoadedAdapter, load_adapter, read_adapter
-from kronos_service.model.factory import Bundle, load_bundle
+from kronos_service.model.adapter.read import LoadedAdapter, find_adapter, load_adapter, read_adapter
+from kronos_service.model.factory import NANO_DIRECTORY, Bundle, load_bundle
 from kronos_service.model.generation.generate import History, generate
 from kronos_service.model.generation.rollout import PathSampler, TokenHistory
 from kronos_service.model.generation.sampling import Sampling, noise
 from kronos_service.model.kronos import Kronos
 from kronos_service.model.tokenizer import KronosTokenizer
-from kronos_shared.adapter_manifest import ADAPTER_WEIGHTS, EVENT_WEIGHTS, MANIFEST
+from kronos_shared.adapter_manifest import (
+    ADAPTER_WEIGHTS,
+    DAY_KINDS,
+    EVENT_WEIGHTS,
+    MANIFEST,
+    RecalibrationRecord,
+)
 
 ROOT = Path(__file__).parents[2]
 GOLDENS = ROOT / "tests" / "goldens" / "parity"
@@ -165,10 +173,32 @@ class Merged:
 
 
 @pytest.fixture(scope="module")
-def merged(adapter_of: Any, base_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Merged:
+def long_base(base_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small base, said to read more bars than the adapter was trained with."""
+    return with_about(base_path, tmp_path_factory.mktemp("base") / "tiny", context=96)
+
+
+def with_about(base: Path, copy: Path, **about: Any) -> Path:
+    """A copy of a base with other entries in its base.json."""
+    shutil.copytree(base, copy)
+    old = json.loads((copy / "base.json").read_text(encoding="utf-8"))
+    (copy / "base.json").write_text(json.dumps(old | about), encoding="utf-8")
+    return copy
+
+
+def with_manifest(adapter: Path, copy: Path, **changes: Any) -> Path:
+    """A copy of an adapter with other entries in its manifest."""
+    shutil.copytree(adapter, copy)
+    manifest = read_adapter(copy).manifest.model_copy(update=changes)
+    (copy / MANIFEST).write_bytes(manifest.to_bytes())
+    return copy
+
+
+@pytest.fixture(scope="module")
+def merged(adapter_of: Any, long_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Merged:
     adapter, out = adapter_of(1), tmp_path_factory.mktemp("merged") / "merged"
-    assert main(["merge", str(adapter), "--base-model", str(base_path), "--out", str(out)]) == 0
-    bundle = load_bundle(str(base_path))
+    assert main(["merge", str(adapter), "--base-model", str(long_base), "--out", str(out)]) == 0
+    bundle = load_bundle(str(long_base))
     return Merged(adapter, load_adapter(read_adapter(adapter), bundle), bundle, out)
 
 
@@ -277,24 +307,24 @@ def test_greedy_forecasts_are_equal_token_for_token(merged: Merged, inputs: Inpu
     assert torch.equal(forecast, bars(merged.base.tokenizer, adapted, inputs))
 
 
-def test_plain_peft_loads_the_lora_as_the_page_says(merged: Merged, base_path: Path, inputs: Inputs) -> None:
+def test_plain_peft_loads_the_lora_as_the_page_says(merged: Merged, long_base: Path, inputs: Inputs) -> None:
     page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"^```python\n(.*?PeftModel.*?)^```$", page, re.M | re.S)
-    for theirs, ours in (("NeoQuasar/Kronos-base", base_path), ("runs/mine/adapter", merged.adapter)):
+    for theirs, ours in (("NeoQuasar/Kronos-base", long_base), ("runs/mine/adapter", merged.adapter)):
         assert block.count(f'"{theirs}"') == 1
         block = block.replace(f'"{theirs}"', repr(str(ours)))
     page_names: dict[str, Any] = {}
     exec(block, page_names)
     model, plain = page_names["model"], page_names["plain"]
     assert equal(logits(plain, inputs), logits(load_bundle(str(merged.out)).model, inputs))
-    beside = PeftModel.from_pretrained(load_bundle(str(base_path)).model, str(merged.adapter)).eval()
+    beside = PeftModel.from_pretrained(load_bundle(str(long_base)).model, str(merged.adapter)).eval()
     assert isinstance(model, PeftModel)
     assert equal(logits(beside, inputs), logits(merged.loaded.attached, inputs))
     assert not equal(logits(beside, inputs), logits(merged.base.model, inputs))
 
 
-def test_plain_peft_merges_the_lora_into_upstreams_model(merged: Merged, base_path: Path) -> None:
-    upstream = UpstreamPredictor.from_pretrained(base_path / "predictor", strict=True)
+def test_plain_peft_merges_the_lora_into_upstreams_model(merged: Merged, long_base: Path) -> None:
+    upstream = UpstreamPredictor.from_pretrained(long_base / "predictor", strict=True)
     by_peft: Any = PeftModel.from_pretrained(upstream, str(merged.adapter))
     state = by_peft.merge_and_unload().state_dict()
     want = merged.upstream("predictor").state_dict()
@@ -322,11 +352,48 @@ def test_what_is_lost_is_said_and_stands_in_the_readme(
     assert "max_context=128" in readme
 
 
-def test_a_merged_base_has_seen_what_its_adapter_was_trained_on(tmp_path: Path) -> None:
-    assert main(["merge", "sample", "--out", str(tmp_path / "merged")]) == 0
+def test_width_factors_are_lost_and_said_to_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = RecalibrationRecord(
+        level=0.9,
+        factors=dict.fromkeys(DAY_KINDS, (1.5,)),
+        forecasts=dict.fromkeys(DAY_KINDS, (9,)),
+        dates=dict.fromkeys(DAY_KINDS, (9,)),
+        first="2025-01-01",
+        last="2025-06-30",
+        paths=32,
+    )
+    stretched = with_manifest(find_adapter(Path("sample")), tmp_path / "adapter", recalibration=one)
+    for adapter in ("sample", str(stretched)):
+        assert main(["merge", adapter, "--out", str(tmp_path / Path(adapter).name / "merged")]) == 0
+        said = "Lost: the adapter's width factors" in capsys.readouterr().out
+        assert said == (adapter != "sample")
+
+
+@pytest.mark.parametrize(
+    ("base_until", "until"),
+    [
+        ("2024-02-01", date(2025, 1, 1)),  # the adapter was trained to 31 December 2024
+        ("2025-03-01", date(2025, 3, 1)),
+        (None, None),
+    ],
+)
+def test_a_merged_base_has_seen_what_its_base_and_its_adapter_had(
+    tmp_path: Path, base_until: str | None, until: date | None
+) -> None:
+    base = with_about(NANO_DIRECTORY, tmp_path / "base", settings={"until": base_until})
+    argv = ["merge", "sample", "--base-model", str(base), "--out", str(tmp_path / "merged")]
+    assert main(argv) == 0
     bundle = load_bundle(str(tmp_path / "merged"))
-    assert bundle.pretrained_until == date(2025, 1, 1)  # train ends on 31 December 2024
-    assert "NOT out of sample" in str(seen_by(bundle, date(2024, 12, 1), date(2024, 12, 31)))
+    assert bundle.pretrained_until == until
+    warning = str(seen_by(bundle, date(2024, 12, 1), date(2024, 12, 31)))
+    assert ("does not say" if until is None else "NOT out of sample") in warning
+
+
+def test_an_adapter_that_does_not_say_what_it_was_trained_on_makes_a_base_that_does_not(
+    merged: Merged,
+) -> None:
+    assert "train" not in merged.loaded.adapter.manifest.data.splits
+    assert load_bundle(str(merged.out)).pretrained_until is None
 
 
 @pytest.fixture
@@ -348,18 +415,18 @@ def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Any]
 
 @pytest.mark.parametrize("name", [ADAPTER_WEIGHTS, EVENT_WEIGHTS, MANIFEST])
 def test_a_damaged_adapter_is_refused(
-    refused: Any, merged: Merged, base_path: Path, tmp_path: Path, name: str
+    refused: Any, merged: Merged, long_base: Path, tmp_path: Path, name: str
 ) -> None:
     damaged = tmp_path / "damaged"
     shutil.copytree(merged.adapter, damaged)
     content = bytearray((damaged / name).read_bytes())
     content[len(content) // 2] ^= 0xFF
     (damaged / name).write_bytes(content)
-    assert "damaged" in refused(damaged, "--base-model", str(base_path))
+    assert "damaged" in refused(damaged, "--base-model", str(long_base))
 
 
-def test_an_adapter_of_another_base_is_refused(refused: Any, merged: Merged, base_path: Path) -> None:
-    assert "made for base kronos-nano" in refused("sample", "--base-model", str(base_path))
+def test_an_adapter_of_another_base_is_refused(refused: Any, merged: Merged, long_base: Path) -> None:
+    assert "made for base kronos-nano" in refused("sample", "--base-model", str(long_base))
     again = refused(merged.adapter, "--base-model", str(merged.out))
     assert "made for base tiny" in again
     assert "not merged" in again
@@ -371,6 +438,13 @@ def test_a_base_that_no_name_finds_is_asked_for(refused: Any, merged: Merged) ->
 
 def test_a_directory_without_an_adapter_is_refused(refused: Any, tmp_path: Path) -> None:
     assert "holds no adapter" in refused(tmp_path)
+
+
+def test_a_train_split_without_dates_is_refused(refused: Any, tmp_path: Path) -> None:
+    sample = find_adapter(Path("sample"))
+    data = read_adapter(sample).manifest.data.model_copy(update={"splits": {"train": ("once", "later")}})
+    foreign = with_manifest(sample, tmp_path / "adapter", data=data)
+    assert "must end on a date, got 'later'" in refused(foreign)
 
 
 def test_an_existing_directory_is_refused_and_stays(
@@ -395,3 +469,24 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixtur
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert re.fullmatch(r"error: cannot write .+merged \(.+\): make room, .+\n", capsys.readouterr().err)
     assert list(out.parent.iterdir()) == []
+
+
+def merge_until_killed(out: Path) -> None:
+    """The kernel kills a process whose file passes a limit: here in the middle of the predictor."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+    main(["merge", "sample", "--out", str(out)])
+
+
+def test_a_kill_while_it_writes_leaves_no_directory_and_the_same_command_works(tmp_path: Path) -> None:
+    child = get_context("fork").Process(target=merge_until_killed, args=(tmp_path / "merged",))
+    child.start()
+    child.join(60)
+    assert child.exitcode == -signal.SIGXFSZ
+    assert not (tmp_path / "merged").exists()
+    (scratch,) = tmp_path.iterdir()
+    assert scratch.name.startswith(".merged-")
+    assert (scratch / "tokenizer" / "model.safetensors").exists()
+    assert main(["merge", "sample", "--out", str(tmp_path / "merged")]) == 0
+    assert load_bundle(str(tmp_path / "merged")).context == 128
