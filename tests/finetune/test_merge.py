@@ -437,7 +437,7 @@ def test_an_adapter_of_another_base_is_refused(refused: Any, merged: Merged, lon
 
 
 def test_a_base_that_no_name_finds_is_asked_for(refused: Any, merged: Merged) -> None:
-    assert "say where its directory is, as the base model" in refused(merged.adapter)
+    assert "configure the base: give its directory as the base model" in refused(merged.adapter)
 
 
 def test_a_directory_without_an_adapter_is_refused(refused: Any, tmp_path: Path) -> None:
