@@ -112,6 +112,7 @@ CORE = (
     "finetune.event_conditioned.report.document",
     "finetune.export_training_data",
     "finetune.import_tables",
+    "finetune.merge",
     "finetune.pretrain.pretrain",
     "data.sources.supabase",
     "data.sample",

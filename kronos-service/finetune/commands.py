@@ -13,6 +13,7 @@ from kronos_service.finetune import PROGRAM
 from kronos_service.finetune.config import (
     ExportConfig,
     ImportConfig,
+    MergeConfig,
     PretrainConfig,
     SampleConfig,
 )
@@ -91,8 +92,7 @@ def walk_forward(argv: Sequence[str]) -> int:
 
 def report(argv: Sequence[str]) -> None:
     """Write the report of a run, or of an evaluation, as one HTML file."""
-    first_is_run = bool(argv) and not argv[0].startswith("-")
-    config = _settings(ReportConfig, ["--run", *argv] if first_is_run else argv, report)
+    config = _settings(ReportConfig, _first_is("--run", argv), report)
 
     from kronos_service.finetune.event_conditioned.report import terminal
     from kronos_service.finetune.event_conditioned.report.document import report as run
@@ -124,6 +124,15 @@ def pretrain(argv: Sequence[str]) -> None:
     config = _settings(PretrainConfig, argv, pretrain)
 
     from kronos_service.finetune.pretrain.pretrain import pretrain as run
+
+    run(config)
+
+
+def merge(argv: Sequence[str]) -> None:
+    """Merge an adapter's LoRA into its base for code that knows no events, and say what is lost."""
+    config = _settings(MergeConfig, _first_is("--adapter", argv), merge)
+
+    from kronos_service.finetune.merge import merge as run
 
     run(config)
 
@@ -178,6 +187,7 @@ COMMANDS: Mapping[str, Command] = {
     "export": export,
     "import": import_,
     "pretrain": pretrain,
+    "merge": merge,
     "sample": sample,
 }
 
@@ -254,6 +264,12 @@ exit code: 0 when nothing was found, 1 with the rows that show a fault, 2 a mist
   {PROGRAM} pretrain --snapshot data/snapshots/2026-11 --out runs/base
       a base of your own, for event-lora --base-model runs/base
 """,
+    "merge": f"""
+  {PROGRAM} merge adapters --out merged
+      LATEST of the store: merged/predictor and merged/tokenizer for from_pretrained, without events
+  {PROGRAM} merge runs/mine/adapter --base-model runs/base --out merged
+      an adapter on a base of your own
+""",
     "sample": f"""
   {PROGRAM} sample --out sample --seed 1
       another market with the same event effects
@@ -263,6 +279,11 @@ exit code: 0 when nothing was found, 1 with the rows that show a fault, 2 a mist
 
 def _settings(settings: type[SettingsT], argv: Sequence[str], command: Command) -> SettingsT:
     return parse(settings, argv, **_about(command))
+
+
+def _first_is(name: str, argv: Sequence[str]) -> Sequence[str]:
+    """The words of a command whose first one is the value of a flag, where it is no flag itself."""
+    return [name, *argv] if argv and not argv[0].startswith("-") else argv
 
 
 def _about(command: Command) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from kronos_service.data.public_facts import AcceptedName
 from kronos_service.data.sources import SourceName
 from kronos_service.data.sources.presets import PresetName as VendorPreset
 from kronos_service.finetune.event_conditioned.config import Precision
-from kronos_service.model.presets import PresetName
+from kronos_service.model.presets import BASES, PresetName
 from kronos_shared.cli import ConfigError, Settings
 
 
@@ -114,3 +114,15 @@ class PretrainConfig(Settings):
     """steps between two checkpoints to resume from"""
     seed: int = Field(default=0, ge=0)
     """seed of weights, windows and dropout"""
+
+
+class MergeConfig(Settings):
+    """Settings of the command `merge`."""
+
+    adapter: Path
+    """an adapter directory, a directory of published adapters (its LATEST), or sample, which ships"""
+    out: Path
+    """directory of the merged base, which must not exist"""
+    base_model: str | None = Field(
+        default=None, description=f"{BASES}; the base that the adapter names if left out"
+    )

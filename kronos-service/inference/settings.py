@@ -40,6 +40,7 @@ OTHER_COMMANDS: Final = (
         "EXPORT",
         "IMPORT",
         "PRETRAIN",
+        "MERGE",
         "SAMPLE",
     ),
     *("FORECAST", "FORECAST_ALL", "SERVE"),

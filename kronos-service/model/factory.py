@@ -122,7 +122,7 @@ def base_named_by(manifest: AdapterManifest) -> BaseChoice:
         named = [f"{one.repo[:80]!r} ({one.content_sha256[:12]})" for one in (base, tokenizer)]
         raise BaseModelError(
             f"the adapter was made for base {named[0]} with tokenizer {named[1]}, which cannot be found by "
-            "name; configure the base to serve"
+            "name; configure the base: give its directory as the base model"
         )
     return BaseChoice(
         model=base.repo,

@@ -55,13 +55,17 @@ def out_of_sample(base: str, first: date) -> str:
     return f"{base} was pretrained on data to February 2024: targets from {first} on are new to it."
 
 
+def unseen_from(bundle: Bundle) -> date | None:
+    """The date from which on a base has seen no bar; None where nobody knows."""
+    released = {preset.hub_id for preset in PRESETS.values() if preset.hub_id}
+    return FIRST_UNSEEN if bundle.base.repo in released else bundle.pretrained_until
+
+
 def seen_by(bundle: Bundle, first: date, last: date) -> str | None:
     """A warning that the base's own pretraining reaches into targets dated `first` to `last`, or that nobody
     knows whether it does; None if it ends before them.
     """
-    released = {preset.hub_id for preset in PRESETS.values() if preset.hub_id}
-    repo = bundle.base.repo
-    unseen = FIRST_UNSEEN if repo in released else bundle.pretrained_until
+    repo, unseen = bundle.base.repo, unseen_from(bundle)
     if unseen is None:
         return f"base {repo} does not say until when it was pretrained: it may have seen these targets"
     if unseen <= first:
