@@ -41,6 +41,7 @@ OTHER_COMMANDS: Final = (
         "IMPORT",
         "PRETRAIN",
         "SAMPLE",
+        "DOCTOR",
     ),
     *("FORECAST", "FORECAST_ALL", "SERVE"),
 )
