@@ -60,7 +60,7 @@ class Inputs:
 
     @property
     def needs_hub(self) -> bool:
-        """Whether a run would fetch something; False where that cannot be told, a fault of the base's line."""
+        """Whether a run would fetch something; False where that cannot be told, as the base's line says."""
         try:
             return bool(self.missing)
         except Exception:
