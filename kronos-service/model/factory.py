@@ -133,7 +133,7 @@ def hub_repositories(choice: BaseChoice) -> dict[str, str]:
         found[choice.model] = choice.revision
     if choice.tokenizer and not Path(choice.tokenizer).is_dir():
         known = _preset_of_tokenizer(choice.tokenizer)
-        found[choice.tokenizer] = choice.tokenizer_revision or (known and known.tokenizer_revision)
+        found[choice.tokenizer] = choice.tokenizer_revision or (known.tokenizer_revision if known else None)
     return {repo: require_commit(repo, revision) for repo, revision in found.items()}
 
 

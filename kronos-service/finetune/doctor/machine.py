@@ -28,7 +28,9 @@ def check_torch() -> Finding:
         import torch
     except Exception as error:
         return Finding(
-            "fault", f"torch does not load ({first_line(error)})", "pip install --force-reinstall torch"
+            "fault",
+            f"torch does not load ({first_line(error)})",
+            "pip uninstall torch, then pip install torch",
         )
     hip = getattr(torch.version, "hip", None)
     build = f"CUDA {torch.version.cuda}" if torch.version.cuda else f"ROCm {hip}" if hip else "the CPU only"
