@@ -308,6 +308,9 @@ def test_the_hub_is_asked_as_the_environment_says_and_none_of_its_secrets_is_sho
     told = asked(HF_ENDPOINT="http://hub.invalid", HTTP_PROXY=f"http://u:s3cret@{hub.address}")
     assert "answers (HTTP_PROXY set)" in told
     assert hub.asked[1:] == ["http://hub.invalid"] or hub.asked[1:] == ["http://hub.invalid/"]
+    # this proxy makes no tunnels
+    tunnel = asked(HF_ENDPOINT="https://hub.invalid", HTTPS_PROXY=f"http://u:s3cret@{hub.address}")
+    assert "the proxy refuses (HTTPS_PROXY set)" in tunnel
     assert "HF_HUB_OFFLINE" in asked(HF_HUB_OFFLINE="1")
     assert len(hub.asked) == 2
 
