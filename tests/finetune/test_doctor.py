@@ -1,5 +1,6 @@
 """doctor: each fault is on its own line and hides no other, and no secret is on any."""
 
+import hashlib
 import os
 import shutil
 import socket
@@ -242,8 +243,9 @@ def test_a_base_in_the_cache_is_shown_with_commit_and_hash_and_needs_no_hub(
     code, status, text = diagnose(capsys, *TUNED)
     assert code == 0
     assert (status["hub"], status["base"]) == ("note", "ok")
-    assert "someone/tuned at 111111111111 (sha256 0b8935ede229)" in text["base"]
-    assert "someone/words at 222222222222 (sha256 50b617b94c5c)" in text["base"]
+    for repo, part in (("someone/tuned", "predictor"), ("someone/words", "tokenizer")):
+        digest = hashlib.sha256((NANO_DIRECTORY / part / "model.safetensors").read_bytes()).hexdigest()
+        assert f"{repo} at {COMMITS[repo][:12]} (sha256 {digest[:12]})" in text["base"]
 
 
 def test_offline_is_a_fault_only_for_a_base_that_is_not_in_the_cache(
@@ -353,7 +355,7 @@ def test_keys_are_set_or_not_and_never_shown(
     is_set: tuple[str, ...], status: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in is_set:
-        monkeypatch.setenv(name, "postgresql://kim:s3cret@db.example/x")
+        monkeypatch.setenv(name, f"postgresql://{name}:s3cret@db.example/x")
     found = check_keys()
     assert found.status == status
     assert "s3cret" not in found.line()
@@ -400,6 +402,15 @@ def test_an_adapter_of_another_base_is_noted_with_what_to_name(
     assert (code, status["adapters"]) == (0, "note")
     assert "made for base tiny" in text["adapters"]
     assert "--base-model" in text["adapters"]
+
+
+def test_nothing_is_fetched_for_an_adapter_whose_base_is_not_here(
+    ready: list[str], hub: Hub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, status, text = diagnose(capsys, *ready[:4], "--base-model", "small")
+    assert (code, status["hub"], status["base"], status["adapters"]) == (0, "ok", "note", "note")
+    assert "until its base is here" in text["adapters"]
+    assert hub.asked == ["/"]
 
 
 def test_full_disks_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
