@@ -276,6 +276,7 @@ def test_a_directory_has_no_revision(base: Path) -> None:
         load_bundle(str(base), revision=COMMIT)
 
 
+@pytest.mark.usefixtures("offline_hub")
 @pytest.mark.parametrize(
     ("choice", "repositories"),
     [
@@ -297,9 +298,7 @@ def test_what_a_base_takes_from_the_hub_is_known_before_it_is_loaded(
     choice: dict[str, str],
     repositories: list[str],
     base: Path,
-    offline_hub: Callable[[str, str], Path],
 ) -> None:
-    assert offline_hub
     named = BaseChoice(**{key: str(base) if value == "BASE" else value for key, value in choice.items()})
     found = hub_repositories(named)
     assert list(found) == repositories
