@@ -61,7 +61,7 @@ def test_the_commands_of_a_real_run_work_in_their_order(
             assert set(words) <= {"export", "--out", "data/snapshots/2026-11"}
         assert main(argv) == 0, line
         ran.append(name)
-    assert ran == ["export", "audit", "event-lora", "evaluate", "ablate"]
+    assert ran == ["export", "audit", "doctor", "event-lora", "evaluate", "ablate"]
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from kronos_service.finetune.config import (
 from kronos_service.finetune.event_conditioned.ablation.config import AblateConfig
 from kronos_service.finetune.event_conditioned.config import (
     AuditConfig,
+    DoctorConfig,
     EvaluateConfig,
     EventLoraConfig,
     EventLoraFlags,
@@ -176,6 +177,15 @@ def sample(argv: Sequence[str]) -> None:
     write_sample(config.out, seed=config.seed, symbols=config.symbols, start=config.start, end=config.end)
 
 
+def doctor(argv: Sequence[str]) -> int:
+    """Check machine, hub, base, data, adapters and keys before a real run, a line each."""
+    config = _settings(DoctorConfig, argv, doctor)
+
+    from kronos_service.finetune.doctor.examination import doctor as run
+
+    return 0 if run(config) else 1
+
+
 COMMANDS: Mapping[str, Command] = {
     "event-lora": event_lora,
     "evaluate": evaluate,
@@ -189,6 +199,7 @@ COMMANDS: Mapping[str, Command] = {
     "pretrain": pretrain,
     "merge": merge,
     "sample": sample,
+    "doctor": doctor,
 }
 
 EXAMPLES: Mapping[str, str] = {
@@ -273,6 +284,12 @@ exit code: 0 when nothing was found, 1 with the rows that show a fault, 2 a mist
     "sample": f"""
   {PROGRAM} sample --out sample --seed 1
       another market with the same event effects
+""",
+    "doctor": f"""
+  {PROGRAM} doctor --snapshot data/snapshots/2026-11 --base-model NeoQuasar/Kronos-base
+      what a run of event-lora with the same flags needs; trains and fetches nothing
+
+exit code: 0 ready, 1 with a fault, 2 a mistake
 """,
 }
 

@@ -16,7 +16,15 @@ from typing import Any, Final
 from safetensors.torch import save
 
 from kronos_service.events.encoder import EventEncoder
-from kronos_service.model.base_files import BaseModelError, Files, Fingerprint, build, hub_files, read_json
+from kronos_service.model.base_files import (
+    BaseModelError,
+    Files,
+    Fingerprint,
+    build,
+    hub_files,
+    read_json,
+    require_commit,
+)
 from kronos_service.model.kronos import Kronos
 from kronos_service.model.presets import BASES, PRESETS, Preset
 from kronos_service.model.tokenizer import KronosTokenizer
@@ -105,6 +113,30 @@ def load_bundle(
     return choice.load(device)
 
 
+def hub_repositories(choice: BaseChoice) -> dict[str, str]:
+    """Repository -> commit of what `BaseChoice.load` reads from the hub, or from its local cache.
+
+    Empty, too, for a name that loading raises at.
+
+    Raises:
+        BaseModelError: a revision that is missing, or is no commit.
+    """
+    preset = None if _directory(choice) else _preset(choice)
+    found: dict[str, str | None] = {}
+    if preset is not None:
+        found[str(preset.hub_id)] = choice.revision or preset.hub_revision
+        if not choice.tokenizer:
+            found[str(preset.tokenizer_hub_id)] = choice.tokenizer_revision or preset.tokenizer_revision
+    elif not _directory(choice):
+        if choice.model.count("/") != 1 or not choice.tokenizer:
+            return {}
+        found[choice.model] = choice.revision
+    if choice.tokenizer and not Path(choice.tokenizer).is_dir():
+        known = _preset_of_tokenizer(choice.tokenizer)
+        found[choice.tokenizer] = choice.tokenizer_revision or (known.tokenizer_revision if known else None)
+    return {repo: require_commit(repo, revision) for repo, revision in found.items()}
+
+
 def base_named_by(manifest: AdapterManifest) -> BaseChoice:
     """The base that an adapter's manifest names: the packaged one, or a released one at its revision.
 
@@ -160,15 +192,33 @@ def _json(content: Mapping[str, Any]) -> bytes:
 
 
 def _find(choice: BaseChoice) -> _Parts:
-    base, name = choice.model, choice.model.removeprefix("kronos-")
-    if name == "nano":
-        return _in_directory(NANO_DIRECTORY, PACKAGED, choice)
-    if base not in PRESETS and Path(base).is_dir():
-        path = Path(base).resolve()
-        return _in_directory(path, path.name, choice)
-    if name not in PRESETS and base.count("/") != 1:
-        raise BaseModelError(f"expected {BASES}; got {base!r}{did_you_mean(name, PRESETS)}")
-    return _on_hub(choice, PRESETS.get(name) or next((p for p in PRESETS.values() if p.hub_id == base), None))
+    directory = _directory(choice)
+    if directory:
+        return _in_directory(directory, PACKAGED if directory == NANO_DIRECTORY else directory.name, choice)
+    base, preset = choice.model, _preset(choice)
+    if preset is None and base.count("/") != 1:
+        near = did_you_mean(base.removeprefix("kronos-"), PRESETS)
+        raise BaseModelError(f"expected {BASES}; got {base!r}{near}")
+    return _on_hub(choice, preset)
+
+
+def _directory(choice: BaseChoice) -> Path | None:
+    """Where the base is on this machine; None for one of the hub."""
+    if choice.model.removeprefix("kronos-") == "nano":
+        return NANO_DIRECTORY
+    if choice.model not in PRESETS and Path(choice.model).is_dir():
+        return Path(choice.model).resolve()
+    return None
+
+
+def _preset(choice: BaseChoice) -> Preset | None:
+    """The released model that a short name or a hub id names."""
+    by_id = next((preset for preset in PRESETS.values() if preset.hub_id == choice.model), None)
+    return PRESETS.get(choice.model.removeprefix("kronos-")) or by_id
+
+
+def _preset_of_tokenizer(repo: str) -> Preset | None:
+    return next((preset for preset in PRESETS.values() if preset.tokenizer_hub_id == repo), None)
 
 
 def _in_directory(root: Path, name: str, choice: BaseChoice) -> _Parts:
@@ -209,7 +259,7 @@ def _override(tokenizer: str, revision: str | None) -> Files:
         path = path.resolve()
         inner = path / "tokenizer"
         return Files.in_directory(inner if inner.is_dir() else path, repo=path.name)
-    preset = next((one for one in PRESETS.values() if one.tokenizer_hub_id == tokenizer), None)
+    preset = _preset_of_tokenizer(tokenizer)
     return hub_files(tokenizer, revision) if preset is None else _own_tokenizer(preset, revision)
 
 

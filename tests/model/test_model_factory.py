@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from tiny_models import PREDICTOR, TOKENIZER, random_inputs, tiny_predictor, tin
 
 from kronos_service.events.encoder import EventEncoder
 from kronos_service.model.base_files import BaseModelError, Fingerprint
-from kronos_service.model.factory import load_bundle, save_base
+from kronos_service.model.factory import BaseChoice, hub_repositories, load_bundle, save_base
 from kronos_service.model.presets import PRESETS
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -273,3 +274,47 @@ def test_an_unknown_shape_without_a_context_is_refused(
 def test_a_directory_has_no_revision(base: Path) -> None:
     with pytest.raises(BaseModelError, match="a revision belongs to a hub id, but my-base is a directory"):
         load_bundle(str(base), revision=COMMIT)
+
+
+@pytest.mark.usefixtures("offline_hub")
+@pytest.mark.parametrize(
+    ("choice", "repositories"),
+    [
+        ({"model": "nano"}, []),
+        ({"model": "BASE"}, []),
+        ({"model": "BASE", "tokenizer": "someone/words", "tokenizer_revision": COMMIT}, ["someone/words"]),
+        ({"model": "small"}, ["NeoQuasar/Kronos-small", "NeoQuasar/Kronos-Tokenizer-base"]),
+        ({"model": "kronos-base", "tokenizer": "BASE"}, ["NeoQuasar/Kronos-base"]),
+        (
+            {"model": "NeoQuasar/Kronos-mini", "revision": COMMIT, "tokenizer_revision": COMMIT},
+            ["NeoQuasar/Kronos-mini", "NeoQuasar/Kronos-Tokenizer-2k"],
+        ),
+        ({"model": "someone/tuned", "revision": COMMIT, "tokenizer": "BASE"}, ["someone/tuned"]),
+        ({"model": "someone/tuned", "revision": COMMIT}, []),
+        ({"model": "smal"}, []),
+    ],
+)
+def test_what_a_base_takes_from_the_hub_is_known_before_it_is_loaded(
+    choice: dict[str, str],
+    repositories: list[str],
+    base: Path,
+) -> None:
+    named = BaseChoice(**{key: str(base) if value == "BASE" else value for key, value in choice.items()})
+    found = hub_repositories(named)
+    assert list(found) == repositories
+    assert all(re.fullmatch("[0-9a-f]{40}", commit) for commit in found.values())
+    # loading in an empty cache stops at the first of them, or asks for none
+    said = ""
+    try:
+        named.load("cpu")
+    except BaseModelError as error:
+        said = str(error)
+    if repositories:
+        assert f"of {repositories[0]} at revision {found[repositories[0]]} is not in the local cache" in said
+    else:
+        assert "cache" not in said
+
+
+def test_a_base_without_a_known_commit_is_refused_before_anything_is_fetched() -> None:
+    with pytest.raises(BaseModelError, match="no pinned revision of NeoQuasar/Kronos-mini"):
+        hub_repositories(BaseChoice(model="mini"))

@@ -294,6 +294,15 @@ class AuditConfig(_Source):
         return EventLoraConfig(**{name: getattr(self, name) for name in names})
 
 
+class DoctorConfig(_Source):
+    """Check that this machine, this data and this base can do a real run."""
+
+    adapter_store: Path = Path("adapters")
+    """where adapters are published"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: a CUDA device if there is one; cuda: a machine without one is a fault"""
+
+
 class ReportConfig(Settings):
     """Write the report of a run again, from what its directory holds now."""
 
