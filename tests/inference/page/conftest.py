@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Route, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Route
 from replica import Replica, running
 
 from kronos_service.data.sample import sample_snapshot_path
@@ -25,7 +25,6 @@ from kronos_service.model.packaged import SAMPLE_ADAPTERS
 from kronos_shared.adapter_manifest import MANIFEST, AdapterManifest
 from kronos_shared.adapter_store import latest_version, publish
 
-CHROMIUM: Final = Path("/usr/bin/chromium")
 READY_SECONDS: Final = 60
 FAILED: Final = re.compile(r"Failed to load resource: .*?(?:status of (\d+)|ERR_\w+)")
 """What Chromium itself says of every answer that is an error, and of none."""
@@ -138,15 +137,6 @@ def _address(process: "subprocess.Popen[bytes]", directory: Path) -> str:
 
 def _is_ready(address: str) -> bool:
     return httpx.get(f"{address}/readyz", trust_env=False).status_code == 200
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    assert CHROMIUM.exists(), "no Chromium: make test-ui installs Debian's"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -11,19 +11,8 @@ from made_runs import a_run, gain
 
 from kronos_service.finetune.event_conditioned.report.document import render
 
-CHROMIUM = Path("/usr/bin/chromium")
 WIDTHS = (320, 390, 768, 1280, 1920)
 pytestmark = pytest.mark.ui
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
