@@ -100,7 +100,7 @@ test-ecosystem:  ## our adapters for fev, sktime and utilsforecast against the l
 	build/ecosystem/bin/python -m pytest -m ecosystem tests/integrations
 
 test-soak: setup  ## kills, faults and load against trainer and service, a tenth of the full counts
-	$(BIN)/python -m pytest -m "soak and not integration" --timeout 1800
+	$(BIN)/python -m pytest -m "soak and not integration and not slow" --timeout 1800
 
 soak: setup $(POSTGREST)/postgrest  ## test-integration and test-soak with the full counts: ten times as many
 	$(POSTGRES)

@@ -73,7 +73,11 @@ def capacity(replica: Replica) -> float:
     return len(load.sent) / seconds
 
 
+@pytest.mark.slow
 def test_three_times_the_load_is_turned_away_at_once_or_answered_in_time(replica: Replica) -> None:
+    """Of the full soak alone: about one run in two answers a request 0.03 to 0.33 s after its 3 s, a few with
+    504. The estimate at admission is too short then; why is not known, and a wider margin did not mend it.
+    """
     with running(replica):
         can = capacity(replica)
         before = replica.resident_bytes()
