@@ -1,5 +1,7 @@
 """A small market and a small random base that the tests of training and serving share."""
 
+import json
+import shutil
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
@@ -17,7 +19,7 @@ from kronos_service.model.factory import Bundle, load_bundle, save_base
 from kronos_service.model.kronos import Kronos
 from kronos_service.model.presets import PRESETS
 from kronos_service.model.tokenizer import KronosTokenizer
-from kronos_shared.adapter_manifest import DataRecord
+from kronos_shared.adapter_manifest import MANIFEST, DataRecord
 
 # How long an example takes depends on what else the machine does; what is timed is in tests/benchmarks.
 settings.register_profile("untimed", deadline=None)
@@ -88,6 +90,21 @@ def adapter_of(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Call
         return directory
 
     return save
+
+
+@pytest.fixture
+def variant(adapter_of: Callable[[int], Path], tmp_path: Path) -> Callable[[int], Path]:
+    """Whole adapters that differ in their manifest alone."""
+
+    def make(number: int) -> Path:
+        directory = tmp_path / "variants" / str(number)
+        if not directory.exists():
+            shutil.copytree(adapter_of(0), directory)
+            manifest = json.loads((directory / MANIFEST).read_text())
+            (directory / MANIFEST).write_text(json.dumps({**manifest, "metrics": {"number": number}}))
+        return directory
+
+    return make
 
 
 @pytest.fixture(scope="session")

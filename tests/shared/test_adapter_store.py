@@ -30,21 +30,6 @@ Variant = Callable[[int], Path]
 
 
 @pytest.fixture
-def variant(adapter_of: Callable[[int], Path], tmp_path: Path) -> Variant:
-    """Whole adapters that differ in their manifest alone."""
-
-    def make(number: int) -> Path:
-        directory = tmp_path / "variants" / str(number)
-        if not directory.exists():
-            shutil.copytree(adapter_of(0), directory)
-            manifest = json.loads((directory / MANIFEST).read_text())
-            (directory / MANIFEST).write_text(json.dumps({**manifest, "metrics": {"number": number}}))
-        return directory
-
-    return make
-
-
-@pytest.fixture
 def store(tmp_path: Path) -> Path:
     return tmp_path / "adapters"
 

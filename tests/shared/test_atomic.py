@@ -1,8 +1,6 @@
 """What is written survives a power cut: the order of writes, fsyncs and renames, and what an error leaves."""
 
-import json
 import os
-import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +15,7 @@ from kronos_service.data.snapshot.write import write_snapshot
 from kronos_service.finetune.event_conditioned.training.checkpoints import read_verified, write_verified
 from kronos_service.inference.models.replica_state import ReplicaState
 from kronos_service.model.adapter.files import read_files
-from kronos_shared.adapter_manifest import MANIFEST, Latest
+from kronos_shared.adapter_manifest import Latest
 from kronos_shared.adapter_store import latest, latest_version, publish, rollback
 from kronos_shared.atomic import append, move_into_place, new_directory, replace_file
 
@@ -170,21 +168,6 @@ def test_after_a_power_cut_a_snapshot_is_the_old_or_the_new_one(tmp_path: Path) 
     survives(write, lambda root: read_tables(root / "s").sha256, tmp_path, fewest=10)
 
 
-@pytest.fixture
-def numbered(adapter_of: AdapterOf, tmp_path: Path) -> AdapterOf:
-    """Whole adapters that differ in their manifest alone."""
-
-    def make(number: int) -> Path:
-        directory = tmp_path / "numbered" / str(number)
-        if not directory.exists():
-            shutil.copytree(adapter_of(0), directory)
-            manifest = json.loads((directory / MANIFEST).read_text())
-            (directory / MANIFEST).write_text(json.dumps({**manifest, "metrics": {"number": number}}))
-        return directory
-
-    return make
-
-
 def served(store: Path) -> object:
     """The manifest of the version that LATEST names, once all of its files are what it says; None without."""
     pointer, directory = latest(store), latest_version(store)
@@ -193,27 +176,27 @@ def served(store: Path) -> object:
     return read_files(directory, digest=pointer.manifest_sha256).digest
 
 
-def test_after_a_power_cut_latest_names_a_whole_version(numbered: AdapterOf, tmp_path: Path) -> None:
-    survives(lambda store, number: publish(numbered(number), store, keep=1), served, tmp_path, fewest=12)
+def test_after_a_power_cut_latest_names_a_whole_version(variant: AdapterOf, tmp_path: Path) -> None:
+    survives(lambda store, number: publish(variant(number), store, keep=1), served, tmp_path, fewest=12)
 
 
 def test_after_a_power_cut_a_new_store_is_empty_or_holds_its_first_version(
-    numbered: AdapterOf, tmp_path: Path
+    variant: AdapterOf, tmp_path: Path
 ) -> None:
     def write(store: Path, step: int) -> None:
         if step == 2:
-            publish(numbered(1), store, keep=1)
+            publish(variant(1), store, keep=1)
 
     survives(write, served, tmp_path, fewest=10)
 
 
 def test_after_a_power_cut_in_a_rollback_latest_names_a_whole_version(
-    numbered: AdapterOf, tmp_path: Path
+    variant: AdapterOf, tmp_path: Path
 ) -> None:
     def write(store: Path, step: int) -> None:
         if step == 1:
-            publish(numbered(1), store, keep=5)
-            publish(numbered(2), store, keep=5)
+            publish(variant(1), store, keep=5)
+            publish(variant(2), store, keep=5)
         else:
             rollback(store)
 
@@ -221,14 +204,14 @@ def test_after_a_power_cut_in_a_rollback_latest_names_a_whole_version(
 
 
 def test_after_a_power_cut_a_pin_and_the_last_good_adapter_are_whole(
-    numbered: AdapterOf, tmp_path: Path
+    variant: AdapterOf, tmp_path: Path
 ) -> None:
     def pointer(number: int) -> Latest:
-        digest = read_files(numbered(number)).digest
+        digest = read_files(variant(number)).digest
         return Latest(generation=number, version=f"{number:06}-{digest[:12]}", manifest_sha256=digest)
 
     def remember(root: Path, number: int) -> None:
-        ReplicaState(root).remember(pointer(number), read_files(numbered(number)))
+        ReplicaState(root).remember(pointer(number), read_files(variant(number)))
         ReplicaState(root).set_pin(pointer(number))
 
     def read(root: Path) -> object:
