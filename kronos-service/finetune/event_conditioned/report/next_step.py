@@ -43,6 +43,9 @@ def next_step(run: RunRecord) -> Step:
         why = "Find the part that hurts: train it with one thing changed at a time."
         return Step(why=why, command=command_line(PROGRAM, "ablate", given))
     if run.config is not None and suffers(against_base(run, "quiet")):
+        if current(run.config)["event_weight"] == 1:
+            why = "Days without events suffer: train it with one thing changed at a time."
+            return Step(why=why, command=command_line(PROGRAM, "ablate", given))
         why = "Days without events suffer: train it again with no extra weight on event days."
         return Step(why=why, command=train_again(run.config, event_weight=1))
     forecasts = run.evaluations.get("val", {}).get("forecasts")
@@ -78,7 +81,7 @@ def as_given(settings: type[Settings], saved: Mapping[str, Any]) -> dict[str, An
     return {
         name: value
         for name, value in saved.items()
-        if name in usual and value != usual[name] and not isinstance(value, bool)
+        if name in usual and value != usual[name] and value is not False
     }
 
 

@@ -62,6 +62,14 @@ def test_what_would_teach_most_comes_next(run: RunRecord, command: str) -> None:
     assert getattr(settings, "snapshot", None) == Path("my data")
 
 
+def test_what_a_run_was_asked_for_is_asked_for_again_and_a_remedy_is_not_proposed_twice() -> None:
+    run = replace(run_with(None), config=SETTINGS | {"placebo": True})
+    assert "--placebo" in shlex.split(next_step(run).command)
+    suffering = run_with(gain(), quiet=4.3)
+    plain = replace(suffering, config=SETTINGS | {"event_weight": 1.0})
+    assert " ablate " in next_step(plain).command
+
+
 def test_an_adapter_that_has_passed_everything_is_served_where_it_was_published() -> None:
     run = run_with(gain(), val={"forecasts": FORECASTS}, test={})
     promoted = replace(run, finished={"promoted": "000001-abc"})
