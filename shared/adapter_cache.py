@@ -1,7 +1,8 @@
 """Versions of stores that lie elsewhere, kept on this machine.
 
 <cache>/<sha16 of the URL>/store.txt            the store's URL
-<cache>/<sha16 of the URL>/versions/<version>/  one adapter, as a store in a directory holds it
+<cache>/<sha16 of the URL>/versions/<version>/  one adapter, as a store in a directory holds it; of the hub,
+                                                `<owner>--<name>@<commit>`
 """
 
 import hashlib
@@ -13,7 +14,7 @@ from typing import Final
 
 from kronos_shared.adapter_home import StoreError, read_whole
 from kronos_shared.adapter_location import StoreUrl
-from kronos_shared.adapter_manifest import MANIFEST, VERSIONS
+from kronos_shared.adapter_manifest import MANIFEST, VERSIONS, is_version
 from kronos_shared.atomic import new_directory, remove, replace_file
 from kronos_shared.disk_errors import explain
 
@@ -67,10 +68,11 @@ class VersionCache:
         except StoreError:
             return False
         digest = hashlib.sha256(content[MANIFEST]).hexdigest()
-        return directory.name.endswith(digest[:12]) and len(os.listdir(directory)) == len(content)
+        is_named = not is_version(directory.name) or directory.name.endswith(digest[:12])
+        return is_named and len(os.listdir(directory)) == len(content)
 
 
-def cache_of(url: StoreUrl, root: Path | None) -> VersionCache:
+def cache_of(url: str, root: Path | None) -> VersionCache:
     """The copies of a store's versions under `root`, or in the user's cache directory."""
     return VersionCache((root or user_cache()) / hashlib.sha256(url.encode()).hexdigest()[:16], url)
 
@@ -81,6 +83,7 @@ def user_cache() -> Path:
 
 
 def origin_of(adapter: Path) -> StoreUrl | None:
-    """The store that an adapter's directory is a copy from; None where it lies in a store of its own."""
+    """The bucket's store that an adapter's directory is a copy from; None where it is none."""
     note = adapter.resolve().parents[1] / ORIGIN
-    return StoreUrl(note.read_text(encoding="utf-8")) if note.is_file() else None
+    said = note.read_text(encoding="utf-8") if note.is_file() else ""
+    return StoreUrl(said) if "://" in said else None

@@ -1,5 +1,6 @@
-"""Where adapters lie, as a user names it: a directory, or a bucket of an object store."""
+"""Where adapters lie, as a user names it: a directory, a bucket of an object store, or the hub."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import urlsplit
@@ -8,6 +9,9 @@ from pydantic import PlainSerializer, PlainValidator
 
 SCHEMES: Final = ("s3", "gs", "az")
 """Object stores: Amazon's and all that speak its API, Google's, Microsoft's."""
+
+
+HUB: Final = "hub:"
 
 
 class StoreUrl(str):
@@ -44,5 +48,39 @@ def store_location(value: str | Path) -> Path | StoreUrl:
     return StoreUrl(value.rstrip("/"))
 
 
+class HubName(str):
+    """`hub:owner/name@commit`: one adapter in a repository of the Hugging Face hub."""
+
+    __slots__ = ()
+
+    @property
+    def repo(self) -> str:
+        """`owner/name`."""
+        return self.removeprefix(HUB).partition("@")[0]
+
+    @property
+    def revision(self) -> str:
+        """The commit."""
+        return self.partition("@")[2]
+
+
+def adapter_location(value: str | Path) -> Path | StoreUrl | HubName:
+    """What a user's text means, where it may name an adapter by itself or a store, whose LATEST it is then.
+
+    Raises:
+        ValueError: as `store_location`, or a hub's repository without a commit.
+    """
+    if isinstance(value, Path | HubName) or not value.startswith(HUB):
+        return value if isinstance(value, HubName) else store_location(value)
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}", value.removeprefix(HUB)):
+        raise ValueError(
+            "an adapter on the hub is named with its commit, because branches move: expected "
+            f"hub:owner/name@<40 hex digits>, got {value}"
+        )
+    return HubName(value)
+
+
 StoreLocation = Annotated[Path | StoreUrl, PlainValidator(store_location), PlainSerializer(str)]
 """The type of a setting that names a store."""
+AdapterLocation = Annotated[Path | StoreUrl | HubName, PlainValidator(adapter_location), PlainSerializer(str)]
+"""The type of a setting that names an adapter."""

@@ -12,6 +12,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -25,12 +26,28 @@ from kronos_shared.adapter_home import (
 from kronos_shared.adapter_location import StoreUrl, store_location
 from kronos_shared.adapter_manifest import (
     MANIFEST,
+    VERSIONS,
     Latest,
     version_name,
     version_number,
 )
 from kronos_shared.directory_home import DirectoryHome
-from kronos_shared.object_home import object_home
+from kronos_shared.object_home import ObjectHome, object_home
+
+__all__ = [
+    "Home",
+    "Location",
+    "StoreError",
+    "home_of",
+    "latest",
+    "latest_version",
+    "previous",
+    "publish",
+    "published",
+    "published_as",
+    "rollback",
+    "version_in",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -39,10 +56,12 @@ ATTEMPTS: Final = 30
 LONGEST_PAUSE: Final = 0.5
 """Seconds before it does, at most: at random, so that two of them part."""
 
-Location = str | Path | StoreUrl
+Location = Path | StoreUrl | str
+"""A store, as a user names it or already understood."""
+Home = DirectoryHome | ObjectHome
 
 
-def home_of(adapters: Location, *, cache: Path | None = None) -> AdapterHome:
+def home_of(adapters: Location, *, cache: Path | None = None) -> Home:
     """The place that a store lies in.
 
     Args:
@@ -50,6 +69,11 @@ def home_of(adapters: Location, *, cache: Path | None = None) -> AdapterHome:
     """
     place = store_location(adapters)
     return object_home(place, cache) if isinstance(place, StoreUrl) else DirectoryHome(place)
+
+
+def version_in(adapters: Location, version: str) -> str:
+    """How messages name a version."""
+    return f"{home_of(adapters).shown}/{VERSIONS}/{version}"
 
 
 def latest(adapters: Location) -> Latest | None:
@@ -117,7 +141,7 @@ def publish(
                 require(before)
             else:
                 require(before)
-                pointer = home.reserve(seen, lambda generation: pointer_to_new(generation, manifest))
+                pointer = home.reserve(seen, partial(pointer_to_new, manifest=manifest))
                 home.add(pointer.version, content)
             if home.point_to(pointer, seen):
                 break
@@ -164,7 +188,7 @@ def rollback(adapters: Location, version: str | None = None) -> Latest:
                 raise StoreError(
                     f"{name} has another manifest than the one whose sha256 its name begins with"
                 )
-            pointer = home.reserve(seen, lambda generation: pointer_to(name, generation, manifest))
+            pointer = home.reserve(seen, partial(pointer_to, name, manifest=manifest))
             home.content(name)  # whoever retires versions spares it from here on, or has done so by now
             if home.point_to(pointer, seen):
                 break

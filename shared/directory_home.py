@@ -94,7 +94,7 @@ class DirectoryHome:
             for name, one in content.items():
                 (scratch / name).write_bytes(one)
 
-    def point_to(self, pointer: Latest, seen: Seen) -> bool:  # noqa: ARG002
+    def point_to(self, pointer: Latest, seen: Seen) -> bool:
         """Replace LATEST.json; under the lock it is as it was seen."""
         fsync(self.path)  # a new store's `versions` must be there before a pointer into it
         replace_file(self.path / LATEST, pointer.to_bytes())

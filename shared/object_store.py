@@ -5,7 +5,9 @@ store's name and its answer.
 """
 
 import os
+import random
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -34,6 +36,8 @@ RETRIES: Final[Any] = {
 """Of answers 5xx and 429, and of connections that fail, by the library itself."""
 CONNECT_SECONDS: Final = 5
 ANSWER_SECONDS: Final = 60
+LONGEST_LIST: Final = 4 << 20
+"""Bytes of a file that only grows, at most."""
 KEYS: Final = {
     "s3": "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS",
@@ -66,6 +70,7 @@ class Bucket:
         Raises:
             StoreError: it is longer, or the store does not answer.
         """
+
         def get() -> Object:
             found = _library().get(self._client(), key)
             about = found.meta
@@ -82,6 +87,7 @@ class Bucket:
         Raises:
             StoreError: the store does not answer.
         """
+
         def walk() -> list[str]:
             pages = _library().list(self._client(), prefix=prefix, offset=after or None)
             return sorted(one["path"] for page in pages for one in page)
@@ -106,6 +112,7 @@ class Bucket:
 
     def _put(self, key: str, content: bytes, mode: Any) -> bool:
         """Whether the condition held; also False where the answer was lost, and the object was written."""
+
         def put() -> bool:
             library = _library()
             refused = (library.exceptions.AlreadyExistsError, library.exceptions.PreconditionError)
@@ -162,6 +169,24 @@ class Bucket:
             address, variable = _endpoint(scheme)
             return StoreError(f"{where}: {address} does not answer; check the network and {variable}")
         return StoreError(f"{where}: the store answers {said}; try again later")
+
+
+def read_lines(url: StoreUrl, key: str) -> bytes:
+    """A file of a store that only grows; empty where there is none. Raises StoreError."""
+    found = Bucket(url).read(key, most=LONGEST_LIST)
+    return found.content if found else b""
+
+
+def append_line(url: StoreUrl, key: str, line: bytes) -> None:
+    """Add a line to such a file, whoever else does at the same time; raises StoreError."""
+    bucket = Bucket(url)
+    while True:
+        found = bucket.read(key, most=LONGEST_LIST)
+        if found and line in found.content.splitlines(keepends=True):  # the answer to our own write was lost
+            return
+        if bucket.replace(key, found.content + line, found.tag) if found else bucket.create(key, line):
+            return
+        time.sleep(random.uniform(0, 0.2))
 
 
 def _tag(about: Any) -> dict[str, str]:
