@@ -127,7 +127,9 @@ def test_a_version_that_a_killed_publisher_left_does_not_share_its_number(
     write(store, "LATEST.json", before)
     third = publish(variant(3), store, keep=10)
     assert third.generation == 3
-    assert [name[:6] for name in published(store)] == ["000001", "000002", "000003"]
+    # in a bucket it is known that the second was never LATEST, and its publisher publishes it again
+    left = ["000002"] if isinstance(store, Path) else []
+    assert [name[:6] for name in published(store)] == ["000001", *left, "000003"]
 
 
 def test_publishing_again_after_a_rollback_leaves_the_rollback_in_force(
@@ -265,7 +267,10 @@ def test_publishers_at_once_never_share_a_generation(variant: Variant, store: St
     adapters = [variant(number) for number in range(16)]
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(lambda adapter: publish(adapter, store, keep=99), adapters))
-    assert sorted(pointer.generation for pointer in results) == list(range(1, 17))
+    generations = sorted(pointer.generation for pointer in results)
+    if isinstance(store, Path):
+        assert generations == list(range(1, 17))
+    assert len(set(generations)) == 16  # in a bucket, who is overtaken takes another one
     assert len({pointer.version for pointer in results}) == 16
     assert latest(store) == max(results, key=lambda pointer: pointer.generation)
 
