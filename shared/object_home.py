@@ -169,8 +169,8 @@ class ObjectHome:
         folder = f"{VERSIONS}/{version}"
         self.bucket.write(f"{folder}/{RETIRED}", b"")
         latest = self.seen().latest
-        claims = [self._claim(number) for number in self._claimed(latest.generation if latest else None)]
-        if any(one is not None and one.version == version for one in (latest, *claims)):
+        named = {self._claim(number) for number in self._claimed(latest.generation if latest else None)}
+        if version in {one.version for one in (latest, *named) if one and not self._is_late(one, latest)}:
             self.bucket.remove(f"{folder}/{RETIRED}")
             return
         for name in (MANIFEST, *(self._files(version) - {MANIFEST, RETIRED}), RETIRED):
@@ -216,10 +216,15 @@ class ObjectHome:
             yield Latest(**claim.model_dump(exclude={"after"}))
             generation = claim.after
 
+    def _is_late(self, claim: Latest | None, latest: Latest | None) -> bool:
+        """Whether LATEST has moved since the publisher of a claim saw it."""
+        return isinstance(claim, Claim) and latest is not None and (claim.after or 0) < latest.generation
+
     def _overtaken(self, latest: Latest | None, names: Iterable[str]) -> set[str]:
         """Those versions that have not been LATEST, and cannot become it."""
         numbers = {version_number(name): name for name in names}
-        overtaken: set[str] = set()
+        waiting = {number: name for number, name in numbers.items() if latest and number > latest.generation}
+        overtaken = {name for number, name in waiting.items() if self._is_late(self._claim(number), latest)}
         been: set[str] = set()
         newer = latest.generation if latest else None
         while newer is not None and newer >= min(numbers, default=newer + 1):

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import pytest
 from memory_bucket import buckets_in_memory, keys, read, unlink, write
 
 from kronos_shared.adapter_cache import KEPT, origin_of
+from kronos_shared.adapter_home import pointer_to_new
 from kronos_shared.adapter_location import StoreUrl, adapter_location, store_location
 from kronos_shared.adapter_manifest import EVENT_WEIGHTS, FILES, MANIFEST
 from kronos_shared.adapter_store import (
     StoreError,
+    home_of,
     latest,
     latest_version,
     publish,
@@ -116,6 +119,24 @@ def test_an_overtaken_publisher_asks_again_and_takes_another_generation(
     assert [name[:6] for name in published(store)] == ["000001", "000003", "000004"]
     assert not keys(store, "versions/000002")
     assert first.version in published(store)
+
+
+def test_a_publisher_that_is_overtaken_by_an_earlier_claim_takes_another_generation(
+    variant: Variant, store: StoreUrl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own version waits, whole and newer than LATEST; LATEST is no longer what it saw."""
+    publish(variant(1), store, keep=9)
+    home = home_of(store)
+    content = {name: (variant(2) / name).read_bytes() for name in (*FILES, MANIFEST)}
+    seen = home.seen()
+    earlier = home.reserve(seen, partial(pointer_to_new, manifest=content[MANIFEST]))
+    home.add(earlier.version, content)
+    overtake(monkeypatch, lambda: home.point_to(earlier, seen))
+    mine = publish(variant(3), store, keep=9)
+    assert (earlier.generation, mine.generation) == (2, 4)
+    assert published_as(variant(2), store) == earlier.version
+    assert [name[:6] for name in published(store)] == ["000001", "000002", "000004"]
+    assert not keys(store, "versions/000003")
 
 
 def test_an_overtaken_publisher_that_is_refused_leaves_nothing(
