@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import settings
+from object_store import ObjectStore, running_object_store
 
 from kronos_service.data.sample import write_sample
 from kronos_service.data.snapshot.read import Snapshot, load_snapshot
@@ -19,6 +20,7 @@ from kronos_service.model.factory import Bundle, load_bundle, save_base
 from kronos_service.model.kronos import Kronos
 from kronos_service.model.presets import PRESETS
 from kronos_service.model.tokenizer import KronosTokenizer
+from kronos_shared.adapter_location import StoreUrl
 from kronos_shared.adapter_manifest import MANIFEST, DataRecord
 
 # How long an example takes depends on what else the machine does; what is timed is in tests/benchmarks.
@@ -33,6 +35,14 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Copies of adapters from elsewhere go to a directory of this run, not to the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -105,6 +115,22 @@ def variant(adapter_of: Callable[[int], Path], tmp_path: Path) -> Callable[[int]
         return directory
 
     return make
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[ObjectStore]:
+    """A real S3-compatible server, which the environment names."""
+    with running_object_store() as server:
+        yield server
+
+
+@pytest.fixture(params=["directory", "bucket"])
+def either_store(request: pytest.FixtureRequest, tmp_path: Path) -> Path | StoreUrl:
+    """An empty store in a directory, and one in a bucket of the server."""
+    if request.param == "directory":
+        return tmp_path / "adapters"
+    server: ObjectStore = request.getfixturevalue("object_store")
+    return server.new_store()
 
 
 @pytest.fixture(scope="session")

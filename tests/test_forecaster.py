@@ -421,9 +421,10 @@ def test_a_store_a_version_and_a_hub_repository_are_the_same_adapter(
         KronosEvents.from_adapter("someone/adapter")
     with pytest.raises(KronosError, match=r"must be a commit .* got 'main'"):
         KronosEvents.from_adapter("someone/adapter", revision="main")
-    (cached / "event_emb.safetensors").write_bytes(b"other")
-    with pytest.raises(KronosError, match=r"someone/adapter|event_emb"):
-        KronosEvents.from_adapter("someone/adapter", revision=commit, base_model=str(base_path))
+    other = Path(shutil.copytree(cached, cached.with_name("6" * 40)))
+    (other / "event_emb.safetensors").write_bytes(b"other")
+    with pytest.raises(KronosError, match=r"event_emb\.safetensors is not the file the manifest describes"):
+        KronosEvents.from_adapter("someone/adapter", revision=other.name, base_model=str(base_path))
     with pytest.raises(KronosError, match="holds no adapter"):
         KronosEvents.from_adapter(tmp_path / "nothing")
 

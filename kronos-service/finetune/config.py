@@ -11,6 +11,7 @@ from kronos_service.data.sources import SourceName
 from kronos_service.data.sources.presets import PresetName as VendorPreset
 from kronos_service.finetune.event_conditioned.config import Precision
 from kronos_service.model.presets import BASES, PresetName
+from kronos_shared.adapter_location import AdapterLocation
 from kronos_shared.cli import ConfigError, Settings
 
 
@@ -119,8 +120,9 @@ class PretrainConfig(Settings):
 class MergeConfig(Settings):
     """Settings of the command `merge`."""
 
-    adapter: Path
-    """an adapter directory, a directory of published adapters (its LATEST), or sample, which ships"""
+    adapter: AdapterLocation
+    """an adapter directory, published adapters (their LATEST) in a directory or at s3://bucket/prefix,
+    hub:owner/name@commit, or sample, which ships"""
     out: Path
     """directory of the merged base, which must not exist"""
     base_model: str | None = Field(

@@ -21,9 +21,11 @@ from kronos_service.inference.scheduler.work import BatchKey, Cost, ForecastJob,
 from kronos_service.inference.schemas import ForecastRequest
 from kronos_service.inference.served_log.writer import Served, ServedLog
 from kronos_service.inference.settings import Settings
+from kronos_service.model.adapter.hub import hub_store
 from kronos_service.model.factory import BaseChoice
 from kronos_service.model.generation.generate import ROWS_PER_PASS
 from kronos_service.model.generation.sampling import Sampling
+from kronos_shared.adapter_location import HubName
 
 RETRY_SECONDS: Final = 5
 
@@ -32,6 +34,9 @@ class Service:
     """Everything that lives as long as the app."""
 
     def __init__(self, settings: Settings, *, clock: Callable[[], datetime]) -> None:
+        if isinstance(settings.adapters, HubName):
+            store = hub_store(settings.adapters, settings.state_dir / "hub")
+            settings = settings.model_copy(update={"adapters": store})
         self.settings, self.clock = settings, clock
         self.metrics = Metrics()
         self.loader = AdapterLoader(

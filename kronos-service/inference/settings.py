@@ -24,6 +24,7 @@ from kronos_service.data.sources import SourceName
 from kronos_service.model.packaged import adapter_path
 from kronos_service.model.precision import Precision
 from kronos_service.model.presets import BASES
+from kronos_shared.adapter_location import AdapterLocation
 from kronos_shared.cli import Settings as CommandSettings
 from kronos_shared.errors import KronosError
 
@@ -132,8 +133,9 @@ class Settings(BaseSettings):
     key_limits: Annotated[Mapping[str, KeyLimit], NoDecode] = {}
     """NAME=RATE:SHARE, separated by commas: requests a second, share of the queue; * is every other key."""
 
-    adapters: Path = Path("adapters")
-    """Root of the adapter store; nothing outside it is ever loaded. `sample`: the adapter that ships."""
+    adapters: AdapterLocation = Path("adapters")
+    """The adapter store, a directory or s3://bucket/prefix; nothing outside it is ever loaded. `sample`: the
+    adapter that ships; hub:owner/name@commit: that one."""
     state_dir: Path = Path("state")
     """Where the last good version is remembered across restarts."""
     base_model: str | None = None
@@ -228,7 +230,7 @@ class Settings(BaseSettings):
 
     @field_validator("adapters", mode="after")
     @classmethod
-    def _find_packaged(cls, value: Path) -> Path:
+    def _find_packaged(cls, value: Path | str) -> Path | str:
         return adapter_path(value)
 
     @field_validator("api_keys", "admin_keys", "cors_origins", mode="before")
@@ -327,8 +329,9 @@ class ForecastConfig(CommandSettings):
     """with the width factors of the adapter, where it has any"""
     snapshot: Path | None = None
     """directory of a snapshot or of tables; the embedded sample if left out"""
-    adapter: Path | None = None
-    """an adapter directory, a directory of published adapters (its LATEST), or sample, which ships; adapters
+    adapter: AdapterLocation | None = None
+    """an adapter directory, published adapters (their LATEST) in a directory or at s3://bucket/prefix,
+    hub:owner/name@commit, or sample, which ships; adapters
     if there is one, else sample for the embedded sample, else the base alone"""
     base_model: str | None = Field(
         default=None, description=f"{BASES}; the base that the adapter names, or nano, if left out"

@@ -134,11 +134,12 @@ def check_store(inputs: Inputs) -> Finding:
     from kronos_service.model.adapter.read import compatibility_problems, load_adapter, read_adapter
 
     store = inputs.config.adapter_store
+    place = f"{store}/"
     pointer, directory = latest(store), latest_version(store)
     if pointer is None or directory is None:
-        return Finding("note", f"nothing is published in {store}/ yet", "event-lora publishes there")
+        return Finding("note", f"nothing is published in {place} yet", "event-lora publishes there")
     adapter = read_adapter(directory, digest=pointer.manifest_sha256)
-    text = f"{store}/ serves {pointer.version}, generation {pointer.generation}, whose files are whole"
+    text = f"{place} serves {pointer.version}, generation {pointer.generation}, whose files are whole"
     try:
         bundle = None if inputs.missing else inputs.bundle
     except Exception:  # the base's line says why

@@ -60,7 +60,7 @@ from kronos_service.finetune.event_conditioned.run_directory import FINISHED, re
 from kronos_service.finetune.event_conditioned.samples.series import Series, build_series, calendar_covers
 from kronos_service.finetune.event_conditioned.training.tracking import epoch_figures
 from kronos_service.model.factory import Bundle, load_bundle
-from kronos_shared.adapter_store import publish, published_as
+from kronos_shared.adapter_store import publish, published_as, version_in
 from kronos_shared.atomic import replace_file
 from kronos_shared.progress import console, working
 from kronos_shared.ray_cluster import cluster, run_tasks, workers
@@ -336,7 +336,7 @@ def _publish(walk: WalkForward, epochs: int, gains: Sequence[Mapping[str, Any]])
         return None
     before = published_as(adapter, config.adapter_store)
     version = before or publish(adapter, config.adapter_store, keep=config.keep_versions).version
-    console.print(f"[green]promoted[/]: {config.adapter_store / 'versions' / version} is now LATEST")
+    console.print(f"[green]promoted[/]: {version_in(config.adapter_store, version)} is now LATEST")
     return version
 
 

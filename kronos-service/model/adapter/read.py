@@ -16,11 +16,13 @@ from torch import Tensor
 from kronos_service.events.taxonomy import CHANNEL_VERSION, channel_hash
 from kronos_service.model.adapter.canary import check_canary
 from kronos_service.model.adapter.files import AdapterError, AdapterFiles, header_problems, read_files
+from kronos_service.model.adapter.hub import hub_directory
 from kronos_service.model.base_files import Fingerprint
 from kronos_service.model.factory import Bundle
 from kronos_service.model.kronos import Kronos
 from kronos_service.model.packaged import adapter_path
 from kronos_shared import strict_json
+from kronos_shared.adapter_location import HubName, adapter_location
 from kronos_shared.adapter_manifest import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
@@ -69,20 +71,27 @@ class NoAdapterError(AdapterError):
     """A path that is neither an adapter nor a store with a LATEST."""
 
 
-def find_adapter(path: Path) -> Path:
-    """The adapter directory at `path`, or the latest version where `path` is a store; `sample` names the
-    adapter that ships with the package.
+def find_adapter(place: Path | str) -> Path:
+    """The adapter directory that a user means: a directory itself, the latest version of a store in a
+    directory or a bucket, or `hub:owner/name@commit`; `sample` names the adapter that ships with the package.
 
     Raises:
-        NoAdapterError: there is neither.
+        NoAdapterError: there is none, or it is named otherwise.
+        StoreError, BaseModelError: it cannot be fetched.
     """
-    path = adapter_path(path)
-    directory = path if (path / MANIFEST).exists() else latest_version(path)
+    try:
+        found = adapter_location(adapter_path(place))
+    except ValueError as error:
+        raise NoAdapterError(str(error)) from None
+    if isinstance(found, HubName):
+        return hub_directory(found)
+    is_adapter = isinstance(found, Path) and (found / MANIFEST).exists()
+    directory = found if is_adapter else latest_version(found)
     if directory is None:
         raise NoAdapterError(
-            f"{path} holds no adapter: expected a {MANIFEST} or a LATEST.json; train one with event-lora"
+            f"{found} holds no adapter: expected a {MANIFEST} or a LATEST.json; train one with event-lora"
         )
-    return directory
+    return Path(directory)
 
 
 def load_adapter(adapter: Adapter, bundle: Bundle) -> LoadedAdapter:

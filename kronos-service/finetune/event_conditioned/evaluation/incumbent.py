@@ -21,6 +21,7 @@ from kronos_service.finetune.event_conditioned.training.validation import score
 from kronos_service.model.adapter.files import AdapterError
 from kronos_service.model.adapter.read import Adapter, attach, read_adapter
 from kronos_service.model.factory import Bundle
+from kronos_shared.adapter_location import StoreUrl
 from kronos_shared.adapter_store import latest, latest_version
 
 INCUMBENT: Final = "incumbent"
@@ -63,7 +64,7 @@ class Comparison:
         return asdict(self)
 
 
-def find_incumbent(store: Path, bundle: Bundle, validation: Split) -> Incumbent | None:
+def find_incumbent(store: Path | StoreUrl, bundle: Bundle, validation: Split) -> Incumbent | None:
     """The adapter that LATEST names, and why it cannot be compared if it cannot; None where nothing has been
     published.
 
