@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from datetime import date
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from kronos_service.model.factory import Bundle, load_bundle, save_base
 from kronos_service.model.kronos import Kronos
 from kronos_service.model.presets import PRESETS
 from kronos_service.model.tokenizer import KronosTokenizer
-from kronos_shared.adapter_manifest import MANIFEST, DataRecord
+from kronos_shared.adapter_manifest import MANIFEST, DataRecord, LoraRecord
 
 # How long an example takes depends on what else the machine does; what is timed is in tests/benchmarks.
 settings.register_profile("untimed", deadline=None)
@@ -65,21 +66,24 @@ def bundle(base_path: Path) -> Bundle:
     return load_bundle(str(base_path))
 
 
+LORA = LoraRecord(rank=4, alpha=8, dropout=0.05)
+
+
 @pytest.fixture(scope="session")
-def adapter_of(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
-    """An adapter directory for the small random base, by seed; every trainable tensor is away from its
-    initial value, so that no two forecast alike.
+def adapter_of(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """An adapter directory for the small random base, by seed and LoRA settings; every trainable tensor is
+    away from its initial value, so that no two forecast alike.
     """
     root = tmp_path_factory.mktemp("adapters")
     data = DataRecord(
         snapshot="s", sha256="0" * 64, has_manifest=True, splits={"val": ("2025-01-01", "2025-06-30")}
     )
 
-    def save(seed: int) -> Path:
-        directory = root / str(seed)
+    def save(seed: int, lora: LoraRecord = LORA) -> Path:
+        directory = root / f"{seed}-{sha256(repr(lora).encode()).hexdigest()[:8]}"
         if directory.exists():
             return directory
-        wrapped = adapt(bundle.model, rank=4, dropout=0.05, taps="both", seed=seed)
+        wrapped = adapt(bundle.model, lora=lora, taps="both", seed=seed)
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for _, parameter in trainable(wrapped):
