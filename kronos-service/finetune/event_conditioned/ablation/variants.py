@@ -83,7 +83,8 @@ def varied(assignment: str) -> AblationVariant:
         ConfigError: as `variation` does.
     """
     name, value = variation(assignment)
-    return _variation(f"{name}={value}", f"{name} changed", **{name: value})
+    shown = ",".join(value) if isinstance(value, tuple) else value
+    return _variation(f"{name}={shown}", f"{name} changed", **{name: value})
 
 
 def chosen(names: Sequence[str], assignments: Sequence[str]) -> list[AblationVariant]:

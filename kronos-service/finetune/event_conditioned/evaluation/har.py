@@ -81,7 +81,7 @@ def regressors(one: Series, market: Market) -> Floats:
 
     NaN in a row where a leader has not two closed bars yet.
     """
-    table = sessions(one.asset_class, one.dates[0].item(), one.dates[-1].item())
+    table = sessions(one.asset_class, one.dates[0].item(), one.dates[-1].item(), one.interval)
     as_of = table.as_of[locate(table, one.dates)]
     own = log_true_range(one.features)
     vix, vix_change = _last_and_change(market.vix.log_close, usable_bars(market.vix, as_of))
@@ -97,7 +97,8 @@ def regressors(one: Series, market: Market) -> Floats:
 
 def _next_sessions(one: Series) -> npt.NDArray[np.datetime64]:
     """The date of the session after each bar: the calendar's, not that of the data's next row."""
-    table = sessions(one.asset_class, one.dates[0].item(), one.dates[-1].item() + LONGEST_CLOSURE)
+    last = one.dates[-1].item() + LONGEST_CLOSURE
+    table = sessions(one.asset_class, one.dates[0].item(), last, one.interval)
     following: npt.NDArray[np.datetime64] = table.dates[locate(table, one.dates) + 1]
     return following
 
