@@ -187,11 +187,14 @@ class DataRecord(_Record):
     """Whether the snapshot's own manifest says that it is a sample market; left out of the file if not, and
     for the embedded sample, which is known by its hash: files of both stay as they were.
     """
+    interval: Literal["1d", "4h", "1h"] = "1d"
+    """How long its bars are; left out of the file if they are daily."""
 
     @model_serializer(mode="wrap")
     def _leave_out(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         written: dict[str, Any] = handler(self)
-        return {name: value for name, value in written.items() if name != "synthetic" or value}
+        usual = {"synthetic": False, "interval": "1d"}
+        return {name: value for name, value in written.items() if (name, value) not in usual.items()}
 
 
 class RecalibrationRecord(_Record):

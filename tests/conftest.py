@@ -8,12 +8,16 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import settings
 
 from kronos_service.data.sample import write_sample
 from kronos_service.data.snapshot.read import Snapshot, load_snapshot
+from kronos_service.data.snapshot.write import write_snapshot
+from kronos_service.events.taxonomy import LEADERS
 from kronos_service.finetune.event_conditioned.training.lora import adapt, trainable
 from kronos_service.model.adapter.write import save_adapter
 from kronos_service.model.factory import Bundle, load_bundle, save_base
@@ -47,6 +51,39 @@ def market_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def market(market_path: Path) -> Snapshot:
     return load_snapshot(market_path)
+
+
+@pytest.fixture(scope="session")
+def hourly_path(market: Snapshot, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Hourly bars of two crypto symbols, March to June 2022, with the market's leaders and calendar."""
+    opens = pd.date_range("2022-03-01", "2022-06-30 23:00", freq="h", tz="UTC")
+    rng, bars = np.random.default_rng(0), []
+    for symbol in ("BTCUSDT", "ETHUSDT"):
+        close = 100 * np.exp(np.cumsum(rng.normal(0, 0.004, len(opens))))
+        before = np.concatenate([[100.0], close[:-1]])
+        table = {"open": before, "high": np.maximum(before, close) * 1.002, "close": close, "volume": 5.0}
+        rows = pd.DataFrame({"symbol": symbol, "ts": opens, **table, "amount": np.nan})
+        bars.append(rows.assign(low=np.minimum(before, close) * 0.998))
+    leaders = market.symbols[market.symbols["symbol"].isin(LEADERS)].assign(tradable=False)
+    other = pd.DataFrame([{"symbol": "ETHUSDT", "asset_class": "crypto", "tradable": True}])
+    symbols = pd.concat([leaders, other]).assign(tradable=lambda table: table["asset_class"] == "crypto")
+    path = tmp_path_factory.mktemp("hourly") / "snapshot"
+    write_snapshot(
+        path,
+        symbols=symbols,
+        bars=pd.concat(bars),
+        calendar=market.calendar,
+        window=(date(2022, 3, 1), date(2022, 6, 30)),
+        source="tests",
+        interval="1h",
+        leaders=market.bars[market.bars["symbol"].isin(LEADERS)],
+    )
+    return path
+
+
+@pytest.fixture(scope="session")
+def hourly(hourly_path: Path) -> Snapshot:
+    return load_snapshot(hourly_path)
 
 
 @pytest.fixture(scope="session")

@@ -74,7 +74,8 @@ def read_coverage(directory: str | Path) -> Coverage:
 
 def _keys(file: Path) -> pd.DataFrame:
     keys = pq.read_table(file, columns=["symbol", "ts"], read_dictionary=["symbol"], pre_buffer=False)
-    return keys.to_pandas()
+    rows: pd.DataFrame = keys.to_pandas()
+    return rows
 
 
 def coverage(

@@ -128,7 +128,8 @@ def days_of(dates: Times) -> Times:
 def is_grid(times: Times, interval: Interval) -> npt.NDArray[np.bool_]:
     """Which times (n,) are those at which a bar of the interval opens: 00:00 UTC for daily ones."""
     length = ONE_DAY if interval == DAILY else LENGTHS[interval]
-    return (times - times.astype("datetime64[D]")) % length == np.timedelta64(0)
+    is_opening: npt.NDArray[np.bool_] = (times - days_of(times)) % length == np.timedelta64(0)
+    return is_opening
 
 
 def _opening_times(times: Times, interval: Interval) -> Times:

@@ -16,7 +16,7 @@ shorter than a day, as .parquet or .csv) is read too; it is hashed when it is re
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
@@ -75,6 +75,14 @@ class Snapshot:
         """Whether its manifest says that it is a sample market, of whatever seed."""
         return self.manifest is not None and is_sample(str(self.manifest.get("source", "")))
 
+    def require_daily(self, what: str) -> None:
+        """Raise `SnapshotError` if bars are shorter than a day, where `what` takes daily ones only."""
+        if self.interval != DAILY:
+            raise SnapshotError(
+                f"snapshot {self.name} holds {self.interval} bars, and {what}, takes {DAILY} ones: name "
+                "another"
+            )
+
     def record(self) -> dict[str, Any]:
         """What a file of figures says of the data that they are about."""
         mark = {"synthetic": True} if self.is_sample else {}
@@ -99,11 +107,18 @@ def series(snapshot: Snapshot, symbol: str) -> pd.DataFrame:
     return bars
 
 
+def daily(snapshot: Snapshot) -> Snapshot:
+    """The snapshot with its daily bars: where they are shorter, with the leaders' alone."""
+    if snapshot.leaders is None:
+        return snapshot
+    return replace(snapshot, bars=snapshot.leaders, interval=DAILY, leaders=None)
+
+
 def leader_data(snapshot: Snapshot) -> dict[str, pd.DataFrame]:
     """Leader -> frame of (ts, close) of its daily bars, for the leaders present; the event encoder raises if
     one is missing.
     """
-    bars = snapshot.bars if snapshot.leaders is None else snapshot.leaders
+    bars = daily(snapshot).bars
     bars = bars[bars["symbol"].isin(LEADERS)]
     return {str(name): rows[["ts", "close"]].reset_index(drop=True) for name, rows in bars.groupby("symbol")}
 

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor
 
+from kronos_service.events.sessions import Interval
 from kronos_service.events.taxonomy import CHANNEL_VERSION, channel_hash
 from kronos_service.model.adapter.canary import check_canary
 from kronos_service.model.adapter.files import AdapterError, AdapterFiles, header_problems, read_files
@@ -207,6 +208,23 @@ def compatibility_problems(manifest: AdapterManifest, bundle: Bundle) -> list[st
             f"({channels.sha256[:12]})"
         )
     return problems
+
+
+def require_interval(manifest: AdapterManifest, interval: Interval, what: str) -> None:
+    """Refuse an adapter for bars of another length than those that it is to forecast.
+
+    Args:
+        what: whose bars these are, for the message.
+
+    Raises:
+        AdapterError: both lengths are named.
+    """
+    made_for = manifest.data.interval
+    if made_for != interval:
+        raise AdapterError(
+            f"the adapter was trained on {made_for} bars, and {what} has {interval} ones: take an adapter of "
+            f"{interval} bars, or data of {made_for} ones"
+        )
 
 
 def source_record(fingerprint: Fingerprint) -> SourceRecord:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from itertools import pairwise
 
+import numpy as np
+
 from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.events.sessions import DAILY, Interval, Times, sessions
 from kronos_service.events.taxonomy import CHANNELS
@@ -57,7 +59,7 @@ def check_splits(splits: Splits) -> Check:
             one = splits.series[window.series]
             for bar in range(window.first_target, window.stop):
                 key = (one.symbol, days[window.series][bar])
-                inside = split.first.item() <= _day(key[1]) <= split.last.item()
+                inside = split.first <= np.datetime64(_day(key[1])) <= split.last
                 if one.follows[bar] and (key in seen or not inside):
                     given = f"in {split.name}" + (f" and in {seen[key]}" if key in seen else "")
                     findings.append(
