@@ -204,7 +204,8 @@ def find_jumps(bars: pd.DataFrame, symbols: pd.DataFrame) -> pd.DataFrame:
     factor = move.where(move >= 1, 1 / move)
     whole = factor.round().clip(lower=2)
     is_split = (asset_class == "us_equity") & (_distance(move, whole) <= SPLIT_TOLERANCE)
-    is_large = factor >= asset_class.map({name: facts.jump for name, facts in CLASSES.items()})
+    jumps = {name: facts.jump for name, facts in CLASSES.items()}
+    is_large = factor >= asset_class.map(jumps).astype("float64")  # also where all bars were bad
     found = bars.loc[is_split | is_large, KEY]
     ratios = [
         _ratio(float(move[row]), is_split=bool(is_split[row]), factor=float(factor[row]))

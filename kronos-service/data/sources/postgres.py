@@ -78,7 +78,7 @@ class PostgresSource:
         self, since: date | None = None, after: str | None = None, interval: Interval = DAILY
     ) -> Iterator[pd.DataFrame]:
         length = None if interval == DAILY else interval
-        where = _conditions({f"{INTERVAL} = {{}}": length, "ts >= {}::date": since, "symbol > {}": after})
+        where = _conditions({f'"{INTERVAL}" = {{}}': length, "ts >= {}::date": since, "symbol > {}": after})
         return self._read(bars_of(interval), BAR_COLUMNS, "symbol, ts", where)
 
     def count_bars(self, first: date | None, before: date) -> int:
