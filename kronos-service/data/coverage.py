@@ -14,10 +14,10 @@ from rich.table import Table
 
 from kronos_service.data.plausibility import release_hours
 from kronos_service.data.snapshot.manifest import read_manifest
-from kronos_service.data.tables import TABLES, some
+from kronos_service.data.tables import bars_of, some
 from kronos_service.events.calendar import read_calendar
 from kronos_service.events.encoder import REACH_DAYS
-from kronos_service.events.sessions import Times, session_dates, sessions
+from kronos_service.events.sessions import DAILY, Interval, Times, session_dates, sessions
 from kronos_service.events.surprises import MIN_EARLIER, find_surprises
 from kronos_service.events.taxonomy import CURRENCY, EVENT_TYPES, LEADERS
 
@@ -60,22 +60,41 @@ class Coverage:
 
 def read_coverage(directory: str | Path) -> Coverage:
     """`coverage` of a snapshot just written; of the bars, which may be many, only the keys are read."""
-    tables = read_manifest(Path(directory))["tables"]
-    files = {name: Path(directory) / str(tables[name]["file"]) for name in TABLES}
-    keys = pq.read_table(
-        files["ohlcv_1d"], columns=["symbol", "ts"], read_dictionary=["symbol"], pre_buffer=False
-    )
+    manifest = read_manifest(Path(directory))
+    files = {name: Path(directory) / str(entry["file"]) for name, entry in manifest["tables"].items()}
+    interval = manifest.get("interval", DAILY)
     return coverage(
         pd.read_parquet(files["symbols"]),
-        keys.to_pandas(),
+        _keys(files[bars_of(interval)]),
         pd.read_parquet(files["economic_calendar"]),
+        interval=interval,
+        leaders=None if interval == DAILY else _keys(files[bars_of(DAILY)]),
     )
 
 
-def coverage(symbol_rows: pd.DataFrame, bars: pd.DataFrame, calendar_rows: pd.DataFrame) -> Coverage:
-    """Count what the typed tables of a snapshot hold (see `tables`); bars need only symbol and ts."""
+def _keys(file: Path) -> pd.DataFrame:
+    keys = pq.read_table(file, columns=["symbol", "ts"], read_dictionary=["symbol"], pre_buffer=False)
+    rows: pd.DataFrame = keys.to_pandas()
+    return rows
+
+
+def coverage(
+    symbol_rows: pd.DataFrame,
+    bars: pd.DataFrame,
+    calendar_rows: pd.DataFrame,
+    *,
+    interval: Interval = DAILY,
+    leaders: pd.DataFrame | None = None,
+) -> Coverage:
+    """Count what the typed tables of a snapshot hold (see `tables`); bars need only symbol and ts.
+
+    Where bars are shorter than a day, `leaders` holds the daily ones, by which a leader counts that has no
+    others.
+    """
     calendar = calendar_rows[calendar_rows["currency"] == CURRENCY]
-    symbols = _symbols(symbol_rows, bars)
+    symbols = _symbols(symbol_rows, bars, interval)
+    if leaders is not None:
+        symbols = _with_leaders(symbols, symbol_rows, leaders)
     present = set(symbols.loc[symbols["bars"] > 0, "symbol"])
     return Coverage(
         bars=len(bars),
@@ -163,11 +182,22 @@ def findings(found: Coverage) -> list[str]:
     return lines
 
 
-def _symbols(symbol_rows: pd.DataFrame, bars: pd.DataFrame) -> pd.DataFrame:
-    dates = {str(name): session_dates(rows) for name, rows in bars.groupby("symbol")["ts"]}
+def _with_leaders(symbols: pd.DataFrame, symbol_rows: pd.DataFrame, leaders: pd.DataFrame) -> pd.DataFrame:
+    """The table of symbols, with the daily bars of those leaders that have no shorter ones."""
+    without = set(symbols.loc[symbols["bars"] == 0, "symbol"]) & set(leaders["symbol"].unique())
+    daily = _symbols(
+        symbol_rows[symbol_rows["symbol"].isin(without)], leaders[leaders["symbol"].isin(without)], DAILY
+    )
+    return pd.concat([symbols[~symbols["symbol"].isin(without)], daily], ignore_index=True)
+
+
+def _symbols(symbol_rows: pd.DataFrame, bars: pd.DataFrame, interval: Interval) -> pd.DataFrame:
+    dates = {str(name): session_dates(rows, interval) for name, rows in bars.groupby("symbol")["ts"]}
     asset_class = dict(zip(symbol_rows["symbol"], symbol_rows["asset_class"], strict=True))
     first, last = bars["ts"].min().date(), bars["ts"].max().date()
-    tables = {name: sessions(name, first, last) for name in set(asset_class.values())}
+    # of bars shorter than a day only the classes of those that are there have a table
+    kinds = {asset_class[name] for name in (asset_class if interval == DAILY else dates)}
+    tables = {name: sessions(name, first, last, interval) for name in kinds}
     # The last close in the snapshot counts as its present, so a session that closes later is not missing.
     present = max(
         tables[asset_class[name]].closes[np.searchsorted(tables[asset_class[name]].dates, days[-1])]
@@ -175,14 +205,15 @@ def _symbols(symbol_rows: pd.DataFrame, bars: pd.DataFrame) -> pd.DataFrame:
     )
     rows = []
     for name, kind in asset_class.items():
-        closed = tables[kind].dates[tables[kind].closes <= present]
+        table = tables.get(kind)
+        closed = None if table is None else table.dates[table.closes <= present]
         rows.append({"symbol": name, "asset_class": kind} | _span(dates.get(name), closed))
     return pd.DataFrame(rows)
 
 
-def _span(days: Times | None, closed: Times) -> dict[str, object]:
+def _span(days: Times | None, closed: Times | None) -> dict[str, object]:
     """One symbol's ascending bars compared with the closed sessions of its asset class."""
-    if days is None:
+    if days is None or closed is None:
         return {"bars": 0, "first": pd.NaT, "last": pd.NaT, "missing": 0, "longest": 0, "behind": 0}
     expected = closed[(closed >= days[0]) & (closed <= days[-1])]
     absent = ~np.isin(expected, days)

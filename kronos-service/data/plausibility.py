@@ -26,6 +26,7 @@ from kronos_service.data.public_facts import (
     ReleaseFacts,
 )
 from kronos_service.data.tables import TableError, some
+from kronos_service.events.sessions import DAILY, Interval
 from kronos_service.events.taxonomy import CURRENCY, EVENT_TYPES
 
 EFFECTS: Final[Mapping[DepartureName, str]] = {
@@ -108,8 +109,11 @@ def calendar_departures(
     return found
 
 
-def bar_departures(bars: pd.DataFrame, symbols: pd.DataFrame) -> list[Departure]:
-    """What typed bars, whole symbols at a time, have that their asset class or the leader has not."""
+def bar_departures(bars: pd.DataFrame, symbols: pd.DataFrame, interval: Interval = DAILY) -> list[Departure]:
+    """What typed bars, whole symbols at a time, have that their asset class or the leader has not.
+
+    An hour without a trade is no departure, so volume and repeated bars are looked at in daily bars only.
+    """
     asset_class = symbols.set_index("symbol")["asset_class"]
     found = []
     for name, rows in bars[bars["symbol"].isin(asset_class.index)].groupby("symbol"):
@@ -119,6 +123,8 @@ def bar_departures(bars: pd.DataFrame, symbols: pd.DataFrame) -> list[Departure]
             outside = rows[(rows["low"] < low) | (rows["high"] > high)]
             says = f"bars outside {low:g} to {high:g}, the first {_first(outside)}"
             found += _some("price", str(name), len(outside), len(rows), says)
+        if interval != DAILY:
+            continue
         if facts.volume:
             empty = rows[rows["volume"] == 0]
             if len(empty) > OFTEN * len(rows):

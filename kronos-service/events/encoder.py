@@ -18,14 +18,17 @@ import pandas as pd
 
 from kronos_service.events.calendar import CalendarError, CalendarRows, calendar_reach, read_calendar
 from kronos_service.events.leaders import Leader, LeaderError, leader_channel, read_leader
-from kronos_service.events.scenario import Scenario, scenario_rows
+from kronos_service.events.scenario import Scenario, ScenarioError, scenario_rows
 from kronos_service.events.schedule import schedule_channels
 from kronos_service.events.sessions import (
+    DAILY,
     LONGEST_CLOSURE,
     Indices,
+    Interval,
     SessionError,
     Sessions,
     TimesLike,
+    days_of,
     locate,
     session_dates,
     sessions,
@@ -81,6 +84,7 @@ def encode_rows(
     ts: TimesLike,
     asset_class: str,
     *,
+    interval: Interval = DAILY,
     horizon: int = 0,
     scenario: Scenario | None = None,
 ) -> Events:
@@ -89,10 +93,12 @@ def encode_rows(
     Row T - 1 describes the first forecast bar. Later rows use the schedule known at that as_of; their
     surprises and leaders are unknown, 0 or what the scenario supposes.
     """
-    table, bar = _bar_sessions(ts, asset_class, horizon)
+    if scenario is not None and interval != DAILY:
+        raise ScenarioError(f"what-ifs are by date, so {interval} bars have none: leave the scenario out")
+    table, bar = _bar_sessions(ts, asset_class, interval, horizon)
     steps = np.arange(1, max(horizon, 1) + 1)
     target = np.concatenate([bar[:-1] + 1, bar[-1] + steps])
-    _check_reach(tables.reach, table.dates[target[-1]])
+    _check_reach(tables.reach, days_of(table.dates[target[-1:]])[0])
     as_of, before = table.as_of[bar], table.as_of[bar[0] - 1]
     # Each row reports what became known since the row before it; the first one since the session before.
     previous = np.concatenate([[before], as_of[:-1]])
@@ -121,6 +127,7 @@ class EventEncoder:
         leader_data: Mapping[str, pd.DataFrame] | None = None,
         horizon: int = 0,
         scenario: Scenario | None = None,
+        interval: Interval = DAILY,
     ) -> Events:
         """The (T + max(H - 1, 0), 20) float32 event tensor of `bars`, of which only the column ts is read.
 
@@ -129,12 +136,16 @@ class EventEncoder:
                 `prepare` read them, so that many symbols share one reading.
         """
         tables = calendar if isinstance(calendar, EventTables) else prepare(calendar, leader_data or {})
-        return encode_rows(tables, bars["ts"], asset_class, horizon=horizon, scenario=scenario)
+        return encode_rows(
+            tables, bars["ts"], asset_class, interval=interval, horizon=horizon, scenario=scenario
+        )
 
 
-def _bar_sessions(ts: TimesLike, asset_class: str, horizon: int) -> tuple[Sessions, Indices]:
+def _bar_sessions(
+    ts: TimesLike, asset_class: str, interval: Interval, horizon: int
+) -> tuple[Sessions, Indices]:
     """The sessions from before the bars to past the horizon, and the (T,) index of each bar's."""
-    days = session_dates(ts)
+    days = session_dates(ts, interval)
     if len(days) == 0:
         raise SessionError("expected at least one bar, got none")
     if (days[1:] <= days[:-1]).any():
@@ -144,7 +155,7 @@ def _bar_sessions(ts: TimesLike, asset_class: str, horizon: int) -> tuple[Sessio
     # Less than half of all days are no sessions, so H sessions take at most 2 H days, plus one long closure.
     # Past the last target only the next 10 days matter: `days_until` looks no further.
     ahead = timedelta(days=2 * max(horizon, 1)) + LONGEST_CLOSURE + timedelta(days=REACH_DAYS)
-    table = sessions(asset_class, days[0].item() - LONGEST_CLOSURE, days[-1].item() + ahead)
+    table = sessions(asset_class, days[0].item() - LONGEST_CLOSURE, days[-1].item() + ahead, interval)
     return table, locate(table, days)
 
 

@@ -7,7 +7,9 @@ import numpy.typing as npt
 
 from kronos_service.events.calendar import NEVER, CalendarRows
 from kronos_service.events.sessions import (
+    DAILY,
     LONGEST_CLOSURE,
+    Interval,
     TimesLike,
     locate,
     session_dates,
@@ -25,7 +27,9 @@ class TargetLabels:
     families: npt.NDArray[np.bool_]
 
 
-def label_targets(rows: CalendarRows, asset_class: str, dates: TimesLike) -> TargetLabels:
+def label_targets(
+    rows: CalendarRows, asset_class: str, dates: TimesLike, interval: Interval = DAILY
+) -> TargetLabels:
     """Label session dates (n,) by the high-impact events that fell on them.
 
     The last version of each event counts, whenever it was seen: labels may know the future. An event falls on
@@ -34,11 +38,11 @@ def label_targets(rows: CalendarRows, asset_class: str, dates: TimesLike) -> Tar
     Raises:
         SessionError: a date is no session of the asset class.
     """
-    days = session_dates(dates)
+    days = session_dates(dates, interval)
     if len(days) == 0:
         return TargetLabels(np.zeros(0, dtype=np.bool_), np.zeros((0, len(FAMILIES)), dtype=np.bool_))
     # Start before the first target: all older events fall on the table's first row, which must not be one.
-    table = sessions(asset_class, days.min().item() - LONGEST_CLOSURE, days.max().item())
+    table = sessions(asset_class, days.min().item() - LONGEST_CLOSURE, days.max().item(), interval)
     index = locate(table, days)
     final = rows.is_high & (rows.superseded_at == NEVER)
     target = target_index(table, rows.release_at[final])

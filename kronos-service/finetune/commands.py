@@ -154,6 +154,7 @@ def export(argv: Sequence[str]) -> None:
             incremental=config.incremental,
             resume=config.resume,
             accept=config.accept,
+            interval=config.interval,
         )
     sys.stdout.write("\n".join(summary.lines()) + "\n")
     print_coverage(read_coverage(config.out))

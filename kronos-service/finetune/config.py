@@ -24,6 +24,8 @@ class ExportConfig(Settings):
     """where to read: SUPABASE_URL and SUPABASE_KEY, or DATABASE_URL, or a directory of tables"""
     tables: Path | None = None
     """with --source snapshot: the directory of tables to read"""
+    interval: Literal["1d", "4h", "1h"] = "1d"
+    """how long the bars are; those shorter than a day are of crypto only, from table ohlcv"""
     since: date | None = None
     """first session date of the bars; all there are if left out"""
     on_bad_row: Literal["fail", "drop"] = "fail"
@@ -41,6 +43,8 @@ class ExportConfig(Settings):
             raise ConfigError(
                 "--tables names the directory that --source snapshot reads: give both or neither"
             )
+        if self.incremental and self.interval != "1d":
+            raise ConfigError(f"--incremental adds daily bars: export {self.interval} bars whole, without it")
         if self.incremental and self.resume:
             raise ConfigError(
                 "--resume completes a full export, --incremental reads only what is new: give one of them"

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kronos_service.data.snapshot.manifest import SnapshotError, read_manifest
+from kronos_service.data.snapshot.manifest import SnapshotError, read_manifest, require_daily
 from kronos_service.data.tables import bar_table, calendar_table, symbol_table
 from kronos_shared.columns import BAR_COLUMNS
 from kronos_shared.errors import first_line
@@ -48,6 +48,7 @@ def open_by_symbol(directory: Path) -> SymbolReader:
         SnapshotError: a file is missing, damaged or not of the form that `write` makes.
     """
     manifest = read_manifest(directory)
+    require_daily(directory, manifest)
     paths = {name: directory / str(entry["file"]) for name, entry in manifest["tables"].items()}
     try:
         for name, path in paths.items():

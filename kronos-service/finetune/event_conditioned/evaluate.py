@@ -39,6 +39,7 @@ from kronos_service.model.adapter.read import (
     kronos_of,
     load_adapter,
     read_adapter,
+    require_interval,
 )
 from kronos_service.model.factory import Bundle, load_bundle
 from kronos_service.model.generation.sampling import Sampling
@@ -69,6 +70,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     )
     loaded = load_adapter(adapter, bundle)
     snapshot = load_snapshot(config.snapshot or sample_snapshot_path())
+    require_interval(adapter.manifest, snapshot.interval, f"snapshot {snapshot.name}")
     splits = _splits(config, adapter, snapshot, bundle)
     about = describe_evaluation(adapter.directory, adapter.manifest, snapshot, config.split)
     if config.split == "test":

@@ -149,6 +149,7 @@ def _bundle(config: Recipe) -> Bundle:
 
 def _plan(config: WalkForwardConfig) -> WalkForward:
     snapshot, bundle = _snapshot(config), _bundle(config)
+    snapshot.require_daily("walk-forward, whose folds and yardsticks are of days")
     last_bar: date = snapshot.bars["ts"].max().date()
     covered: date = calendar_covers(snapshot.calendar).astype("datetime64[D]").item()
     end = min(last_bar, covered, config.last_val or last_bar)

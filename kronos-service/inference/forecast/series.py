@@ -13,7 +13,7 @@ import pandas as pd
 
 from kronos_service.events.encoder import EventTables
 from kronos_service.events.scenario import Scenario, ScenarioError
-from kronos_service.events.sessions import Times
+from kronos_service.events.sessions import DAILY, Interval, Times, session_dates
 from kronos_service.events.taxonomy import FAMILIES
 from kronos_service.inference.forecast.asked import Asked
 from kronos_service.inference.forecast.bands import Bands, Floats
@@ -37,6 +37,7 @@ class Series:
     bars: pd.DataFrame
     """Columns ts and `FEATURES`, ascending; the last one is the origin."""
     asset_class: str
+    interval: Interval = DAILY
 
 
 def prepare_series(
@@ -58,6 +59,7 @@ def prepare_series(
         min_history=served.min_history,
         scenario=scenario,
         recalibration=served.recalibration if asked.recalibrated else None,
+        interval=series.interval,
     )
 
 
@@ -137,6 +139,8 @@ def forecast_bands(
         KronosError: anything the user can fix, named by its subclass.
     """
     known = prepare_series(series, tables, served, asked)
+    if scenario and series.interval != DAILY:
+        raise ScenarioError(f"what-ifs are by date, so {series.interval} bars have none: leave it out")
     told = {} if served.manifest is None else {f"adapter {served.version}": known}
     moved: tuple[tuple[int, str], ...] = ()
     if scenario:
@@ -150,7 +154,7 @@ def forecast_bands(
     adapted = [sample_paths(served, [prepared], asked)[0] for prepared in told.values()]
     return Forecast(
         symbol=series.symbol,
-        origin=series.bars["ts"].iloc[-1].date(),
+        origin=session_dates(series.bars["ts"].iloc[-1:], series.interval)[0].item(),
         as_of=known.as_of,
         missing_leaders=known.missing_leaders,
         factors=() if known.factors is None else tuple(known.factors.tolist()),

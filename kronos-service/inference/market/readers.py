@@ -58,6 +58,7 @@ class SnapshotReader:
         if state == self._seen and self._held is not None and _still_holds(self._held, now):
             return None
         tables = read_tables(self._directory)
+        tables.require_daily("this service")
         name = f"snapshot:{tables.name}"
         market = build_market(name, tables.symbols, tables.bars, tables.calendar, now=now)
         require_bars(market)

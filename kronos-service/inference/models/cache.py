@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from kronos_service.events.sessions import DAILY
 from kronos_service.inference.models.served_model import ServedModel, base_alone, build
 from kronos_service.model.adapter.files import (
     AdapterError,
@@ -13,6 +14,7 @@ from kronos_service.model.adapter.files import (
     read_capped,
     read_files,
 )
+from kronos_service.model.adapter.read import require_interval
 from kronos_service.model.base_files import BaseModelError
 from kronos_service.model.factory import BaseChoice, Bundle, base_named_by
 from kronos_service.model.precision import Precision, in_bf16
@@ -103,6 +105,7 @@ class ModelCache:
             raise QuarantinedError(self.quarantined[digest])
         try:
             files = copy() if copy else self._read(pointer.version, digest)
+            require_interval(files.manifest, DAILY, "this service")
             bundle = self.bundle_for(files.manifest)
             built = build(files, bundle, version=pointer.version, generation=pointer.generation)
             serving = self._rounded(built)

@@ -29,6 +29,7 @@ from kronos_service.finetune.event_conditioned.run_directory import (
 )
 from kronos_service.finetune.event_conditioned.training.checkpoints import read_verified
 from kronos_service.finetune.event_conditioned.training.variants import RECORDS
+from kronos_shared.lora_targets import DEFAULT_TARGETS
 
 LAYOUT = 2
 """Raise it when a change of the code makes earlier trainings incomparable."""
@@ -48,7 +49,14 @@ UNUSED = MAY_DIFFER | {
     "test_end",
 }
 """Change no loss of the one training: an ablation publishes, forecasts and tests nothing."""
-LATER: Mapping[str, Any] = {"train_end": None, "event_start": "all"}
+LATER: Mapping[str, Any] = {
+    "train_end": None,
+    "event_start": "all",
+    "alpha": None,
+    "target_modules": DEFAULT_TARGETS,
+    "use_rslora": False,
+    "use_dora": False,
+}
 """Settings that came later, with the value that every earlier training had: it leaves the key as it was."""
 
 

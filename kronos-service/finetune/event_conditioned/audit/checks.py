@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import torch
 
@@ -76,7 +77,7 @@ def _later_source(rows: PlainRows, leader: str, now: Moment, value: float) -> Ba
     """The bar that closed too late and gives the value; None if the usable bars give it, or none does."""
     if value == 0 or leader_move(rows, leader, now).agrees(value):
         return None
-    bars = rows.bars[leader]
+    bars = rows.leaders[leader]
     usable = len(closed_bars(bars, now.as_of))
     for shift, bar in enumerate(bars[usable : usable + LOOK_AHEAD], start=1):
         if leader_move(rows, leader, now, shift).agrees(value):
@@ -99,7 +100,8 @@ def check_windows(rows: PlainRows, datasets: Datasets, positions: Sequence[Posit
         ):
             where = f"{position.symbol} {bar.day} (statistics to {as_of:%Y-%m-%d})"
             findings += _differences(where, FEATURES, values, given)
-            calendar_stamp = [0, 0, bar.day.weekday(), bar.day.day, bar.day.month]
+            clock = [bar.day.minute, bar.day.hour] if isinstance(bar.day, datetime) else [0, 0]
+            calendar_stamp = [*clock, bar.day.weekday(), bar.day.day, bar.day.month]
             if stamp != calendar_stamp:
                 what = "stamp (" + ", ".join(STAMPS) + ")"
                 findings.append(Finding(where, what, str(calendar_stamp), str(stamp)))

@@ -6,7 +6,7 @@ shared code would hide an error from the comparison.
 
 import math
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import pairwise, zip_longest
 from typing import Final, NamedTuple
 
@@ -88,7 +88,7 @@ def leader_move(rows: PlainRows, leader: str, now: Moment, shift: int = 0) -> Va
 
     `shift` adds so many bars that are not known yet: what a leak would give.
     """
-    bars = rows.bars[leader]
+    bars = rows.leaders[leader]
     until, then = (bars[: len(closed_bars(bars, limit)) + shift] for limit in (now.as_of, now.before))
     if len(until) == len(then) or len(then) < 61:
         return Value(0.0)
@@ -120,11 +120,14 @@ def _schedule(known: Sequence[Release], table: SessionTable, target: int) -> tup
     """Weights of the families on the target, and how near the next high-impact event is."""
     standing = {release.event_id: release for release in known}  # the last version seen counts
     families = [0.0] * len(FAMILIES)
-    nearest = 10
+    nearest = 10.0
+    before, until = table.sessions[target - 1].closes, table.sessions[target].opens + timedelta(days=12)
     for release in standing.values():
-        if release.release_at < table.sessions[target - 1].closes:
+        if not before <= release.release_at < until:
             continue
-        for ahead in range(target, target + 11):
+        for ahead in range(target, len(table.sessions)):
+            if table.sessions[ahead].opens > until:
+                break
             opened, closed = table.sessions[ahead - 1].closes, table.sessions[ahead].closes
             if not opened <= release.release_at < closed:
                 continue
@@ -132,7 +135,8 @@ def _schedule(known: Sequence[Release], table: SessionTable, target: int) -> tup
                 family = FAMILIES.index(EVENT_TYPES[release.event_type])
                 families[family] = max(families[family], WEIGHT[release.impact])
             if release.impact == "high":
-                nearest = min(nearest, (table.sessions[ahead].day - table.sessions[target].day).days)
+                away = table.sessions[ahead].day - table.sessions[target].day
+                nearest = min(nearest, away / timedelta(days=1))
     return families, 1 - nearest / 10
 
 

@@ -15,6 +15,8 @@ from kronos_shared.columns import FEATURES
 
 ALWAYS: Final = datetime(1900, 1, 1, tzinfo=UTC)
 """When a row without `first_seen_at` was first seen."""
+HOURS: Final = {"4h": 4, "1h": 1}
+"""Of the bars shorter than a day."""
 MARGIN: Final = timedelta(days=60)
 """How far the sessions reach beyond the bars, to hold the targets and the events ahead of them."""
 
@@ -50,6 +52,8 @@ class PlainRows:
     asset_class: dict[str, str]
     sessions: dict[str, SessionTable]
     bars: dict[str, list[Bar]]
+    leaders: dict[str, list[Bar]]
+    """Daily bars of the leaders."""
     releases: list[Release]
 
     def sessions_of(self, symbol: str) -> SessionTable:
@@ -62,13 +66,29 @@ def read_rows(snapshot: Snapshot, symbols: Iterable[str]) -> PlainRows:
     days = snapshot.bars["ts"]
     first, last = days.min().date() - MARGIN, days.max().date() + MARGIN
     asset_class = dict(zip(snapshot.symbols["symbol"], snapshot.symbols["asset_class"], strict=True))
-    tables = {name: session_table(name, first, last) for name in sorted(set(asset_class.values()))}
-    bars = {}
-    for symbol in sorted({*symbols, *LEADERS}):
-        rows = snapshot.bars[snapshot.bars["symbol"] == symbol]
-        bars[symbol] = _bars(rows, tables[asset_class[symbol]])
+    hours = HOURS.get(snapshot.interval)
+    classes = sorted({asset_class[name] for name in symbols} if hours else set(asset_class.values()))
+    tables = {name: session_table(name, first, last, hours) for name in classes}
+    names = set(symbols) if hours else {*symbols, *LEADERS}
+    bars = {symbol: _bars_of(snapshot.bars, symbol, tables[asset_class[symbol]]) for symbol in sorted(names)}
     usd = snapshot.calendar[snapshot.calendar["currency"] == CURRENCY]
-    return PlainRows(asset_class=asset_class, sessions=tables, bars=bars, releases=_releases(usd))
+    return PlainRows(
+        asset_class=asset_class,
+        sessions=tables,
+        bars=bars,
+        leaders=bars if snapshot.leaders is None else _leaders(snapshot.leaders, asset_class),
+        releases=_releases(usd),
+    )
+
+
+def _leaders(bars: pd.DataFrame, asset_class: dict[str, str]) -> dict[str, list[Bar]]:
+    """The leaders' daily bars, which shorter ones are conditioned on."""
+    first, last = bars["ts"].min().date() - MARGIN, bars["ts"].max().date() + MARGIN
+    return {name: _bars_of(bars, name, session_table(asset_class[name], first, last)) for name in LEADERS}
+
+
+def _bars_of(bars: pd.DataFrame, symbol: str, table: SessionTable) -> list[Bar]:
+    return _bars(bars[bars["symbol"] == symbol], table)
 
 
 def closed_bars(bars: Sequence[Bar], as_of: datetime) -> list[Bar]:
@@ -92,9 +112,9 @@ def _bars(rows: pd.DataFrame, table: SessionTable) -> list[Bar]:
     for stamp, *values in zip(rows["ts"], *columns, strict=True):
         if math.isnan(values[5]):
             values[5] = values[4] * (values[0] + values[1] + values[2] + values[3]) / 4
-        if stamp.date() in table.number:  # `check_bars` lists the others
-            closes = table.sessions[table.number[stamp.date()]].closes
-            bars.append(Bar(stamp.date(), closes, tuple(values)))
+        day = table.date_of(stamp)
+        if day in table.number:  # `check_bars` lists the others
+            bars.append(Bar(day, table.sessions[table.number[day]].closes, tuple(values)))
     return sorted(bars)
 
 

@@ -1,7 +1,7 @@
 """The scramble test: change all that was not usable at a moment, and no input up to it may change."""
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,7 +14,7 @@ from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.events.taxonomy import LEADERS
 from kronos_service.finetune.event_conditioned.audit.positions import Position
 from kronos_service.finetune.event_conditioned.audit.recompute import moment
-from kronos_service.finetune.event_conditioned.audit.rows import PlainRows
+from kronos_service.finetune.event_conditioned.audit.rows import Bar, PlainRows
 from kronos_service.finetune.event_conditioned.samples.dataset import EventConditionedDataset, Sample
 from kronos_service.finetune.event_conditioned.samples.series import build_series
 from kronos_service.finetune.event_conditioned.samples.tokens import tokenize
@@ -40,7 +40,8 @@ def changed_inputs(
 
 def only(snapshot: Snapshot, symbols: list[str]) -> Snapshot:
     """The snapshot with the bars of the symbols and of the leaders, and the symbols alone tradable."""
-    kept = snapshot.bars["symbol"].isin([*symbols, *LEADERS])
+    wanted = [*symbols, *(LEADERS if snapshot.leaders is None else ())]
+    kept = snapshot.bars["symbol"].isin(wanted)
     table = snapshot.symbols[snapshot.symbols["symbol"].isin([*symbols, *LEADERS])]
     return replace(
         snapshot,
@@ -52,9 +53,11 @@ def only(snapshot: Snapshot, symbols: list[str]) -> Snapshot:
 def scramble(snapshot: Snapshot, rows: PlainRows, as_of: datetime, seed: int) -> Snapshot:
     """Another future: other prices of bars that close later, other figures and rows that appear later."""
     rng = np.random.default_rng(seed)
+    leaders = snapshot.leaders
     return replace(
         snapshot,
-        bars=_other_bars(snapshot.bars, rows, as_of, rng),
+        bars=_other_bars(snapshot.bars, rows.bars, as_of, rng),
+        leaders=None if leaders is None else _other_bars(leaders, rows.leaders, as_of, rng),
         calendar=_other_calendar(snapshot.calendar, as_of, rng),
     )
 
@@ -67,16 +70,19 @@ def _one_window(snapshot: Snapshot, bundle: Bundle, position: Position) -> Sampl
 
 
 def _other_bars(
-    bars: pd.DataFrame, rows: PlainRows, as_of: datetime, rng: np.random.Generator
+    bars: pd.DataFrame, held: dict[str, list[Bar]], as_of: datetime, rng: np.random.Generator
 ) -> pd.DataFrame:
-    closes = {(symbol, bar.day): bar.closes for symbol, held in rows.bars.items() for bar in held}
-    days = bars["ts"].dt.date
-    keys = zip(bars["symbol"], days, strict=True)
+    closes = {(symbol, _moment(bar.day)): bar.closes for symbol, own in held.items() for bar in own}
+    keys = zip(bars["symbol"], bars["ts"].dt.tz_localize(None).dt.to_pydatetime(), strict=True)
     later = np.array([closes[key] > as_of for key in keys])
     factors: npt.NDArray[np.float64] = np.exp(rng.normal(0, 0.3, (int(later.sum()), 1)))
     bars = bars.copy()
     bars.loc[later, list(FEATURES)] = bars.loc[later, list(FEATURES)].to_numpy() * factors
     return bars
+
+
+def _moment(day: date) -> datetime:
+    return day if isinstance(day, datetime) else datetime.combine(day, time())
 
 
 def _other_calendar(calendar: pd.DataFrame, as_of: datetime, rng: np.random.Generator) -> pd.DataFrame:

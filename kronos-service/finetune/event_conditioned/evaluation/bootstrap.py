@@ -44,7 +44,8 @@ def mean_over_dates(values: pd.Series, dates: pd.Series, *, seed: int, shortest_
     forecasts that overlap are not independent. With few dates it is somewhat too narrow (it covers about 91
     times in 100 at 80 dates).
     """
-    by_date = values.groupby(dates.to_numpy()).agg(["sum", "count"])
+    # bars of a few hours count with all others of their day
+    by_date = values.groupby(dates.to_numpy().astype("datetime64[D]")).agg(["sum", "count"])
     sums, counts = by_date["sum"].to_numpy(), by_date["count"].to_numpy()
     block = min(max(round(len(sums) ** (1 / 3)), shortest_block), len(sums))
     low, high = _interval(sums, counts, block, seed)

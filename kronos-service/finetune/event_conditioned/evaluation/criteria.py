@@ -57,6 +57,8 @@ class RunFigures:
     gain: Gain | None
     """Over the control, on all event days."""
     trainable: int
+    fitting_rank: int
+    """The largest LoRA rank on the same layers with which the trained numbers would be few enough."""
     peak_bytes: int | None
     seconds: float
     adapter_bytes: int
@@ -95,7 +97,7 @@ def judge(run: RunFigures) -> list[Criterion]:
             "trainable parameters",
             f"< {MAX_TRAINABLE:,}",
             run.trainable,
-            f"{run.trainable:,}",
+            _trainable(run),
             run.trainable < MAX_TRAINABLE,
         ),
         _peak(run.peak_bytes),
@@ -154,6 +156,23 @@ def _measured(name: str, wanted: str, figure: float, detail: str, holds: bool) -
     return Criterion(
         name=name, wanted=wanted, figure=figure, detail=detail, verdict="pass" if holds else "fail"
     )
+
+
+def fitting_rank(*, lora: int, event_emb: int, rank: int) -> int:
+    """The largest rank that keeps all trained numbers under the criterion; 0 where none does.
+
+    Args:
+        lora, event_emb: how many numbers of each are trained.
+        rank: LoRA's, to which its numbers are proportional.
+    """
+    return max(MAX_TRAINABLE - 1 - event_emb, 0) * rank // lora if lora else rank
+
+
+def _trainable(run: RunFigures) -> str:
+    detail = f"{run.trainable:,}"
+    if run.trainable < MAX_TRAINABLE:
+        return detail
+    return detail + (f"; rank {run.fitting_rank} would fit" if run.fitting_rank else "; no rank would fit")
 
 
 def _change(run: RunFigures, group: str) -> float:

@@ -39,8 +39,8 @@ def val_figures(records: dict[str, pd.DataFrame], gains: dict[str, Gain], seed: 
         "val": {name: summarize(one) for name, one in records.items()},
         "val_families": {name: summarize_families(one) for name, one in records.items()},
         "val_dates": {
-            "event": int(records["base"]["date"][on_event].nunique()),
-            "quiet": int(records["base"]["date"][~on_event].nunique()),
+            "event": int(records["base"]["date"][on_event].dt.normalize().nunique()),
+            "quiet": int(records["base"]["date"][~on_event].dt.normalize().nunique()),
         },
         "gains": {name: asdict(one) for name, one in gains.items()},
         "family_gains": {

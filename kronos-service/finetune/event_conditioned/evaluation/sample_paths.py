@@ -62,6 +62,7 @@ def prepare_origins(
             horizon=settings.horizon,
             seed=_seed(settings.seed, series[origin.series], origin),
             recalibration=recalibration,
+            interval=snapshot.interval,
         )
         for origin in origins
     ]

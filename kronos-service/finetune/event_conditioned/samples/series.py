@@ -12,7 +12,7 @@ from kronos_service.data.snapshot import read as snapshots
 from kronos_service.events.calendar import calendar_reach
 from kronos_service.events.encoder import REACH_DAYS, EventTables, encode_rows, prepare
 from kronos_service.events.labels import label_targets
-from kronos_service.events.sessions import locate, session_dates, sessions
+from kronos_service.events.sessions import DAILY, Interval, days_of, locate, session_dates, sessions
 from kronos_service.events.taxonomy import CHANNELS, FIRST_LEADER
 from kronos_shared.normalization import feature_matrix, time_features
 
@@ -35,7 +35,7 @@ class Series:
     symbol: str
     asset_class: str
     dates: Dates
-    """(n,) session date of each bar."""
+    """(n,) session date of each bar, or when it opens if it is shorter than a day."""
     features: npt.NDArray[np.float64]
     """(n, 6) raw open, high, low, close, volume, amount."""
     stamps: npt.NDArray[np.int64]
@@ -52,6 +52,8 @@ class Series:
     """(n,) whether the bar's session comes right after the session of the bar before it (False for the
     first bar).
     """
+    interval: Interval = DAILY
+    """How long the bars are."""
 
 
 def build_series(snapshot: snapshots.Snapshot) -> list[Series]:
@@ -59,18 +61,20 @@ def build_series(snapshot: snapshots.Snapshot) -> list[Series]:
     tables = prepare(snapshot.calendar, snapshots.leader_data(snapshot))
     tradable = snapshot.symbols[snapshot.symbols["tradable"]]
     return [
-        _one_series(symbol, asset_class, snapshots.series(snapshot, symbol), tables)
+        _one_series(symbol, asset_class, snapshots.series(snapshot, symbol), tables, snapshot.interval)
         for symbol, asset_class in zip(tradable["symbol"], tradable["asset_class"], strict=True)
     ]
 
 
-def _one_series(symbol: str, asset_class: str, bars: pd.DataFrame, tables: EventTables) -> Series:
-    dates = session_dates(bars["ts"])
-    where = locate(sessions(asset_class, dates[0].item(), dates[-1].item()), dates)
-    labels = label_targets(tables.rows, asset_class, dates)
-    covered = int((dates[1:] <= tables.covers).sum())
+def _one_series(
+    symbol: str, asset_class: str, bars: pd.DataFrame, tables: EventTables, interval: Interval
+) -> Series:
+    dates = session_dates(bars["ts"], interval)
+    where = locate(sessions(asset_class, dates[0].item(), dates[-1].item(), interval), dates)
+    labels = label_targets(tables.rows, asset_class, dates, interval)
+    covered = int((days_of(dates[1:]) <= tables.covers).sum())
     events = np.zeros((len(dates), len(CHANNELS)), dtype=np.float32)
-    events[:covered] = encode_rows(tables, dates[:covered], asset_class)
+    events[:covered] = encode_rows(tables, dates[:covered], asset_class, interval=interval)
     return Series(
         symbol=symbol,
         asset_class=asset_class,
@@ -81,6 +85,7 @@ def _one_series(symbol: str, asset_class: str, bars: pd.DataFrame, tables: Event
         is_event=labels.is_event,
         families=labels.families,
         follows=np.diff(where, prepend=where[0]) == 1,
+        interval=interval,
     )
 
 

@@ -109,7 +109,7 @@ def cuda_peak(
     config: EventLoraConfig, base: Kronos, batch_of: Callable[[int], Batch], accelerator: Accelerator
 ) -> Peak:
     """Measure the most bytes allocated in a real forward and backward, and add AdamW's two moments."""
-    model = adapt(base, rank=config.rank, dropout=config.lora_dropout, taps=config.taps, seed=config.seed)
+    model = adapt(base, lora=config.lora(), taps=config.taps, seed=config.seed)
     training_mode(model)
     moments = sum(2 * parameter.nbytes for _, parameter in trainable(model))
 

@@ -71,7 +71,7 @@ def step_cost(
     """
     with torch.device("meta"):  # no memory is filled: a base of any size is there at once
         base = Kronos(**shape).eval()
-        model = adapt(base, rank=config.rank, dropout=config.lora_dropout, taps=config.taps, seed=0)
+        model = adapt(base, lora=config.lora(), taps=config.taps, seed=0)
     training_mode(model)
     kronos_of(model).transformer.checkpointing = checkpointing
     trained = sum(parameter.nbytes for _, parameter in trainable(model))

@@ -133,8 +133,7 @@ def train_variant(
     """
     model = adapt(
         bundle.model,
-        rank=config.rank,
-        dropout=config.lora_dropout,
+        lora=config.lora(),
         taps=config.taps,
         start=config.event_start,
         seed=config.seed,

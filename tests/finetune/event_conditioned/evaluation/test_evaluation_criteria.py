@@ -28,6 +28,7 @@ GOOD = RunFigures(
     peak_bytes=3_000_000_000,
     seconds=3600.0,
     adapter_bytes=4_200_000,
+    fitting_rank=9,
     audit=AUDIT,
 )
 

@@ -42,7 +42,7 @@ from kronos_service.finetune.event_conditioned.training.lora import adapt
 from kronos_service.model.adapter.read import kronos_of
 from kronos_service.model.factory import Bundle
 from kronos_service.model.generation.sampling import Sampling
-from kronos_shared.adapter_manifest import DAY_KINDS, RecalibrationRecord
+from kronos_shared.adapter_manifest import DAY_KINDS, LoraRecord, RecalibrationRecord
 from kronos_shared.normalization import MIN_HISTORY
 
 FIRST, LAST = np.datetime64("2022-06-01"), np.datetime64("2022-09-30")
@@ -71,7 +71,9 @@ def series(market: Snapshot) -> list[Series]:
 def forecasts(market: Snapshot, splits: Splits, bundle: Bundle) -> Forecasts:
     """By an adapter whose taps were moved off zero, so that events matter to it."""
     torch.manual_seed(1)
-    model = kronos_of(adapt(bundle.model, rank=2, dropout=0.0, taps="both", seed=0)).eval()
+    model = kronos_of(
+        adapt(bundle.model, lora=LoraRecord(rank=2, alpha=4, dropout=0.0), taps="both", seed=0)
+    ).eval()
     assert model.event_emb is not None
     for parameter in model.event_emb.parameters():
         parameter.data += 0.3 * torch.randn_like(parameter)
@@ -149,7 +151,9 @@ def test_models_that_are_alike_forecast_alike_and_an_untrained_adapter_is_its_ba
     """All draw with the same random numbers, whichever other origins there are."""
     origins = [Origin(series=s, bar=b) for s, b in ((0, 300), (1, 350), (3, 380))]
     prepared = prepare_origins(market, series, origins, SETTINGS, bundle.event_encoder)
-    untrained = kronos_of(adapt(bundle.model, rank=2, dropout=0.0, taps="both", seed=0)).eval()
+    untrained = kronos_of(
+        adapt(bundle.model, lora=LoraRecord(rank=2, alpha=4, dropout=0.0), taps="both", seed=0)
+    ).eval()
     base = sample_bars(bundle.tokenizer, bundle.model, prepared, SETTINGS, events="none")
     assert base.closes.shape == (3, SETTINGS.paths, SETTINGS.horizon)
     assert base.log_range.shape == (3, SETTINGS.paths)

@@ -23,7 +23,7 @@ SHALLOW: Mapping[str, Any] = {**PRESETS["base"].predictor, "n_layers": 1}
 
 def real_model(shape: Mapping[str, Any]) -> torch.nn.Module:
     torch.manual_seed(0)
-    model = adapt(Kronos(**shape).eval(), rank=CONFIG.rank, dropout=CONFIG.lora_dropout, taps="both", seed=0)
+    model = adapt(Kronos(**shape).eval(), lora=CONFIG.lora(), taps="both", seed=0)
     training_mode(model)
     return model
 

@@ -34,6 +34,7 @@ from kronos_service.finetune.event_conditioned.training.variants import (
 )
 from kronos_service.model.factory import Bundle
 from kronos_service.model.kronos import Kronos
+from kronos_shared.adapter_manifest import LoraRecord
 
 CONFIG = EventLoraConfig(
     epochs=2,
@@ -213,11 +214,11 @@ def test_a_steps_gradient_is_that_of_its_targets_over_the_mean_number_of_a_step(
     config = CONFIG.replace(epochs=epochs, lora_dropout=0.0, max_grad_norm=1e9)
     data = few.dataset("train", oversample=3.0)
     accelerator = Accelerator(cpu=True)
-    model = adapt(bundle.model, rank=2, dropout=0.0, taps="both", seed=0)
+    model = adapt(bundle.model, lora=LoraRecord(rank=2, alpha=4, dropout=0.0), taps="both", seed=0)
     loop = Loop(model, Data(train=data, fixed=data, val=None), config, micro_batch, accelerator)
     windows = [0, 5, 9, 14, 23]  # not a whole batch: its targets count as much as those of any other
     got = loop.step(0, windows)["train/grad_norm"]
-    fresh = adapt(bundle.model, rank=2, dropout=0.0, taps="both", seed=0)
+    fresh = adapt(bundle.model, lora=LoraRecord(rank=2, alpha=4, dropout=0.0), taps="both", seed=0)
     loss = weighted_loss(fresh, collate([data.inputs(number) for number in windows]), accelerator)
     steps = -(-len(data) // config.batch_size)
     parameters = [parameter for _, parameter in trainable(fresh)]
@@ -228,7 +229,7 @@ def test_a_steps_gradient_is_that_of_its_targets_over_the_mean_number_of_a_step(
 def test_no_gradient_is_left_for_the_next_step(few: Splits, bundle: Bundle) -> None:
     config, accelerator = CONFIG.replace(lora_dropout=0.0), Accelerator(cpu=True)
     data = few.dataset("train")
-    model = adapt(bundle.model, rank=2, dropout=0.0, taps="both", seed=0)
+    model = adapt(bundle.model, lora=LoraRecord(rank=2, alpha=4, dropout=0.0), taps="both", seed=0)
     loop = Loop(model, Data(train=data, fixed=data, val=None), config, 8, accelerator)
     loop.step(0, range(8))
     assert all(parameter.grad is None or not parameter.grad.any() for _, parameter in trainable(model))
@@ -239,7 +240,7 @@ def test_dropout_is_drawn_anew_for_each_step(few: Splits, bundle: Bundle) -> Non
         lora_dropout=0.5, learning_rate=1e-12, event_learning_rate=1e-12, max_grad_norm=1e9
     )
     data = few.dataset("train")
-    model = adapt(bundle.model, rank=2, dropout=0.5, taps="both", seed=0)
+    model = adapt(bundle.model, lora=LoraRecord(rank=2, alpha=4, dropout=0.5), taps="both", seed=0)
     loop = Loop(model, Data(train=data, fixed=data, val=None), config, 8, Accelerator(cpu=True))
     norms = [loop.step(step, range(8))["train/grad_norm"] for step in (0, 1, 0)]
     assert norms[0] == pytest.approx(norms[2], rel=1e-4)
