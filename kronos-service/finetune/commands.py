@@ -6,6 +6,7 @@ flag should cost.
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 from typing import Any, TypeVar
 
 from kronos_service.data.sources import open_source
@@ -15,6 +16,7 @@ from kronos_service.finetune.config import (
     ImportConfig,
     MergeConfig,
     PretrainConfig,
+    PushConfig,
     SampleConfig,
 )
 from kronos_service.finetune.event_conditioned.ablation.config import AblateConfig
@@ -93,7 +95,7 @@ def walk_forward(argv: Sequence[str]) -> int:
 
 def report(argv: Sequence[str]) -> None:
     """Write the report of a run, or of an evaluation, as one HTML file."""
-    config = _settings(ReportConfig, _first_is("--run", argv), report)
+    config = _settings(ReportConfig, _first_are(["--run"], argv), report)
 
     from kronos_service.finetune.event_conditioned.report import terminal
     from kronos_service.finetune.event_conditioned.report.document import report as run
@@ -131,9 +133,18 @@ def pretrain(argv: Sequence[str]) -> None:
 
 def merge(argv: Sequence[str]) -> None:
     """Merge an adapter's LoRA into its base for code that knows no events, and say what is lost."""
-    config = _settings(MergeConfig, _first_is("--adapter", argv), merge)
+    config = _settings(MergeConfig, _first_are(["--adapter"], argv), merge)
 
     from kronos_service.finetune.merge import merge as run
+
+    run(config)
+
+
+def push(argv: Sequence[str]) -> None:
+    """Upload an adapter to the Hugging Face hub, with its card, and say what it is named there."""
+    config = _settings(PushConfig, _first_are(["--adapter", "--repo"], argv), push)
+
+    from kronos_service.finetune.push import push as run
 
     run(config)
 
@@ -199,6 +210,7 @@ COMMANDS: Mapping[str, Command] = {
     "import": import_,
     "pretrain": pretrain,
     "merge": merge,
+    "push": push,
     "sample": sample,
     "doctor": doctor,
 }
@@ -282,6 +294,12 @@ exit code: 0 when nothing was found, 1 with the rows that show a fault, 2 a mist
   {PROGRAM} merge runs/mine/adapter --base-model runs/base --out merged
       an adapter on a base of your own
 """,
+    "push": f"""
+  {PROGRAM} push adapters user/kronos-fomc
+      LATEST of the store, into a repository that only you can read; log in with `hf auth login` first
+  {PROGRAM} push runs/mine/adapter user/kronos-fomc --public
+      one run's adapter, for everybody
+""",
     "sample": f"""
   {PROGRAM} sample --out sample --seed 1
       another market with the same event effects
@@ -299,9 +317,11 @@ def _settings(settings: type[SettingsT], argv: Sequence[str], command: Command) 
     return parse(settings, argv, **_about(command))
 
 
-def _first_is(name: str, argv: Sequence[str]) -> Sequence[str]:
-    """The words of a command whose first one is the value of a flag, where it is no flag itself."""
-    return [name, *argv] if argv and not argv[0].startswith("-") else argv
+def _first_are(names: Sequence[str], argv: Sequence[str]) -> Sequence[str]:
+    """The words of a command whose first ones are the values of flags, where they are no flags themselves."""
+    values = list(takewhile(lambda word: not word.startswith("-"), argv[: len(names)]))
+    named = [word for pair in zip(names, values, strict=False) for word in pair]
+    return [*named, *argv[len(values) :]]
 
 
 def _about(command: Command) -> dict[str, Any]:

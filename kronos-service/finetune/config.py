@@ -121,6 +121,18 @@ class PretrainConfig(Settings):
     """seed of weights, windows and dropout"""
 
 
+class PushConfig(Settings):
+    """Settings of the command `push`."""
+
+    adapter: AdapterLocation
+    """an adapter directory, published adapters (their LATEST) in a directory or at s3://bucket/prefix, or
+    sample, which ships"""
+    repo: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
+    """the repository on the hub, owner/name; it is made if it does not exist"""
+    public: bool = False
+    """make a repository that everybody can read; one that exists stays as it is"""
+
+
 class MergeConfig(Settings):
     """Settings of the command `merge`."""
 

@@ -42,6 +42,7 @@ OTHER_COMMANDS: Final = (
         "IMPORT",
         "PRETRAIN",
         "MERGE",
+        "PUSH",
         "SAMPLE",
         "DOCTOR",
     ),
