@@ -23,7 +23,7 @@ from kronos_service.data.snapshot.manifest import SAMPLE, read_manifest
 from kronos_service.data.snapshot.write import write_snapshot
 from kronos_service.events.scaling import Floats
 from kronos_service.events.sessions import Sessions, Times, sessions, utc
-from kronos_service.events.taxonomy import LEADER_ASSET_CLASS
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_shared.columns import BAR_COLUMNS, CALENDAR_COLUMNS, SYMBOL_COLUMNS
 from kronos_shared.errors import KronosError
 
@@ -159,7 +159,10 @@ def make_market(
         raise SampleError(f"need a seed of 0 or more; got {seed}")
     planted = effects or Effects()
     calendar, scale = _calendar(seed, start, end + CALENDAR_MARGIN)
-    days = {name: sessions(asset_class, start, end) for name, asset_class in LEADER_ASSET_CLASS.items()}
+    days = {
+        name: sessions(asset_class, start, end)
+        for name, asset_class in DEFAULT_TAXONOMY.leader_asset_class.items()
+    }
     surprise = planted.surprise * planted_surprise(calendar, scale, days["SPY"])
     widen = {name: np.where(event_bars(calendar, days[name]), planted.volatility, 1.0) for name in days}
     tables = {}
@@ -172,7 +175,7 @@ def make_market(
     tables |= {
         f"SYN{n:02d}": _equity(n, seed, days["SPY"], widen["SPY"], _after(known)) for n in range(1, symbols)
     }
-    classes = [(name, LEADER_ASSET_CLASS.get(name, "us_equity")) for name in tables]
+    classes = [(name, DEFAULT_TAXONOMY.leader_asset_class.get(name, "us_equity")) for name in tables]
     rows = [(name, asset_class, asset_class == "us_equity") for name, asset_class in classes]
     bars = pd.concat([tables[name].assign(symbol=name) for name in sorted(tables)], ignore_index=True)
     return Market(
@@ -236,7 +239,7 @@ def _calendar(seed: int, start: date, end: date) -> tuple[pd.DataFrame, dict[str
             scale[event_type] = float(np.round(rng.uniform(0.05, 0.5), 3))
             parts.append(_type_rows(event_type, on, release.time, impact, scale[event_type], rng))
     calendar = pd.concat(parts).sort_values(["release_at", "event_type"], ignore_index=True)
-    return calendar[list(CALENDAR_COLUMNS)], scale
+    return calendar.reindex(columns=list(CALENDAR_COLUMNS)), scale
 
 
 def _type_rows(

@@ -12,14 +12,14 @@ from typing import Final
 
 import pandas as pd
 
-from kronos_service.events.taxonomy import CURRENCY
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_shared.columns import BAR_COLUMNS, CALENDAR_COLUMNS, FEATURES, SYMBOL_COLUMNS
 from kronos_shared.errors import KronosError, first_line
 
 TABLES: Final = ("ohlcv_1d", "symbols", "economic_calendar")
 """Table names, as in the database and as file names."""
 
-OPTIONAL: Final = ("amount", "event_id", "previous", "first_seen_at")
+OPTIONAL: Final = ("amount", "event_id", "previous", "first_seen_at", "symbol")
 TRUTH: Final = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 
 
@@ -74,8 +74,8 @@ def symbol_table(raw: pd.DataFrame) -> pd.DataFrame:
 def calendar_table(raw: pd.DataFrame) -> pd.DataFrame:
     """Typed calendar rows, sorted by (release_at, event_id, first_seen_at); times in UTC.
 
-    A missing event_id is made of the type and the UTC date of the release, and of the currency if it is
-    another than the channels'.
+    A missing event_id is made of the type and the UTC date of the release, of the currency if it is another
+    than USD, and of the symbol if there is one. A column of symbols may be missing: null is everybody's.
 
     Raises:
         TableError: a column is missing, the table is empty, or a value does not parse.
@@ -89,8 +89,10 @@ def calendar_table(raw: pd.DataFrame) -> pd.DataFrame:
         table[column] = _times(table, "economic_calendar", column)
     for column in ("actual", "forecast", "previous"):
         table[column] = _numbers(table, "economic_calendar", column)
-    foreign = (table["currency"] + ":").where(table["currency"] != CURRENCY, "")
-    made = foreign + table["event_type"] + ":" + table["release_at"].dt.strftime("%Y-%m-%d")
+    table["symbol"] = table["symbol"].astype("str").where(table["symbol"].notna() & (table["symbol"] != ""))
+    foreign = (table["currency"] + ":").where(table["currency"] != DEFAULT_TAXONOMY.currency, "")
+    own = (table["symbol"] + ":").where(table["symbol"].notna(), "")
+    made = foreign + own + table["event_type"] + ":" + table["release_at"].dt.strftime("%Y-%m-%d")
     table["event_id"] = table["event_id"].where(table["event_id"].notna(), made).astype("str")
     table["event_name"] = table["event_name"].fillna("").astype("str")
     order = ["release_at", "event_id", "first_seen_at"]

@@ -143,6 +143,7 @@ def export(argv: Sequence[str]) -> None:
     config = _settings(ExportConfig, argv, export)
 
     from kronos_service.data.coverage import print_coverage, read_coverage
+    from kronos_service.events.taxonomy import read_taxonomy
     from kronos_service.finetune.export_training_data import export as run
 
     with open_source(config.source, config.tables) as source:
@@ -154,6 +155,7 @@ def export(argv: Sequence[str]) -> None:
             incremental=config.incremental,
             resume=config.resume,
             accept=config.accept,
+            taxonomy=None if config.taxonomy is None else read_taxonomy(config.taxonomy),
         )
     sys.stdout.write("\n".join(summary.lines()) + "\n")
     print_coverage(read_coverage(config.out))

@@ -29,6 +29,8 @@ class ExportConfig(Settings):
     """a bar that cannot be true stops the export, or is dropped and listed"""
     accept: tuple[AcceptedName, ...] = ()
     """departures from what is public about releases and markets that are meant, by their names"""
+    taxonomy: Path | None = None
+    """TOML file of your own event types and leaders; an incremental export keeps the snapshot's"""
     incremental: bool = False
     """add what is new to the snapshot in --out, and keep what its calendar knew before"""
     resume: bool = False
@@ -66,6 +68,8 @@ class ImportConfig(Settings):
     """a bar that cannot be true stops the import, or is dropped and listed"""
     accept: tuple[AcceptedName, ...] = ()
     """departures from what is public about releases and markets that are meant, by their names"""
+    taxonomy: Path | None = None
+    """TOML file of your own event types and leaders"""
 
 
 class SampleConfig(Settings):

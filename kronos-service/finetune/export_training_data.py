@@ -34,12 +34,15 @@ from kronos_service.data.plausibility import (
 )
 from kronos_service.data.public_facts import AcceptedName
 from kronos_service.data.snapshot.manifest import NOT_APPLICABLE, Origin, is_sample
+from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.data.snapshot.revisions import Revised, revise
 from kronos_service.data.snapshot.staging import open_staging
 from kronos_service.data.snapshot.write import STAGING, commit, exclusive
 from kronos_service.data.sources import Source
+from kronos_service.data.sources.snapshot import TableSource
 from kronos_service.data.tables import TableError, calendar_table, symbol_table
 from kronos_service.data.validation import check_calendar, without_copies
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY, Taxonomy, require_same
 from kronos_shared.progress import follow
 
 
@@ -95,6 +98,7 @@ def export(
     incremental: bool = False,
     resume: bool = False,
     accept: Sequence[AcceptedName] = (),
+    taxonomy: Taxonomy | None = None,
     now: datetime | None = None,
     console: Console | None = None,
 ) -> ExportSummary:
@@ -107,6 +111,8 @@ def export(
         incremental: extend the older snapshot by what is new, and keep what its calendar knew before.
         resume: skip the symbols that an interrupted export of the same rows had read; not with incremental.
         accept: departures from what is public (see `plausibility`) that are meant, and no reason to refuse.
+        taxonomy: what the calendar's types and the leaders are (default: as before when incremental, or as
+            the source has it).
         now: the time up to which sessions have closed (default: the present).
         console: where the progress bar goes (default: standard error).
 
@@ -123,6 +129,7 @@ def export(
     console = console or Console(stderr=True)
     with exclusive(directory):
         earlier = earlier_snapshot(directory, source, since) if incremental else None
+        taxonomy = _taxonomy(taxonomy, earlier, source)
         if earlier and since is None:
             notes += _left_out(source, first_day(earlier))
         since = first_day(earlier) if earlier else since
@@ -136,10 +143,10 @@ def export(
             notes += _changes(revised, is_past_same=bars is not None)
         calendar, same = without_copies(calendar)
         notes += [f"{same} identical copies of calendar rows are left out"] * bool(same)
-        check_calendar(calendar)
+        check_calendar(calendar, taxonomy)
         is_market = not is_sample(source.name)
         if is_market:
-            refuse(calendar_departures(calendar, now=now), accept)
+            refuse(calendar_departures(calendar, now=now, taxonomy=taxonomy), accept)
         else:
             notes.append(NOT_APPLICABLE)
         request = {"source": source.name, "since": since and since.isoformat()}
@@ -164,6 +171,7 @@ def export(
                 read_at=staging.read_at,
                 calendar_read_at=now,
                 accepted=tuple(accept),
+                taxonomy=taxonomy,
             )
             manifest = commit(
                 directory,
@@ -172,7 +180,8 @@ def export(
                 calendar=calendar,
                 origin=origin,
             )
-    departures = calendar_departures(calendar, now=now, bars=reach) + bar_filter.departures
+    departures = calendar_departures(calendar, now=now, bars=reach, taxonomy=taxonomy)
+    departures += bar_filter.departures
     if bar_filter.copies:
         notes.append(f"{bar_filter.copies} identical copies of bars are left out")
     return ExportSummary(
@@ -190,6 +199,16 @@ def export(
         notes=tuple(notes),
         seconds=time.perf_counter() - started,
     )
+
+
+def _taxonomy(given: Taxonomy | None, earlier: Snapshot | None, source: Source) -> Taxonomy:
+    """The taxonomy of the new snapshot; one that is extended keeps its own."""
+    if earlier is not None:
+        if given is not None:
+            require_same(earlier.taxonomy, given, "the snapshot in --out")
+        return earlier.taxonomy
+    of_source = source.taxonomy if isinstance(source, TableSource) else DEFAULT_TAXONOMY
+    return of_source if given is None else given
 
 
 def _shown(

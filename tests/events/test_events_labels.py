@@ -9,7 +9,7 @@ from kronos_service.events.calendar import read_calendar
 from kronos_service.events.encoder import encode_rows
 from kronos_service.events.labels import label_targets
 from kronos_service.events.sessions import SessionError
-from kronos_service.events.taxonomy import FAMILIES
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_shared.columns import ASSET_CLASSES
 
 
@@ -26,7 +26,7 @@ def test_only_high_impact_events_of_the_currency_label_a_target() -> None:
     )
     labels = label_targets(read_calendar(calendar), "us_equity", days)
     assert labels.is_event.tolist() == [False, True, False, False, True]
-    assert [(row, FAMILIES[family]) for row, family in np.argwhere(labels.families)] == [
+    assert [(row, DEFAULT_TAXONOMY.families[family]) for row, family in np.argwhere(labels.families)] == [
         (1, "cpi"),
         (4, "gdp"),
     ]
@@ -48,7 +48,7 @@ def test_after_a_closure_the_first_target_has_the_events_since_the_session_befor
     inside = event("in", "cpi", closed + pd.Timedelta(hours=15))
     older = event("old", "nfp", closed - pd.Timedelta(hours=15))
     labels = label_targets(read_calendar(calendar_of([inside, older])), asset_class, [day])
-    assert [FAMILIES[family] for family in np.flatnonzero(labels.families[0])] == ["cpi"]
+    assert [DEFAULT_TAXONOMY.families[family] for family in np.flatnonzero(labels.families[0])] == ["cpi"]
 
 
 def test_the_last_version_counts_whenever_it_was_seen() -> None:
@@ -67,7 +67,7 @@ def test_labels_are_the_full_weights_of_a_schedule_that_was_always_known(asset_c
     tables = type(world)(asset_class, world.bars, calendar, world.leaders).tables()
     encoded = encode_rows(tables, days[:-1], asset_class)
     labels = label_targets(read_calendar(calendar), asset_class, days[1:])
-    np.testing.assert_array_equal(labels.families, encoded[:, : len(FAMILIES)] == 1.0)
+    np.testing.assert_array_equal(labels.families, encoded[:, : len(DEFAULT_TAXONOMY.families)] == 1.0)
     assert labels.is_event.any()
     assert not labels.is_event.all()
 

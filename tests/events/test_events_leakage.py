@@ -18,7 +18,7 @@ from kronos_service.events.calendar import ALWAYS, CalendarRows, read_calendar
 from kronos_service.events.encoder import encode_rows
 from kronos_service.events.leaders import Leader
 from kronos_service.events.sessions import Sessions, locate, sessions
-from kronos_service.events.taxonomy import LEADER_ASSET_CLASS
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_shared.columns import ASSET_CLASSES
 
 seeds = st.integers(0, 2**32 - 1)
@@ -84,7 +84,7 @@ def scramble_leader(
 ) -> pd.DataFrame:
     """The leader's bars that close after `as_of` are others; those up to it stay."""
     start = frame["ts"].min().date()
-    table = sessions(LEADER_ASSET_CLASS[name], start, as_of.date() + timedelta(days=60))
+    table = sessions(DEFAULT_TAXONOMY.leader_asset_class[name], start, as_of.date() + timedelta(days=60))
     closes = pd.DatetimeIndex(table.closes[locate(table, frame["ts"])]).tz_localize("UTC")
     future = table.dates[table.closes > as_of.tz_localize(None).to_numpy()]
     future = future[rng.random(len(future)) < 0.7]

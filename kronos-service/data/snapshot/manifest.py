@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kronos_service.data.tables import TABLES
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY, Taxonomy, TaxonomyError, taxonomy_of
 from kronos_shared.errors import KronosError
 
 SCHEMA_VERSION: Final = 1
@@ -24,9 +25,14 @@ class SnapshotError(KronosError):
     """A snapshot is absent, incomplete, damaged or busy."""
 
 
-def content_hash(hashes: Mapping[str, str]) -> str:
-    """One sha256 over the tables' sha256, the same for the same content in any place."""
-    return hashlib.sha256("".join(f"{name} {hashes[name]}\n" for name in TABLES).encode()).hexdigest()
+def content_hash(hashes: Mapping[str, str], taxonomy: Taxonomy = DEFAULT_TAXONOMY) -> str:
+    """One sha256 over the tables' sha256, and over another taxonomy than the default one; the same for the
+    same content in any place.
+    """
+    lines = [f"{name} {hashes[name]}\n" for name in TABLES]
+    if not taxonomy.is_default:
+        lines.append(f"taxonomy {json.dumps(taxonomy.content())}\n")
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +49,8 @@ class Origin:
     """Just before the calendar was read; later than `read_at` if the export was resumed."""
     accepted: tuple[str, ...] = ()
     """Departures from what is public (see `plausibility`) that the user expects."""
+    taxonomy: Taxonomy = DEFAULT_TAXONOMY
+    """What the calendar's types and the leaders are."""
 
 
 def is_sample(source: str) -> bool:
@@ -58,7 +66,8 @@ def make_manifest(rows: Mapping[str, int], hashes: Mapping[str, str], origin: Or
         "window": {"first": origin.window[0].isoformat(), "last": origin.window[1].isoformat()},
         "read_at": origin.read_at and origin.read_at.isoformat(),
         "calendar_read_at": origin.calendar_read_at and origin.calendar_read_at.isoformat(),
-        "sha256": content_hash(hashes),
+        "sha256": content_hash(hashes, origin.taxonomy),
+        **({} if origin.taxonomy.is_default else {"taxonomy": origin.taxonomy.content()}),
         **({"accepted": list(origin.accepted)} if origin.accepted else {}),
         "tables": {
             name: {
@@ -92,3 +101,18 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     if outside:
         raise SnapshotError(f"{path} names {outside[0]!r}, which is not a plain file name; export again")
     return manifest
+
+
+def taxonomy_in(manifest: Mapping[str, Any] | None, where: str) -> Taxonomy:
+    """The taxonomy that a manifest carries; the default one where there is none.
+
+    Raises:
+        SnapshotError: it carries one that cannot be read.
+    """
+    content = None if manifest is None else manifest.get("taxonomy")
+    if content is None:
+        return DEFAULT_TAXONOMY
+    try:
+        return taxonomy_of(content, f"the taxonomy in {where}")
+    except (TaxonomyError, TypeError, ValueError) as error:
+        raise SnapshotError(f"{error}; export again") from None

@@ -29,11 +29,12 @@ from kronos_service.data.snapshot.manifest import (
     content_hash,
     is_sample,
     read_manifest,
+    taxonomy_in,
 )
 from kronos_service.data.snapshot.write import TYPED
 from kronos_service.data.tables import TABLES, read_csv
 from kronos_service.data.validation import check_tables
-from kronos_service.events.taxonomy import LEADERS
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY, Taxonomy
 from kronos_shared.cli import did_you_mean
 from kronos_shared.errors import first_line
 
@@ -54,6 +55,8 @@ class Snapshot:
     """Hash over the files' hashes, the same for the same content in any place."""
     manifest: Mapping[str, Any] | None
     """manifest.json, or None for a plain directory of tables."""
+    taxonomy: Taxonomy = DEFAULT_TAXONOMY
+    """What its event types and leaders are; the manifest carries another than the default one."""
 
     @property
     def is_sample(self) -> bool:
@@ -86,7 +89,7 @@ def series(snapshot: Snapshot, symbol: str) -> pd.DataFrame:
 
 def leader_data(snapshot: Snapshot) -> dict[str, pd.DataFrame]:
     """Leader -> frame of (ts, close), for the leaders present; the event encoder raises if one is missing."""
-    bars = snapshot.bars[snapshot.bars["symbol"].isin(LEADERS)]
+    bars = snapshot.bars[snapshot.bars["symbol"].isin(snapshot.taxonomy.leaders)]
     return {str(name): rows[["ts", "close"]].reset_index(drop=True) for name, rows in bars.groupby("symbol")}
 
 
@@ -103,7 +106,13 @@ def load_snapshot(path: str | Path, *, now: datetime | None = None) -> Snapshot:
         UnknownEventType: the calendar has a type outside the taxonomy.
     """
     snapshot = read_tables(path)
-    check_tables(snapshot.symbols, snapshot.bars, snapshot.calendar, now=now or datetime.now(UTC))
+    check_tables(
+        snapshot.symbols,
+        snapshot.bars,
+        snapshot.calendar,
+        now=now or datetime.now(UTC),
+        taxonomy=snapshot.taxonomy,
+    )
     return snapshot
 
 
@@ -114,6 +123,7 @@ def read_tables(path: str | Path) -> Snapshot:
         raise SnapshotError(f"no such snapshot: {path} is not a directory; make one with export or sample")
     manifest = read_manifest(directory) if (directory / MANIFEST).exists() else None
     entries = {} if manifest is None else manifest["tables"]
+    taxonomy = taxonomy_in(manifest, str(directory / MANIFEST))
     tables, hashes = {}, {}
     for name in TABLES:
         entry = entries.get(name)
@@ -136,8 +146,9 @@ def read_tables(path: str | Path) -> Snapshot:
         symbols=tables["symbols"],
         bars=tables["ohlcv_1d"],
         calendar=tables["economic_calendar"],
-        sha256=content_hash(hashes),
+        sha256=content_hash(hashes, taxonomy),
         manifest=manifest,
+        taxonomy=taxonomy,
     )
 
 

@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 from kronos_service.data.snapshot.manifest import MANIFEST, Origin, SnapshotError, make_manifest
 from kronos_service.data.tables import TABLES, bar_table, calendar_table, symbol_table
 from kronos_service.data.validation import check_tables
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY, Taxonomy
 from kronos_shared.atomic import fsync, replace_file
 
 LOCK: Final = ".lock"
@@ -50,6 +51,7 @@ def write_snapshot(
     window: tuple[date, date],
     source: str,
     now: datetime | None = None,
+    taxonomy: Taxonomy = DEFAULT_TAXONOMY,
 ) -> dict[str, Any]:
     """Validate the tables, make them the snapshot in `directory` in one step, and return the manifest.
 
@@ -59,6 +61,7 @@ def write_snapshot(
         window: first and last date that the source was asked for.
         source: where the rows came from, for the manifest; never a secret.
         now: the time up to which sessions have closed (default: the present).
+        taxonomy: what the calendar's types and the leaders are.
 
     Raises:
         SnapshotError: the directory holds something else, or another export is writing into it.
@@ -67,7 +70,11 @@ def write_snapshot(
     raw = {"ohlcv_1d": bars, "symbols": symbols, "economic_calendar": calendar}
     tables = {name: TYPED[name](raw[name]) for name in TABLES}
     check_tables(
-        tables["symbols"], tables["ohlcv_1d"], tables["economic_calendar"], now=now or datetime.now(UTC)
+        tables["symbols"],
+        tables["ohlcv_1d"],
+        tables["economic_calendar"],
+        now=now or datetime.now(UTC),
+        taxonomy=taxonomy,
     )
     groups = (rows for _, rows in tables["ohlcv_1d"].groupby("symbol", sort=True))
     with exclusive(Path(directory)):
@@ -76,7 +83,7 @@ def write_snapshot(
             symbols=tables["symbols"],
             bars=groups,
             calendar=tables["economic_calendar"],
-            origin=Origin(source=source, window=window),
+            origin=Origin(source=source, window=window, taxonomy=taxonomy),
         )
 
 
@@ -128,6 +135,8 @@ def commit(
     Raises:
         SnapshotError: the disk is full, or cannot be written.
     """
+    if calendar["symbol"].isna().all():  # so that a column of nulls at the source changes no hash
+        calendar = calendar.drop(columns="symbol")
     contents = {"ohlcv_1d": bars, "symbols": [symbols], "economic_calendar": [calendar]}
     scratch = {name: directory / f".{name}.tmp" for name in TABLES}
     with _explained(directory):

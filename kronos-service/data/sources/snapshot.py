@@ -9,6 +9,7 @@ import pandas as pd
 
 from kronos_service.data.snapshot.manifest import is_sample
 from kronos_service.data.snapshot.read import read_tables
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY, Taxonomy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,8 @@ class TableSource:
     event_rows: pd.DataFrame
     notes: tuple[str, ...] = ()
     """What the reader left out, one line each."""
+    taxonomy: Taxonomy = DEFAULT_TAXONOMY
+    """What the event types are."""
 
     def symbols(self) -> pd.DataFrame:
         return self.symbol_rows
@@ -54,4 +57,5 @@ def snapshot_source(directory: Path) -> TableSource:
         symbol_rows=snapshot.symbols,
         bar_rows=snapshot.bars,
         event_rows=snapshot.calendar,
+        taxonomy=snapshot.taxonomy,
     )

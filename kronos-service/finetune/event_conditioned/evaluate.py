@@ -60,15 +60,16 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     directory = config.out or _home(adapter.directory)
     require_writable(directory, "--out")
     accelerator = Accelerator()
+    snapshot = load_snapshot(config.snapshot or sample_snapshot_path())
     bundle = load_bundle(
         config.base_model,
         tokenizer=config.tokenizer,
         revision=config.revision,
         tokenizer_revision=config.tokenizer_revision,
         device=str(accelerator.device),
+        taxonomy=snapshot.taxonomy,
     )
     loaded = load_adapter(adapter, bundle)
-    snapshot = load_snapshot(config.snapshot or sample_snapshot_path())
     splits = _splits(config, adapter, snapshot, bundle)
     about = describe_evaluation(adapter.directory, adapter.manifest, snapshot, config.split)
     if config.split == "test":
@@ -88,7 +89,10 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     figures = about | {
         "given": given,
         "losses": {"base": summarize(base), "adapter": summarize(adapted)},
-        "family_losses": {"base": summarize_families(base), "adapter": summarize_families(adapted)},
+        "family_losses": {
+            name: summarize_families(one, snapshot.taxonomy)
+            for name, one in (("base", base), ("adapter", adapted))
+        },
         "forecasts": forecasts.figures if forecasts else None,
         "why_no_forecasts": None if forecasts else "none were asked for (--origins 0)",
     }

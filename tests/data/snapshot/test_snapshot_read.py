@@ -21,7 +21,7 @@ from kronos_service.data.snapshot.read import (
 from kronos_service.data.snapshot.write import write_snapshot
 from kronos_service.data.tables import TableError
 from kronos_service.data.validation import BadBarsError
-from kronos_service.events.taxonomy import LEADERS
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 
 FILES = {"symbols": "symbols", "bars": "ohlcv_1d", "calendar": "economic_calendar"}
 
@@ -107,7 +107,7 @@ def test_series_and_leaders_are_ascending_and_complete(tmp_path: Path) -> None:
     assert spy["ts"].is_monotonic_increasing
     assert len(spy) == 21  # sessions of January 2024
     leaders = leader_data(snapshot)
-    assert set(leaders) == set(LEADERS)
+    assert set(leaders) == set(DEFAULT_TAXONOMY.leaders)
     pd.testing.assert_frame_equal(leaders["SPY"], spy[["ts", "close"]])
     with pytest.raises(SnapshotError, match="no bars of 'QQQ'"):
         series(snapshot, "QQQ")

@@ -17,7 +17,7 @@ from kronos_service.data.snapshot.read import Snapshot, leader_data, series
 from kronos_service.events import leaders, surprises
 from kronos_service.events.encoder import EventEncoder, prepare
 from kronos_service.events.scenario import Scenario, ScenarioError
-from kronos_service.events.taxonomy import SURPRISE
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.finetune.event_conditioned.audit.rows import read_rows
 from kronos_service.finetune.event_conditioned.audit.scramble import only, scramble
 from kronos_service.finetune.event_conditioned.samples.series import build_series
@@ -73,10 +73,14 @@ def test_rows_past_the_origin_know_the_schedule_but_no_surprise_and_no_leader(ma
     one = next(s for s in build_series(market) if s.symbol == "SYN02")
     events = prepared(market, "SYN02", 199).history.events
     assert events is not None
-    np.testing.assert_array_equal(events[64:, :SURPRISE], one.events[200:204, :SURPRISE])
-    np.testing.assert_array_equal(events[64:, SURPRISE + 1], one.events[200:204, SURPRISE + 1])
-    assert not events[64:, SURPRISE].any()
-    assert not events[64:, SURPRISE + 2 :].any()
+    np.testing.assert_array_equal(
+        events[64:, : DEFAULT_TAXONOMY.surprise], one.events[200:204, : DEFAULT_TAXONOMY.surprise]
+    )
+    np.testing.assert_array_equal(
+        events[64:, DEFAULT_TAXONOMY.surprise + 1], one.events[200:204, DEFAULT_TAXONOMY.surprise + 1]
+    )
+    assert not events[64:, DEFAULT_TAXONOMY.surprise].any()
+    assert not events[64:, DEFAULT_TAXONOMY.surprise + 2 :].any()
 
 
 def test_a_scenario_moves_the_rows_after_its_date_only(market: Snapshot) -> None:
@@ -86,7 +90,7 @@ def test_a_scenario_moves_the_rows_after_its_date_only(market: Snapshot) -> None
     assert plain.history.events is not None
     assert supposed.history.events is not None
     changed = (plain.history.events != supposed.history.events).nonzero().tolist()
-    assert changed == [[64 + 1, SURPRISE]]
+    assert changed == [[64 + 1, DEFAULT_TAXONOMY.surprise]]
     with pytest.raises(ScenarioError, match="lengthen the horizon"):
         prepared(market, "SYN02", 199, scenario=Scenario(surprises={plain.future_dates[-1].item(): 2.0}))
 

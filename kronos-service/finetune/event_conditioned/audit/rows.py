@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import pandas as pd
 
 from kronos_service.data.snapshot.read import Snapshot
-from kronos_service.events.taxonomy import CURRENCY, LEADERS
+from kronos_service.events.taxonomy import Taxonomy
 from kronos_service.finetune.event_conditioned.audit.sessions import SessionTable, session_table
 from kronos_shared.columns import FEATURES
 
@@ -37,6 +37,8 @@ class Release(NamedTuple):
     seen_at: datetime
     actual: float | None
     forecast: float | None
+    symbol: str | None
+    """On whose bars alone it falls; None: on everybody's."""
 
     def usable_at(self) -> datetime:
         """From when on the actual may be used (strictly later)."""
@@ -45,12 +47,18 @@ class Release(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PlainRows:
-    """What the audit works from: sessions per asset class, bars per symbol in order, and the USD calendar."""
+    """What the audit works from: sessions per asset class, bars per symbol in order, and the calendar."""
 
     asset_class: dict[str, str]
     sessions: dict[str, SessionTable]
     bars: dict[str, list[Bar]]
     releases: list[Release]
+    taxonomy: Taxonomy
+    """Of which only the names are used."""
+
+    def of(self, symbol: str) -> list[Release]:
+        """The releases that fall on a symbol's bars."""
+        return [release for release in self.releases if release.symbol in (None, symbol)]
 
     def sessions_of(self, symbol: str) -> SessionTable:
         """The sessions of a symbol."""
@@ -64,11 +72,16 @@ def read_rows(snapshot: Snapshot, symbols: Iterable[str]) -> PlainRows:
     asset_class = dict(zip(snapshot.symbols["symbol"], snapshot.symbols["asset_class"], strict=True))
     tables = {name: session_table(name, first, last) for name in sorted(set(asset_class.values()))}
     bars = {}
-    for symbol in sorted({*symbols, *LEADERS}):
+    for symbol in sorted({*symbols, *snapshot.taxonomy.leaders}):
         rows = snapshot.bars[snapshot.bars["symbol"] == symbol]
         bars[symbol] = _bars(rows, tables[asset_class[symbol]])
-    usd = snapshot.calendar[snapshot.calendar["currency"] == CURRENCY]
-    return PlainRows(asset_class=asset_class, sessions=tables, bars=bars, releases=_releases(usd))
+    return PlainRows(
+        asset_class=asset_class,
+        sessions=tables,
+        bars=bars,
+        releases=_releases(snapshot.calendar, snapshot.taxonomy),
+        taxonomy=snapshot.taxonomy,
+    )
 
 
 def closed_bars(bars: Sequence[Bar], as_of: datetime) -> list[Bar]:
@@ -98,9 +111,14 @@ def _bars(rows: pd.DataFrame, table: SessionTable) -> list[Bar]:
     return sorted(bars)
 
 
-def _releases(rows: pd.DataFrame) -> list[Release]:
+def _releases(rows: pd.DataFrame, taxonomy: Taxonomy) -> list[Release]:
+    """The rows whose currency is that of their family, in the order in which each event's were seen."""
     releases = []
     for row in rows.to_dict("records"):
+        family = taxonomy.event_types.get(row["event_type"])
+        if family is None or row["currency"] != taxonomy.currencies.get(family, taxonomy.currency):
+            continue
+        is_own = row["event_type"] in taxonomy.symbol_types
         seen_at = ALWAYS if pd.isna(row["first_seen_at"]) else row["first_seen_at"].to_pydatetime()
         releases.append(
             Release(
@@ -111,6 +129,7 @@ def _releases(rows: pd.DataFrame) -> list[Release]:
                 seen_at=seen_at,
                 actual=None if pd.isna(row["actual"]) else row["actual"],
                 forecast=None if pd.isna(row["forecast"]) else row["forecast"],
+                symbol=str(row["symbol"]) if is_own else None,
             )
         )
     return sorted(releases, key=lambda release: (release.event_id, release.seen_at))

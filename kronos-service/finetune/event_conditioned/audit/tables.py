@@ -6,7 +6,6 @@ from itertools import pairwise
 
 from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.events.sessions import Times, sessions
-from kronos_service.events.taxonomy import CHANNELS
 from kronos_service.finetune.event_conditioned.audit.findings import Check, Finding
 from kronos_service.finetune.event_conditioned.audit.rows import PlainRows
 from kronos_service.finetune.event_conditioned.samples.splits import Splits, dead_channels
@@ -84,7 +83,7 @@ def check_channels(splits: Splits) -> Check:
     findings = [
         Finding("train split", name, "a channel that varies", "one value throughout") for name in dead
     ]
-    return Check("live channels", len(CHANNELS), "channels", findings)
+    return Check("live channels", splits.series[0].events.shape[1], "channels", findings)
 
 
 def _times(times: Times) -> list[datetime]:

@@ -137,6 +137,7 @@ def train_variant(
         dropout=config.lora_dropout,
         taps=config.taps,
         start=config.event_start,
+        taxonomy=bundle.taxonomy,
         seed=config.seed,
         without=variant.without,
     )

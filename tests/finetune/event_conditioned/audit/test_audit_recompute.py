@@ -11,7 +11,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from kronos_service.events.taxonomy import CHANNELS, LEADER_ASSET_CLASS
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.finetune.event_conditioned import audit
 from kronos_service.finetune.event_conditioned.audit.recompute import (
     Value,
@@ -52,10 +52,11 @@ def released(
 
 def rows(*releases: Release) -> PlainRows:
     leaders = {
-        name: bars(SESSIONS[kind], date(2021, 6, 1), LAST) for name, kind in LEADER_ASSET_CLASS.items()
+        name: bars(SESSIONS[kind], date(2021, 6, 1), LAST)
+        for name, kind in DEFAULT_TAXONOMY.leader_asset_class.items()
     }
     return PlainRows(
-        asset_class={**LEADER_ASSET_CLASS, "ABC": "us_equity"},
+        asset_class={**DEFAULT_TAXONOMY.leader_asset_class, "ABC": "us_equity"},
         sessions=SESSIONS,
         bars={**leaders, "ABC": bars(SESSIONS["us_equity"], date(2021, 6, 1), date(2022, 2, 28))},
         releases=sorted(releases, key=lambda one: (one.event_id, one.seen_at)),
@@ -69,7 +70,7 @@ def bar_number(world: PlainRows, symbol: str, day: str) -> int:
 def row_at(world: PlainRows, day: str, symbol: str = "ABC") -> dict[str, float]:
     """What is known on the evening of the day, by channel."""
     values = recompute_row(world, symbol, bar_number(world, symbol, day))
-    return {name: value.value for name, value in zip(CHANNELS, values, strict=True)}
+    return {name: value.value for name, value in zip(DEFAULT_TAXONOMY.channels, values, strict=True)}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kronos_service.events.taxonomy import FAMILIES, TIER1
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.finetune.event_conditioned.evaluation.bootstrap import gain_of
 from kronos_service.finetune.event_conditioned.folds.pooling import (
     find,
@@ -25,7 +25,7 @@ def records(first: str, *, shift: float = 0.0, days: int = 60) -> pd.DataFrame:
     rows = []
     for symbol in ("AAA", "BTCUSDT"):
         for number, day in enumerate(dates):
-            families = dict.fromkeys(FAMILIES, False)
+            families = dict.fromkeys(DEFAULT_TAXONOMY.families, False)
             families["nfp"], families["jobless_claims"] = number % 10 == 0, number % 10 == 5
             event = any(families.values())
             gain = 0.5 if families["nfp"] else -0.1 if event else -0.2
@@ -57,7 +57,7 @@ def test_tier_one_event_and_other_days_are_told_apart() -> None:
     assert gains["family", "jobless_claims"].nats == pytest.approx(-0.1)
     assert gains["asset_class", "crypto"].targets == gains["year", "2022"].targets == 120
     assert gains["fold", "1, tier 1"].nats == pytest.approx(0.5)
-    assert set(TIER1) == {"fomc_rate", "cpi", "nfp"}
+    assert set(DEFAULT_TAXONOMY.tier1) == {"fomc_rate", "cpi", "nfp"}
 
 
 def test_the_placebo_is_measured_over_the_control_where_it_was_trained() -> None:
