@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.model.event_embedding import TAPS, EventEmbedding
 from kronos_service.model.layers import Attention, BlockStack, RMSNorm, TransformerBlock, rotate
 
@@ -167,7 +168,11 @@ class Kronos(nn.Module):
         return 0 if self.event_emb is None else self.event_emb.n_channels
 
     def attach_event_embedding(
-        self, taps: Sequence[str] = TAPS, width: int = 256, *, n_channels: int
+        self,
+        taps: Sequence[str] = TAPS,
+        width: int = 256,
+        *,
+        n_channels: int = len(DEFAULT_TAXONOMY.channels),
     ) -> EventEmbedding:
         """Give the model a fresh event embedding (it changes nothing until trained) and return it."""
         reference = self.head.proj_s1.weight

@@ -101,7 +101,7 @@ def test_event_bars_agree_with_the_labels_that_training_uses() -> None:
     calendar = market().calendar
     for asset_class in set(DEFAULT_TAXONOMY.leader_asset_class.values()):
         days = sessions(asset_class, START, END)
-        labels = label_targets(read_calendar(calendar), asset_class, days.dates)
+        labels = label_targets(read_calendar(calendar), asset_class, days.dates, symbol=None)
         assert np.array_equal(event_bars(calendar, days), labels.is_event)
 
 
@@ -129,7 +129,9 @@ def test_event_days_are_15_to_18_percent_of_the_sessions() -> None:
 @pytest.mark.parametrize("stamp", ["day_of_week", "day", "month"])
 def test_event_dates_are_independent_of_the_stamps(seed: int, stamp: str) -> None:
     days = sessions("us_equity", START, END)
-    on = label_targets(read_calendar(make_market(seed, symbols=2).calendar), "us_equity", days.dates).is_event
+    on = label_targets(
+        read_calendar(make_market(seed, symbols=2).calendar), "us_equity", days.dates, symbol=None
+    ).is_event
     value = getattr(pd.DatetimeIndex(days.dates), stamp).to_numpy()
     assert chi_square_p(value, on) > 0.002
 

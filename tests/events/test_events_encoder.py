@@ -30,7 +30,7 @@ from kronos_shared.errors import KronosError
 @pytest.mark.parametrize("number", range(len(ANCHORS)))
 def test_the_tensor_agrees_with_its_definition(asset_class: str, number: int) -> None:
     world = random_world(asset_class, ANCHORS[number], seed=100 + number)
-    encoded = encode_rows(world.tables(), world.bars["ts"], asset_class, horizon=5)
+    encoded = encode_rows(world.tables(), world.bars["ts"], asset_class, horizon=5, symbol=None)
     assert encoded.dtype == np.float32
     np.testing.assert_allclose(encoded, reference_tensor(world, horizon=5), atol=1e-6)
 
@@ -38,7 +38,7 @@ def test_the_tensor_agrees_with_its_definition(asset_class: str, number: int) ->
 @pytest.mark.parametrize("asset_class", ASSET_CLASSES)
 def test_the_first_bar_that_may_be_is_encoded(asset_class: str) -> None:
     tables = random_world(asset_class, ANCHORS[0], seed=100).tables()
-    assert encode_rows(tables, ["1990-01-02", "1990-01-03"], asset_class).shape == (
+    assert encode_rows(tables, ["1990-01-02", "1990-01-03"], asset_class, symbol=None).shape == (
         2,
         len(DEFAULT_TAXONOMY.channels),
     )
@@ -46,7 +46,7 @@ def test_the_first_bar_that_may_be_is_encoded(asset_class: str) -> None:
 
 def test_the_random_worlds_use_every_kind_of_channel() -> None:
     world = random_world("us_equity", ANCHORS[0], seed=100)
-    encoded = encode_rows(world.tables(), world.bars["ts"], "us_equity")
+    encoded = encode_rows(world.tables(), world.bars["ts"], "us_equity", symbol=None)
     for kind in (
         slice(DEFAULT_TAXONOMY.surprise),
         DEFAULT_TAXONOMY.surprise,
@@ -71,8 +71,8 @@ def test_rows_past_the_last_bar_know_the_schedule_and_nothing_else(asset_class: 
     always = world.calendar[world.calendar["first_seen_at"].isna()]
     days = session_days(asset_class, "2024-11-18", "2024-12-10")
     world = World(asset_class, bars_of(days), always, world.leaders)
-    whole = encode_rows(world.tables(), days, asset_class)
-    ahead = encode_rows(world.tables(), days[:8], asset_class, horizon=len(days) - 7)
+    whole = encode_rows(world.tables(), days, asset_class, symbol=None)
+    ahead = encode_rows(world.tables(), days[:8], asset_class, horizon=len(days) - 7, symbol=None)
     np.testing.assert_array_equal(ahead[:8], whole[:8])
     np.testing.assert_array_equal(
         ahead[:, : DEFAULT_TAXONOMY.surprise], whole[:, : DEFAULT_TAXONOMY.surprise]
@@ -99,7 +99,7 @@ def test_the_order_of_rows_does_not_matter() -> None:
         world.calendar.sort_values(["release_at", "event_id"], ascending=False),
         {name: frame.sort_values("ts", ascending=False) for name, frame in world.leaders.items()},
     )
-    first, second = (encode_rows(w.tables(), w.bars["ts"], "fx") for w in (world, ordered))
+    first, second = (encode_rows(w.tables(), w.bars["ts"], "fx", symbol=None) for w in (world, ordered))
     np.testing.assert_array_equal(first, second)
 
 

@@ -13,7 +13,7 @@ from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 
 def channel(leader: str, bars: pd.DataFrame, asset_class: str, *days: str) -> list[float]:
     tables = prepare(calendar_of([]), {**empty_leaders(), leader: bars})
-    encoded = encode_rows(tables, list(days), asset_class)
+    encoded = encode_rows(tables, list(days), asset_class, symbol=None)
     return [float(value) for value in encoded[:, DEFAULT_TAXONOMY.channels.index(f"leader_{leader.lower()}")]]
 
 

@@ -17,7 +17,7 @@ MONDAY, TUESDAY, WEDNESDAY = date(2024, 3, 11), date(2024, 3, 12), date(2024, 3,
 
 def encode(scenario: Scenario, horizon: int = 3) -> npt.NDArray[np.float32]:
     tables = prepare(calendar_of([]), empty_leaders())
-    return encode_rows(tables, [FRIDAY], "us_equity", horizon=horizon, scenario=scenario)
+    return encode_rows(tables, [FRIDAY], "us_equity", horizon=horizon, scenario=scenario, symbol=None)
 
 
 def test_a_surprise_on_a_forecast_bar_sits_on_the_row_about_the_next_one() -> None:

@@ -18,7 +18,7 @@ from kronos_shared.columns import ASSET_CLASSES
 
 def encode(asset_class: str, days: npt.ArrayLike, *rows: dict[str, object]) -> npt.NDArray[np.float32]:
     bars = bars_of(np.asarray(days))
-    return encode_rows(prepare(calendar_of(rows), empty_leaders()), bars["ts"], asset_class)
+    return encode_rows(prepare(calendar_of(rows), empty_leaders()), bars["ts"], asset_class, symbol=None)
 
 
 def targets_of(asset_class: str, around: str, event_type: str, release_at: pd.Timestamp) -> list[str]:

@@ -118,7 +118,7 @@ def test_the_table_names_the_events_that_fall_on_each_bar(
     config: dict[str, object], console: Console, market: Snapshot
 ) -> None:
     result = forecast(ForecastConfig(**{**config, "horizon": 20}), console)  # type: ignore[arg-type]
-    fell = label_targets(read_calendar(market.calendar), "us_equity", result.dates).families
+    fell = label_targets(read_calendar(market.calendar), "us_equity", result.dates, symbol=None).families
     assert fell.any()
     assert isinstance(console.file, StringIO)
     shown = console.file.getvalue().split("adapter 000001")[-1]

@@ -212,7 +212,7 @@ def test_releases_have_the_calendars_name_figures_and_the_surprise_that_the_adap
     names = dict(zip(market.calendar["event_type"], market.calendar["event_name"], strict=True))
     assert {one["name"] for one in found["events"]} <= set(names.values()) - {""}
     bars = market.bars["SPY"].iloc[-200:]
-    shown = encode_rows(market.tables, bars["ts"], "us_equity")[:, DEFAULT_TAXONOMY.surprise]
+    shown = encode_rows(market.tables, bars["ts"], "us_equity", symbol="SPY")[:, DEFAULT_TAXONOMY.surprise]
     days = found["bars"]["ts"]
     largest: dict[str, float] = {}
     for one in found["events"]:

@@ -49,6 +49,7 @@ def prepared(
         series(snapshot, symbol).iloc[: bar + 1],
         asset_class,
         prepare(snapshot.calendar, leader_data(snapshot)),
+        symbol=symbol,
         encoder=EventEncoder(),
         context=context,
         **settings,
@@ -109,7 +110,15 @@ def test_future_sessions_and_as_of_come_from_the_exchange_calendar(market: Snaps
 def test_the_plain_base_needs_no_calendar(market: Snapshot) -> None:
     bars = series(market, "SYN01").iloc[:80]
     got = prepare_history(
-        bars, "us_equity", None, encoder=EventEncoder(), context=72, horizon=2, min_history=64, seed=0
+        bars,
+        "us_equity",
+        None,
+        symbol=None,
+        encoder=EventEncoder(),
+        context=72,
+        horizon=2,
+        min_history=64,
+        seed=0,
     )
     assert got.history.events is None
     assert got.missing_leaders == ()
@@ -262,7 +271,7 @@ def test_a_flat_price_without_volume_is_forecast_flat(market: Snapshot, bundle: 
 def history_of(bars: pd.DataFrame, asset_class: str, context: int) -> Prepared:
     """The history as the plain base is shown it."""
     return prepare_history(
-        bars, asset_class, None, encoder=EventEncoder(), context=context, horizon=HORIZON, seed=1
+        bars, asset_class, None, symbol=None, encoder=EventEncoder(), context=context, horizon=HORIZON, seed=1
     )
 
 

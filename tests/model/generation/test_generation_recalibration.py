@@ -95,7 +95,7 @@ def test_a_bar_is_of_the_strongest_kind_that_is_known_of_it() -> None:
     rows[1, other] = 1.0
     rows[2, [tier1, other]] = 0.5  # medium impact
     rows[3, len(DEFAULT_TAXONOMY.families) :] = 1.0  # what is no family says nothing about the schedule
-    assert [DAY_KINDS[kind] for kind in day_kinds(rows)] == [
+    assert [DAY_KINDS[kind] for kind in day_kinds(rows, DEFAULT_TAXONOMY)] == [
         "tier1",
         "other_event",
         "quiet",
@@ -103,7 +103,7 @@ def test_a_bar_is_of_the_strongest_kind_that_is_known_of_it() -> None:
         "quiet",
     ]
     # the table ends after two steps
-    assert step_factors(TABLE, rows).tolist() == [2.0, 1.25, 0.5, 0.5, 0.5]
+    assert step_factors(TABLE, rows, DEFAULT_TAXONOMY).tolist() == [2.0, 1.25, 0.5, 0.5, 0.5]
 
 
 def prepared(market: Snapshot, **changes: Any) -> Prepared:
@@ -111,6 +111,7 @@ def prepared(market: Snapshot, **changes: Any) -> Prepared:
         series(market, "SYN02").iloc[:200],
         "us_equity",
         prepare(market.calendar, leader_data(market)),
+        symbol="SYN02",
         encoder=EventEncoder(),
         context=72,
         horizon=HORIZON,

@@ -47,7 +47,7 @@ def released(
     event_id: str, at: str, seen: str = "", actual: float | None = None, forecast: float = 2.0
 ) -> Release:
     seen_at = utc(seen) if seen else ALWAYS
-    return Release(event_id, event_id.split(":")[0], "high", utc(at), seen_at, actual, forecast)
+    return Release(event_id, event_id.split(":")[0], "high", utc(at), seen_at, actual, forecast, None)
 
 
 def rows(*releases: Release) -> PlainRows:
@@ -60,6 +60,7 @@ def rows(*releases: Release) -> PlainRows:
         sessions=SESSIONS,
         bars={**leaders, "ABC": bars(SESSIONS["us_equity"], date(2021, 6, 1), date(2022, 2, 28))},
         releases=sorted(releases, key=lambda one: (one.event_id, one.seen_at)),
+        taxonomy=DEFAULT_TAXONOMY,
     )
 
 
@@ -97,7 +98,7 @@ def test_sessions_run_on_the_wall_clock(
 
 def test_both_derivations_of_the_sessions_agree_for_twenty_years() -> None:
     tables = {name: session_table(name, date(2007, 12, 1), date(2028, 1, 31)) for name in ASSET_CLASSES}
-    world = PlainRows(asset_class={}, sessions=tables, bars={}, releases=[])
+    world = PlainRows(asset_class={}, sessions=tables, bars={}, releases=[], taxonomy=DEFAULT_TAXONOMY)
     check = check_sessions(world, date(2008, 1, 1), date(2027, 12, 31))
     assert check.findings == []
     assert check.looked_at > 20_000

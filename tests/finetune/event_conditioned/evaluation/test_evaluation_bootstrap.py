@@ -120,7 +120,7 @@ def test_the_gain_of_a_family_is_over_its_own_targets() -> None:
         "cpi": ~late,
         "gdp": reference["date"] == "2024-04-01",
     }
-    found = family_gains(reference.assign(**marks), better.assign(**marks))
+    found = family_gains(reference.assign(**marks), better.assign(**marks), DEFAULT_TAXONOMY)
     assert set(found) == {"cpi", "gdp"}
     difference = reference["total"] - better["total"]
     assert found["cpi"].nats == pytest.approx(difference[~late].mean())

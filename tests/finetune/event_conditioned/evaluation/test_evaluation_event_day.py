@@ -28,6 +28,7 @@ def series() -> Series:
         is_event=np.zeros(BARS, dtype=np.bool_),
         families=np.zeros((BARS, len(DEFAULT_TAXONOMY.families)), dtype=np.bool_),
         follows=np.ones(BARS, dtype=np.bool_),
+        taxonomy=DEFAULT_TAXONOMY,
     )
 
 

@@ -307,5 +307,7 @@ def test_the_records_give_the_same_summary_after_a_round_trip_through_their_file
     forecasts: Forecasts, tmp_path: Path
 ) -> None:
     forecasts.records.to_parquet(tmp_path / "records.parquet", index=False)
-    again = summarize_forecasts(pd.read_parquet(tmp_path / "records.parquet"), seed=SETTINGS.seed)
+    again = summarize_forecasts(
+        pd.read_parquet(tmp_path / "records.parquet"), DEFAULT_TAXONOMY, seed=SETTINGS.seed
+    )
     assert again == {key: forecasts.figures[key] for key in again}
