@@ -16,6 +16,7 @@ from kronos_service.finetune.config import (
     MergeConfig,
     PretrainConfig,
     SampleConfig,
+    TaxonomyConfig,
 )
 from kronos_service.finetune.event_conditioned.ablation.config import AblateConfig
 from kronos_service.finetune.event_conditioned.config import (
@@ -28,7 +29,7 @@ from kronos_service.finetune.event_conditioned.config import (
 )
 from kronos_service.finetune.event_conditioned.folds.config import WalkForwardConfig
 from kronos_service.finetune.event_conditioned.scorecard.config import ScorecardConfig
-from kronos_shared.cli import Command, Settings, parse, parse_given
+from kronos_shared.cli import Command, ConfigError, Settings, parse, parse_given
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
@@ -170,13 +171,33 @@ def import_(argv: Sequence[str]) -> None:
     import_tables(config)
 
 
+def taxonomy(argv: Sequence[str]) -> None:
+    """Explain the channels that a file of your own event types and leaders makes: taxonomy check FILE."""
+    words = _first_is("--file", argv[1:]) if argv[:1] == ["check"] else argv
+    if words is argv and not set(argv) & {"-h", "--help"}:
+        raise ConfigError(f"expected taxonomy check FILE, got {' '.join(['taxonomy', *argv])}")
+    config = _settings(TaxonomyConfig, words, taxonomy)
+
+    from kronos_service.finetune.taxonomy import check_taxonomy
+
+    check_taxonomy(config.file)
+
+
 def sample(argv: Sequence[str]) -> None:
     """Write a snapshot of the seeded sample market, whose event effects are known."""
     config = _settings(SampleConfig, argv, sample)
 
     from kronos_service.data.sample import write_sample
+    from kronos_service.data.sample_worlds import US_MACRO, own_events
 
-    write_sample(config.out, seed=config.seed, symbols=config.symbols, start=config.start, end=config.end)
+    write_sample(
+        config.out,
+        seed=config.seed,
+        symbols=config.symbols,
+        start=config.start,
+        end=config.end,
+        world=own_events() if config.own_events else US_MACRO,
+    )
 
 
 def doctor(argv: Sequence[str]) -> int:
@@ -201,6 +222,7 @@ COMMANDS: Mapping[str, Command] = {
     "pretrain": pretrain,
     "merge": merge,
     "sample": sample,
+    "taxonomy": taxonomy,
     "doctor": doctor,
 }
 
@@ -286,6 +308,12 @@ exit code: 0 when nothing was found, 1 with the rows that show a fault, 2 a mist
     "sample": f"""
   {PROGRAM} sample --out sample --seed 1
       another market with the same event effects
+  {PROGRAM} sample --out own --own-events
+      a market of other events: two families, earnings of each symbol, a leader and a decoy
+""",
+    "taxonomy": f"""
+  {PROGRAM} taxonomy check my_events.toml
+      the channels that the file makes, and its hash; for export --taxonomy and import --taxonomy
 """,
     "doctor": f"""
   {PROGRAM} doctor --snapshot data/snapshots/2026-11 --base-model NeoQuasar/Kronos-base

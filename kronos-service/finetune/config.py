@@ -85,6 +85,15 @@ class SampleConfig(Settings):
     """first day"""
     end: date = date(2026, 3, 31)
     """last day of the bars"""
+    own_events: bool = False
+    """the second market: event types, earnings of each symbol and leaders that the default taxonomy lacks"""
+
+
+class TaxonomyConfig(Settings):
+    """Settings of the command `taxonomy check`."""
+
+    file: Path
+    """TOML file of event types and leaders"""
 
 
 class PretrainConfig(Settings):

@@ -42,6 +42,7 @@ OTHER_COMMANDS: Final = (
         "PRETRAIN",
         "MERGE",
         "SAMPLE",
+        "TAXONOMY",
         "DOCTOR",
     ),
     *("FORECAST", "FORECAST_ALL", "SERVE"),

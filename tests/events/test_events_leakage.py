@@ -18,7 +18,7 @@ from kronos_service.events.calendar import ALWAYS, CalendarRows, read_calendar
 from kronos_service.events.encoder import encode_rows
 from kronos_service.events.leaders import Leader
 from kronos_service.events.sessions import Sessions, locate, sessions
-from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY, Taxonomy
 from kronos_shared.columns import ASSET_CLASSES
 
 seeds = st.integers(0, 2**32 - 1)
@@ -126,8 +126,8 @@ def scale_from_all_surprises(_usable_at: Any, value: Any) -> Any:
     return np.full(len(value), value.std(ddof=1) if len(value) > 1 else 0.0)
 
 
-def all_versions_always_known(calendar: pd.DataFrame) -> CalendarRows:
-    rows = read_calendar(calendar)
+def all_versions_always_known(calendar: pd.DataFrame, taxonomy: Taxonomy) -> CalendarRows:
+    rows = read_calendar(calendar, taxonomy)
     return replace(rows, first_seen_at=np.full(len(rows.first_seen_at), ALWAYS))
 
 
