@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ import torch
 from hypothesis import settings
 
 from kronos_service.data.sample import write_sample
+from kronos_service.data.sample_worlds import own_events
 from kronos_service.data.snapshot.read import Snapshot, load_snapshot
+from kronos_service.events.encoder import EventEncoder
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY, Taxonomy
 from kronos_service.finetune.event_conditioned.training.lora import adapt, trainable
 from kronos_service.model.adapter.write import save_adapter
 from kronos_service.model.factory import Bundle, load_bundle, save_base
@@ -49,6 +53,14 @@ def market(market_path: Path) -> Snapshot:
 
 
 @pytest.fixture(scope="session")
+def own_market_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three equities of the market of own events, January 2021 to December 2022."""
+    path = tmp_path_factory.mktemp("own") / "snapshot"
+    write_sample(path, seed=1, symbols=3, start=date(2021, 1, 4), end=date(2022, 12, 30), world=own_events())
+    return path
+
+
+@pytest.fixture(scope="session")
 def base_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random base of two narrow layers."""
     torch.manual_seed(0)
@@ -66,26 +78,27 @@ def bundle(base_path: Path) -> Bundle:
 
 
 @pytest.fixture(scope="session")
-def adapter_of(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
-    """An adapter directory for the small random base, by seed; every trainable tensor is away from its
-    initial value, so that no two forecast alike.
+def adapter_of(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """An adapter directory for the small random base, by seed (and taxonomy); every trainable tensor is away
+    from its initial value, so that no two forecast alike.
     """
     root = tmp_path_factory.mktemp("adapters")
     data = DataRecord(
         snapshot="s", sha256="0" * 64, has_manifest=True, splits={"val": ("2025-01-01", "2025-06-30")}
     )
 
-    def save(seed: int) -> Path:
-        directory = root / str(seed)
+    def save(seed: int, taxonomy: Taxonomy = DEFAULT_TAXONOMY) -> Path:
+        directory = root / f"{seed}-{taxonomy.sha256[:12]}"
         if directory.exists():
             return directory
-        wrapped = adapt(bundle.model, rank=4, dropout=0.05, taps="both", seed=seed)
+        made_for = replace(bundle, event_encoder=EventEncoder(taxonomy))
+        wrapped = adapt(bundle.model, rank=4, dropout=0.05, taps="both", seed=seed, taxonomy=taxonomy)
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for _, parameter in trainable(wrapped):
                 parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
         save_adapter(
-            wrapped, bundle, directory, context=72, data=data, metrics={}, gain="unknown", card="# card\n"
+            wrapped, made_for, directory, context=72, data=data, metrics={}, gain="unknown", card="# card\n"
         )
         return directory
 

@@ -241,7 +241,7 @@ def _of_symbol(rows: pd.DataFrame, symbol: str, currency: str) -> pd.DataFrame:
     rows = rows.assign(currency=currency)
     if symbol == EVERYBODY:
         return rows
-    return rows.assign(symbol=symbol, event_id=symbol + ":" + rows["event_id"])
+    return rows.assign(symbol=symbol, event_id=[f"{symbol}:{one}" for one in rows["event_id"]])
 
 
 def _type_rows(

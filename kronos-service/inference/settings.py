@@ -258,9 +258,7 @@ class Settings(BaseSettings):
         if self.source != "snapshot" and self.snapshot is not None:
             raise ValueError(f"snapshot names a directory, but source is {self.source}: drop one of them")
         if self.source == "snapshot" and self.taxonomy is not None:
-            raise ValueError(
-                "taxonomy is for a database: a snapshot carries the one it was made with, drop it"
-            )
+            raise ValueError("taxonomy is for a database, and a snapshot carries its own: drop it")
         if self.snapshot is not None and not self.snapshot.is_dir():
             raise ValueError(f"snapshot {self.snapshot} is not a directory: make one with export")
         if self.precision == "bf16" and not self.device.startswith("cuda"):
