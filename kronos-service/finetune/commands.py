@@ -173,10 +173,11 @@ def import_(argv: Sequence[str]) -> None:
 
 def taxonomy(argv: Sequence[str]) -> None:
     """Explain the channels that a file of your own event types and leaders makes: taxonomy check FILE."""
-    words = _first_is("--file", argv[1:]) if argv[:1] == ["check"] else argv
-    if words is argv and not set(argv) & {"-h", "--help"}:
-        raise ConfigError(f"expected taxonomy check FILE, got {' '.join(['taxonomy', *argv])}")
-    config = _settings(TaxonomyConfig, words, taxonomy)
+    if argv and not argv[0].startswith("-"):
+        if argv[0] != "check":
+            raise ConfigError(f"expected taxonomy check FILE, got taxonomy {argv[0]}")
+        argv = _first_is("--file", argv[1:])
+    config = _settings(TaxonomyConfig, argv, taxonomy)
 
     from kronos_service.finetune.taxonomy import check_taxonomy
 
