@@ -6,6 +6,7 @@ beside others (fp32 on a CPU): the service batches requests without changing an 
 Letters: B series, N paths, P paths padded to whole groups, T bars of history, H horizon in bars, C channels.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -99,13 +100,23 @@ def generate(
         static = weights.device.type == "cuda" and weights.dtype == torch.bfloat16
     sampler = PathSampler(model=model, sampling=sampling, upstream_decode=upstream_decode, static=static)
     padded = whole_groups(paths)
-    series_per_pass = max(1, ROWS_PER_PASS // padded)
+    series_per_pass = _series_per_pass(padded)
     bars = []
     for start in range(0, len(kept), series_per_pass):
         part = slice(start, start + series_per_pass)
         asked = (wanted or [_always] * len(kept))[part]
         bars.append(_forecast(tokenizer, sampler, kept[part], horizon, padded, asked))
     return Generated(bars=torch.cat(bars)[:, :paths], bars_used=tuple(len(one.x) for one in kept))
+
+
+def passes(series: int, paths: int) -> int:
+    """How often `generate` runs all its decoding steps: at most ROWS_PER_PASS paths take each together."""
+    padded = whole_groups(paths)
+    return math.ceil(series / _series_per_pass(padded)) * math.ceil(padded / ROWS_PER_PASS)
+
+
+def _series_per_pass(padded: int) -> int:
+    return max(1, ROWS_PER_PASS // padded)
 
 
 def _last_bars(history: History, longest: int, device: torch.device) -> History:
