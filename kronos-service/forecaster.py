@@ -298,7 +298,8 @@ class KronosEvents:
                 "events: expected an economic calendar, got none: pass events, or base_only=True for the "
                 "base alone"
             )
-        return read_market(bars, events, leaders, asset_class=asset_class, names=names)
+        taxonomy = self.served.base.taxonomy
+        return read_market(bars, events, leaders, asset_class=asset_class, names=names, taxonomy=taxonomy)
 
     def _prepare(
         self, market: Market, asked: Asked, scenario: ScenarioLike | None, *, base_only: bool
@@ -310,7 +311,7 @@ class KronosEvents:
             try:
                 known = prepare_series(one, market.tables, self.served, asked)
                 if scenario is not None:
-                    supposed = suppose(scenario, known, asked.horizon)
+                    supposed = suppose(scenario, known, asked.horizon, self.served.base.taxonomy)
                     known = prepare_series(one, market.tables, self.served, asked, supposed)
             except KronosError as error:
                 raise SeriesError(f"{one.symbol}: {error}") from error

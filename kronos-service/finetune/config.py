@@ -32,6 +32,8 @@ class ExportConfig(Settings):
     """a bar that cannot be true stops the export, or is dropped and listed"""
     accept: tuple[AcceptedName, ...] = ()
     """departures from what is public about releases and markets that are meant, by their names"""
+    taxonomy: Path | None = None
+    """TOML file of your own event types and leaders; an incremental export keeps the snapshot's"""
     incremental: bool = False
     """add what is new to the snapshot in --out, and keep what its calendar knew before"""
     resume: bool = False
@@ -71,6 +73,8 @@ class ImportConfig(Settings):
     """a bar that cannot be true stops the import, or is dropped and listed"""
     accept: tuple[AcceptedName, ...] = ()
     """departures from what is public about releases and markets that are meant, by their names"""
+    taxonomy: Path | None = None
+    """TOML file of your own event types and leaders"""
 
 
 class SampleConfig(Settings):
@@ -86,6 +90,15 @@ class SampleConfig(Settings):
     """first day"""
     end: date = date(2026, 3, 31)
     """last day of the bars"""
+    own_events: bool = False
+    """the second market: event types, earnings of each symbol and leaders that the default taxonomy lacks"""
+
+
+class TaxonomyConfig(Settings):
+    """Settings of the command `taxonomy check`."""
+
+    file: Path
+    """TOML file of event types and leaders"""
 
 
 class PretrainConfig(Settings):
