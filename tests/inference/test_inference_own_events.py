@@ -26,7 +26,7 @@ OWN = read_taxonomy(OWN_TAXONOMY)
 @pytest.fixture(scope="module")
 def own_store(adapter_of: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("own") / "store"
-    publish(adapter_of(1, OWN), root, keep=5)
+    publish(adapter_of(1, taxonomy=OWN), root, keep=5)
     return root
 
 
@@ -110,7 +110,7 @@ def test_an_adapter_of_another_taxonomy_is_rejected_with_both_hashes_and_the_las
 def test_a_service_of_the_default_taxonomy_rejects_own_adapters(
     new_loader: Any, empty_store: Path, adapter_of: Callable[..., Path]
 ) -> None:
-    publish(adapter_of(1, OWN), empty_store, keep=5)
+    publish(adapter_of(1, taxonomy=OWN), empty_store, keep=5)
     status = new_loader().look()
     assert status.serving is None
     assert OWN.sha256[:12] in status.reason
@@ -139,7 +139,7 @@ def test_the_front_door_uses_the_adapters_taxonomy(
     own_market_path: Path, base_path: Path, adapter_of: Callable[..., Path], market_path: Path
 ) -> None:
     snapshot = load_snapshot(own_market_path)
-    served = adapter_at(adapter_of(1, OWN), base=BaseChoice(model=str(base_path)))
+    served = adapter_at(adapter_of(1, taxonomy=OWN), base=BaseChoice(model=str(base_path)))
     model = KronosEvents(served)
     until = snapshot.calendar["release_at"].max() - timedelta(days=80)
     bars = snapshot.bars[snapshot.bars["ts"] <= until]
