@@ -78,6 +78,8 @@ class AdapterLoader:
                 "trainers share; name one outside"
             )
         self._adapters, self._state = adapters, ReplicaState(state)
+        fetched = () if isinstance(home, DirectoryHome) else (home.cache.root,)
+        self._places = (adapters, *fetched, state)
         self._cache = ModelCache(home, base=base, device=device, precision=precision, warm_up=warm_up)
         self._pin: Latest | None = None
         """The pin as it was last read: it holds while the state directory cannot be."""
@@ -344,8 +346,7 @@ class AdapterLoader:
         return error
 
     def _short(self, reason: str) -> str:
-        state = self._state.directory
-        return one_line(reason, without=(self._adapters, *state.glob("fetched/*"), state))
+        return one_line(reason, without=self._places)
 
     def _update(self, **changes: Any) -> None:
         self._status = replace(self._status, **changes)
