@@ -23,6 +23,7 @@ from kronos_service.data.sample import sample_snapshot_path
 from kronos_service.data.snapshot.read import load_snapshot
 from kronos_service.data.tables import some
 from kronos_service.events.scenario import ScenarioError
+from kronos_service.events.sessions import DAILY
 from kronos_service.inference.forecast.asked import Asked, asked_of, require_levels
 from kronos_service.inference.forecast.explanation import without_each
 from kronos_service.inference.forecast.frames import (
@@ -45,7 +46,7 @@ from kronos_service.inference.forecast.series import (
 from kronos_service.inference.forecast.table import SYNTHETIC
 from kronos_service.inference.models.served_model import ServedModel, adapter_at
 from kronos_service.model.adapter.hub import hub_adapter
-from kronos_service.model.adapter.read import NoAdapterError
+from kronos_service.model.adapter.read import NoAdapterError, require_interval
 from kronos_service.model.factory import BaseChoice
 from kronos_service.model.generation.inputs import Prepared
 from kronos_shared.errors import KronosError
@@ -68,6 +69,8 @@ class KronosEvents:
     """A base with its adapter, ready to forecast DataFrames; it holds no state between calls."""
 
     def __init__(self, served: ServedModel) -> None:
+        if served.manifest is not None:
+            require_interval(served.manifest, DAILY, "a DataFrame of sessions")
         self.served = served
         if served.is_synthetic:
             warnings.warn(
@@ -295,7 +298,8 @@ class KronosEvents:
                 "events: expected an economic calendar, got none: pass events, or base_only=True for the "
                 "base alone"
             )
-        return read_market(bars, events, leaders, asset_class=asset_class, names=names)
+        taxonomy = self.served.base.taxonomy
+        return read_market(bars, events, leaders, asset_class=asset_class, names=names, taxonomy=taxonomy)
 
     def _prepare(
         self, market: Market, asked: Asked, scenario: ScenarioLike | None, *, base_only: bool
@@ -307,7 +311,7 @@ class KronosEvents:
             try:
                 known = prepare_series(one, market.tables, self.served, asked)
                 if scenario is not None:
-                    supposed = suppose(scenario, known, asked.horizon)
+                    supposed = suppose(scenario, known, asked.horizon, self.served.base.taxonomy)
                     known = prepare_series(one, market.tables, self.served, asked, supposed)
             except KronosError as error:
                 raise SeriesError(f"{one.symbol}: {error}") from error

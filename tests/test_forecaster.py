@@ -23,7 +23,7 @@ import kronos_service
 from kronos_service import KronosEvents, sample_frames
 from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.events.scenario import Scenario
-from kronos_service.events.taxonomy import EVENT_TYPES
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.forecaster import SyntheticWarning
 from kronos_service.model.packaged import SAMPLE_ADAPTERS
 from kronos_shared.adapter_store import publish
@@ -140,7 +140,7 @@ def later_rows(calendar: pd.DataFrame, draw: st.DrawFn) -> pd.DataFrame:
     rows = [
         {
             "event_id": draw(known) if draw(st.booleans()) else f"new:{number}",
-            "event_type": draw(st.sampled_from(sorted(EVENT_TYPES))),
+            "event_type": draw(st.sampled_from(sorted(DEFAULT_TAXONOMY.event_types))),
             "event_name": "",
             "currency": "USD",
             "impact": draw(st.sampled_from(["high", "medium", "low"])),

@@ -18,6 +18,7 @@ from kronos_service.finetune.config import (
     PretrainConfig,
     PushConfig,
     SampleConfig,
+    TaxonomyConfig,
 )
 from kronos_service.finetune.event_conditioned.ablation.config import AblateConfig
 from kronos_service.finetune.event_conditioned.config import (
@@ -30,7 +31,7 @@ from kronos_service.finetune.event_conditioned.config import (
 )
 from kronos_service.finetune.event_conditioned.folds.config import WalkForwardConfig
 from kronos_service.finetune.event_conditioned.scorecard.config import ScorecardConfig
-from kronos_shared.cli import Command, Settings, parse, parse_given
+from kronos_shared.cli import Command, ConfigError, Settings, parse, parse_given
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
@@ -154,6 +155,7 @@ def export(argv: Sequence[str]) -> None:
     config = _settings(ExportConfig, argv, export)
 
     from kronos_service.data.coverage import print_coverage, read_coverage
+    from kronos_service.events.taxonomy import read_taxonomy
     from kronos_service.finetune.export_training_data import export as run
 
     with open_source(config.source, config.tables) as source:
@@ -165,6 +167,8 @@ def export(argv: Sequence[str]) -> None:
             incremental=config.incremental,
             resume=config.resume,
             accept=config.accept,
+            interval=config.interval,
+            taxonomy=None if config.taxonomy is None else read_taxonomy(config.taxonomy),
         )
     sys.stdout.write("\n".join(summary.lines()) + "\n")
     print_coverage(read_coverage(config.out))
@@ -179,13 +183,34 @@ def import_(argv: Sequence[str]) -> None:
     import_tables(config)
 
 
+def taxonomy(argv: Sequence[str]) -> None:
+    """Explain the channels that a file of your own event types and leaders makes: taxonomy check FILE."""
+    if argv and not argv[0].startswith("-"):
+        if argv[0] != "check":
+            raise ConfigError(f"expected taxonomy check FILE, got taxonomy {argv[0]}")
+        argv = _first_are(["--file"], argv[1:])
+    config = _settings(TaxonomyConfig, argv, taxonomy)
+
+    from kronos_service.finetune.taxonomy import check_taxonomy
+
+    check_taxonomy(config.file)
+
+
 def sample(argv: Sequence[str]) -> None:
     """Write a snapshot of the seeded sample market, whose event effects are known."""
     config = _settings(SampleConfig, argv, sample)
 
     from kronos_service.data.sample import write_sample
+    from kronos_service.data.sample_worlds import US_MACRO, own_events
 
-    write_sample(config.out, seed=config.seed, symbols=config.symbols, start=config.start, end=config.end)
+    write_sample(
+        config.out,
+        seed=config.seed,
+        symbols=config.symbols,
+        start=config.start,
+        end=config.end,
+        world=own_events() if config.own_events else US_MACRO,
+    )
 
 
 def doctor(argv: Sequence[str]) -> int:
@@ -211,6 +236,7 @@ COMMANDS: Mapping[str, Command] = {
     "merge": merge,
     "push": push,
     "sample": sample,
+    "taxonomy": taxonomy,
     "doctor": doctor,
 }
 
@@ -302,6 +328,12 @@ exit code: 0 when nothing was found, 1 with the rows that show a fault, 2 a mist
     "sample": f"""
   {PROGRAM} sample --out sample --seed 1
       another market with the same event effects
+  {PROGRAM} sample --out own --own-events
+      a market of other events: two families, earnings of each symbol, a leader and a decoy
+""",
+    "taxonomy": f"""
+  {PROGRAM} taxonomy check my_events.toml
+      the channels that the file makes, and its hash; for export --taxonomy and import --taxonomy
 """,
     "doctor": f"""
   {PROGRAM} doctor --snapshot data/snapshots/2026-11 --base-model NeoQuasar/Kronos-base

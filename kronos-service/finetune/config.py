@@ -24,12 +24,16 @@ class ExportConfig(Settings):
     """where to read: SUPABASE_URL and SUPABASE_KEY, or DATABASE_URL, or a directory of tables"""
     tables: Path | None = None
     """with --source snapshot: the directory of tables to read"""
+    interval: Literal["1d", "4h", "1h"] = "1d"
+    """how long the bars are; those shorter than a day are of crypto only, from table ohlcv"""
     since: date | None = None
     """first session date of the bars; all there are if left out"""
     on_bad_row: Literal["fail", "drop"] = "fail"
     """a bar that cannot be true stops the export, or is dropped and listed"""
     accept: tuple[AcceptedName, ...] = ()
     """departures from what is public about releases and markets that are meant, by their names"""
+    taxonomy: Path | None = None
+    """TOML file of your own event types and leaders; an incremental export keeps the snapshot's"""
     incremental: bool = False
     """add what is new to the snapshot in --out, and keep what its calendar knew before"""
     resume: bool = False
@@ -41,6 +45,8 @@ class ExportConfig(Settings):
             raise ConfigError(
                 "--tables names the directory that --source snapshot reads: give both or neither"
             )
+        if self.incremental and self.interval != "1d":
+            raise ConfigError(f"--incremental adds daily bars: export {self.interval} bars whole, without it")
         if self.incremental and self.resume:
             raise ConfigError(
                 "--resume completes a full export, --incremental reads only what is new: give one of them"
@@ -67,6 +73,8 @@ class ImportConfig(Settings):
     """a bar that cannot be true stops the import, or is dropped and listed"""
     accept: tuple[AcceptedName, ...] = ()
     """departures from what is public about releases and markets that are meant, by their names"""
+    taxonomy: Path | None = None
+    """TOML file of your own event types and leaders"""
 
 
 class SampleConfig(Settings):
@@ -82,6 +90,15 @@ class SampleConfig(Settings):
     """first day"""
     end: date = date(2026, 3, 31)
     """last day of the bars"""
+    own_events: bool = False
+    """the second market: event types, earnings of each symbol and leaders that the default taxonomy lacks"""
+
+
+class TaxonomyConfig(Settings):
+    """Settings of the command `taxonomy check`."""
+
+    file: Path
+    """TOML file of event types and leaders"""
 
 
 class PretrainConfig(Settings):

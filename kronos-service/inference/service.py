@@ -8,6 +8,7 @@ from typing import Final
 
 from kronos_service.inference.errors import NotReady
 from kronos_service.inference.market.market import Market
+from kronos_service.inference.market.readers import taxonomy_of_source
 from kronos_service.inference.market.refresher import MarketRefresher
 from kronos_service.inference.metrics import Metrics, StateCollector
 from kronos_service.inference.models.loader import AdapterLoader
@@ -39,6 +40,7 @@ class Service:
             settings = settings.model_copy(update={"adapters": store})
         self.settings, self.clock = settings, clock
         self.metrics = Metrics()
+        self.taxonomy = taxonomy_of_source(settings)
         self.loader = AdapterLoader(
             settings.adapters,
             state=settings.state_dir,
@@ -46,10 +48,11 @@ class Service:
             allow_base_only=settings.allow_base_only,
             device=settings.device,
             precision=settings.precision,
+            taxonomy=self.taxonomy,
             poll_seconds=settings.poll_seconds,
             warm_up=self._warm_up,
         )
-        self.refresher = MarketRefresher(settings, clock=clock)
+        self.refresher = MarketRefresher(settings, clock=clock, taxonomy=self.taxonomy)
         self.queue = ForecastQueue(
             size=settings.queue_size,
             batch_rows=ROWS_PER_PASS,

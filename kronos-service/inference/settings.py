@@ -44,6 +44,7 @@ OTHER_COMMANDS: Final = (
         "MERGE",
         "PUSH",
         "SAMPLE",
+        "TAXONOMY",
         "DOCTOR",
     ),
     *("FORECAST", "FORECAST_ALL", "SERVE"),
@@ -156,6 +157,8 @@ class Settings(BaseSettings):
     """Where symbols, calendar and leaders come from; a database has settings of its own."""
     snapshot: Path | None = None
     """With source snapshot: its directory; default: the embedded sample market."""
+    taxonomy: Path | None = None
+    """With another source: TOML file of your own event types and leaders; a snapshot carries its own."""
     refresh_seconds: float = Field(default=60.0, gt=0)
     """How often the source is looked at."""
 
@@ -257,6 +260,8 @@ class Settings(BaseSettings):
             raise ValueError("default_deadline_ms must not exceed max_deadline_ms")
         if self.source != "snapshot" and self.snapshot is not None:
             raise ValueError(f"snapshot names a directory, but source is {self.source}: drop one of them")
+        if self.source == "snapshot" and self.taxonomy is not None:
+            raise ValueError("taxonomy is for a database, and a snapshot carries its own: drop it")
         if self.snapshot is not None and not self.snapshot.is_dir():
             raise ValueError(f"snapshot {self.snapshot} is not a directory: make one with export")
         if self.precision == "bf16" and not self.device.startswith("cuda"):

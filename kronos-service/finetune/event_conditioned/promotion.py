@@ -55,7 +55,9 @@ def against_latest(
     def look() -> Comparison | Incumbent | None:
         if saved.exists() and published_as(saved, config.adapter_store):
             return recorded(saved)
-        return find_incumbent(config.adapter_store, setup.bundle, splits.splits["val"])
+        return find_incumbent(
+            config.adapter_store, setup.bundle, splits.splits["val"], setup.snapshot.interval
+        )
 
     found = on_main(look)
     if found is None or isinstance(found, Comparison):

@@ -138,19 +138,22 @@ def _snapshot(config: Recipe) -> Snapshot:
     return load_snapshot(config.snapshot or sample_snapshot_path())
 
 
-def _bundle(config: Recipe) -> Bundle:
+def _bundle(config: Recipe, snapshot: Snapshot) -> Bundle:
     return load_bundle(
         config.base_model,
         tokenizer=config.tokenizer,
         revision=config.revision,
         tokenizer_revision=config.tokenizer_revision,
+        taxonomy=snapshot.taxonomy,
     )
 
 
 def _plan(config: WalkForwardConfig) -> WalkForward:
-    snapshot, bundle = _snapshot(config), _bundle(config)
+    snapshot = _snapshot(config)
+    snapshot.require_daily("walk-forward, whose folds and yardsticks are of days")
+    bundle = _bundle(config, snapshot)
     last_bar: date = snapshot.bars["ts"].max().date()
-    covered: date = calendar_covers(snapshot.calendar).astype("datetime64[D]").item()
+    covered: date = calendar_covers(snapshot).astype("datetime64[D]").item()
     end = min(last_bar, covered, config.last_val or last_bar)
     walk = WalkForward(
         config=config, snapshot=snapshot, bundle=bundle, end=end, folds=plan_folds(config, end)
@@ -237,7 +240,8 @@ def _train(walk: WalkForward, trainings: Sequence[FoldRun]) -> Iterator[int]:
 
 def _train_there(settings: EventLoraConfig, directory: Path) -> None:
     """One training in a process that holds neither data nor base."""
-    event_lora_at(settings, directory, _snapshot(settings), _bundle(settings))
+    snapshot = _snapshot(settings)
+    event_lora_at(settings, directory, snapshot, _bundle(settings, snapshot))
 
 
 def _measure_yardsticks(walk: WalkForward, fold: Fold) -> None:
@@ -269,7 +273,8 @@ def _write(walk: WalkForward, epochs: Mapping[str, int], *, published: str | Non
     folds = {fold.name: walk.finished(fold) for fold in walk.folds}
     records = {
         fold.name: mean_over_seeds(
-            [pd.read_parquet(walk.directory(fold, seed) / "val_losses.parquet") for seed in folds[fold.name]]
+            [pd.read_parquet(walk.directory(fold, seed) / "val_losses.parquet") for seed in folds[fold.name]],
+            walk.snapshot.taxonomy,
         )
         for fold in walk.folds
         if folds[fold.name]
@@ -277,7 +282,7 @@ def _write(walk: WalkForward, epochs: Mapping[str, int], *, published: str | Non
     asset_class = dict(
         zip(walk.snapshot.symbols["symbol"], walk.snapshot.symbols["asset_class"], strict=True)
     )
-    gains = pooled_gains(pool(records, asset_class))
+    gains = pooled_gains(pool(records, asset_class), walk.snapshot.taxonomy)
     yardsticks = _next_bars(walk, YARDSTICKS)
     measured = {name for group in (yardsticks or {"groups": []})["groups"] for name in group["models"]}
     found: dict[str, Any] = {

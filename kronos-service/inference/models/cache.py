@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from kronos_service.events.sessions import DAILY
+from kronos_service.events.taxonomy import Taxonomy
 from kronos_service.inference.models.served_model import ServedModel, base_alone, build
 from kronos_service.model.adapter.files import (
     AdapterError,
@@ -13,6 +15,7 @@ from kronos_service.model.adapter.files import (
     read_capped,
     read_files,
 )
+from kronos_service.model.adapter.read import require_interval
 from kronos_service.model.base_files import BaseModelError
 from kronos_service.model.factory import BaseChoice, Bundle, base_named_by
 from kronos_service.model.precision import Precision, in_bf16
@@ -61,10 +64,11 @@ class ModelCache:
         base: BaseChoice | None,
         device: str,
         precision: Precision,
+        taxonomy: Taxonomy,
         warm_up: Callable[[ServedModel], None] | None,
     ) -> None:
         self._adapters, self._base, self._warm_up = adapters, base, warm_up
-        self._device, self._precision = device, precision
+        self._device, self._precision, self._taxonomy = device, precision, taxonomy
         self._bundle: tuple[BaseChoice, Bundle] | None = None
         self.resident: tuple[Loaded, ...] = ()
         """The one that serves first."""
@@ -103,6 +107,7 @@ class ModelCache:
             raise QuarantinedError(self.quarantined[digest])
         try:
             files = copy() if copy else self._read(pointer.version, digest)
+            require_interval(files.manifest, DAILY, "this service")
             bundle = self.bundle_for(files.manifest)
             built = build(files, bundle, version=pointer.version, generation=pointer.generation)
             serving = self._rounded(built)
@@ -143,7 +148,7 @@ class ModelCache:
                 raise BaseModelError("no base was configured, and there is no adapter to name one")
             choice = base_named_by(manifest)
         if self._bundle is None or self._bundle[0] != choice:
-            self._bundle = (choice, choice.load(self._device))
+            self._bundle = (choice, choice.load(self._device, self._taxonomy))
         return self._bundle[1]
 
     def base_only(self) -> ServedModel:

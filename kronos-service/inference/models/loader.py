@@ -18,6 +18,7 @@ from typing import Any
 
 import structlog
 
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY, Taxonomy
 from kronos_service.inference.models.cache import Loaded, ModelCache, QuarantinedError
 from kronos_service.inference.models.latest import LatestReader, PointerError
 from kronos_service.inference.models.loader_status import LoaderStatus, Refusal, one_line
@@ -53,6 +54,7 @@ class AdapterLoader:
         allow_base_only: bool = False,
         device: str = "cpu",
         precision: Precision = "fp32",
+        taxonomy: Taxonomy = DEFAULT_TAXONOMY,
         poll_seconds: float = 2.0,
         warm_up: Callable[[ServedModel], None] | None = None,
     ) -> None:
@@ -64,6 +66,7 @@ class AdapterLoader:
                 for copies of what a bucket holds.
             base: None takes the base that the first adapter's manifest names.
             allow_base_only: serve the chosen base as long as there is no adapter.
+            taxonomy: adapters of another are rejected.
             poll_seconds: between two reads of LATEST.json.
             warm_up: called with a model that passed every check, before it serves; if it raises, the adapter
                 is rejected.
@@ -80,7 +83,9 @@ class AdapterLoader:
         self._adapters, self._state = adapters, ReplicaState(state)
         fetched = () if isinstance(home, DirectoryHome) else (home.cache.root,)
         self._places = (adapters, *fetched, state)
-        self._cache = ModelCache(home, base=base, device=device, precision=precision, warm_up=warm_up)
+        self._cache = ModelCache(
+            home, base=base, device=device, precision=precision, taxonomy=taxonomy, warm_up=warm_up
+        )
         self._pin: Latest | None = None
         """The pin as it was last read: it holds while the state directory cannot be."""
         self._base_only = allow_base_only and base is not None

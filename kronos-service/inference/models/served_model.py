@@ -9,7 +9,7 @@ from typing import Final
 from kronos_service.data.sample import is_synthetic
 from kronos_service.model.adapter.files import AdapterError, AdapterFiles, read_files
 from kronos_service.model.adapter.hub import adapter_name
-from kronos_service.model.adapter.read import find_adapter, load_adapter, parse_adapter
+from kronos_service.model.adapter.read import find_adapter, load_adapter, parse_adapter, taxonomy_named_by
 from kronos_service.model.factory import PACKAGED, BaseChoice, Bundle, base_named_by
 from kronos_service.model.kronos import Kronos
 from kronos_shared.adapter_manifest import AdapterManifest, RecalibrationRecord
@@ -86,7 +86,7 @@ def adapter_at(path: Path | str, *, base: BaseChoice | None = None, device: str 
     """
     directory = find_adapter(path)
     files = read_files(directory)
-    bundle = (base or base_named_by(files.manifest)).load(device)
+    bundle = (base or base_named_by(files.manifest)).load(device, taxonomy_named_by(files.manifest))
     return build(files, bundle, version=adapter_name(directory))
 
 
