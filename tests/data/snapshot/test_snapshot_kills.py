@@ -29,7 +29,9 @@ TABLES = (small_tables(seed=0), small_tables(seed=1))
 
 
 def write(directory: Path, seed: int) -> str:
-    manifest = write_snapshot(directory, **TABLES[seed], window=WINDOW, source="tests", now=NOW)
+    manifest = write_snapshot(
+        directory, **TABLES[seed], interval="1d", window=WINDOW, source="tests", now=NOW
+    )
     return str(manifest["sha256"])
 
 

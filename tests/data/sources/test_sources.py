@@ -14,7 +14,9 @@ from kronos_shared.errors import KronosError
 
 
 def test_a_snapshot_opens_by_its_name(tmp_path: Path) -> None:
-    write_snapshot(tmp_path / "2024-01", **small_tables(), window=WINDOW, source="tests", now=NOW)
+    write_snapshot(
+        tmp_path / "2024-01", **small_tables(), interval="1d", window=WINDOW, source="tests", now=NOW
+    )
     with open_source("snapshot", tmp_path / "2024-01") as source:
         assert source.name == "snapshot:2024-01"
         assert len(list(source.bars())) == 4

@@ -15,7 +15,9 @@ from kronos_service.data.sources.snapshot import snapshot_source
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    write_snapshot(tmp_path / "2024-01", **small_tables(), window=WINDOW, source="tests", now=NOW)
+    write_snapshot(
+        tmp_path / "2024-01", **small_tables(), interval="1d", window=WINDOW, source="tests", now=NOW
+    )
     return tmp_path / "2024-01"
 
 
