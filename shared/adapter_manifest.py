@@ -114,6 +114,13 @@ class ChannelsRecord(_Record):
 
     version: int
     sha256: str
+    taxonomy: dict[str, Any] | None = None
+    """Content of the taxonomy that the channels follow from; None, and not in the file, for the default."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = handler(self)
+        return {name: value for name, value in written.items() if name != "taxonomy" or value is not None}
 
 
 class LoraRecord(_Record):

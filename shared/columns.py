@@ -22,6 +22,7 @@ CALENDAR_COLUMNS = (
     "forecast",
     "previous",
     "first_seen_at",
+    "symbol",
 )
 
 ASSET_CLASSES = ("crypto", "us_equity", "index", "fx")

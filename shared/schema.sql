@@ -89,6 +89,8 @@ create table if not exists public.economic_calendar (
 create index if not exists economic_calendar_pages
     on public.economic_calendar (event_id, first_seen_at nulls first);
 create index if not exists economic_calendar_release on public.economic_calendar (release_at);
+-- Of symbol events (earnings, dividends, splits): the symbol on whose bars they fall; null: everybody's.
+alter table public.economic_calendar add column if not exists symbol text check (symbol <> '');
 
 alter table public.symbols enable row level security;
 alter table public.ohlcv_1d enable row level security;

@@ -13,7 +13,7 @@ from typing import Final
 import pandas as pd
 
 from kronos_service.events.sessions import DAILY, LENGTHS, Interval
-from kronos_service.events.taxonomy import CURRENCY
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_shared.cli import did_you_mean
 from kronos_shared.columns import BAR_COLUMNS, CALENDAR_COLUMNS, FEATURES, INTERVAL, SYMBOL_COLUMNS
 from kronos_shared.errors import KronosError, first_line
@@ -25,7 +25,7 @@ SHORT_BARS: Final = "ohlcv"
 leaders' bars alone.
 """
 
-OPTIONAL: Final = ("amount", "event_id", "previous", "first_seen_at")
+OPTIONAL: Final = ("amount", "event_id", "previous", "first_seen_at", "symbol")
 TRUTH: Final = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 
 
@@ -105,8 +105,8 @@ def symbol_table(raw: pd.DataFrame) -> pd.DataFrame:
 def calendar_table(raw: pd.DataFrame) -> pd.DataFrame:
     """Typed calendar rows, sorted by (release_at, event_id, first_seen_at); times in UTC.
 
-    A missing event_id is made of the type and the UTC date of the release, and of the currency if it is
-    another than the channels'.
+    A missing event_id is made of the type and the UTC date of the release, of the currency if it is another
+    than USD, and of the symbol if there is one. A column of symbols may be missing: null is everybody's.
 
     Raises:
         TableError: a column is missing, the table is empty, or a value does not parse.
@@ -120,8 +120,10 @@ def calendar_table(raw: pd.DataFrame) -> pd.DataFrame:
         table[column] = _times(table, "economic_calendar", column)
     for column in ("actual", "forecast", "previous"):
         table[column] = _numbers(table, "economic_calendar", column)
-    foreign = (table["currency"] + ":").where(table["currency"] != CURRENCY, "")
-    made = foreign + table["event_type"] + ":" + table["release_at"].dt.strftime("%Y-%m-%d")
+    table["symbol"] = table["symbol"].astype("str").where(table["symbol"].notna() & (table["symbol"] != ""))
+    foreign = (table["currency"] + ":").where(table["currency"] != DEFAULT_TAXONOMY.currency, "")
+    own = (table["symbol"] + ":").where(table["symbol"].notna(), "")
+    made = foreign + own + table["event_type"] + ":" + table["release_at"].dt.strftime("%Y-%m-%d")
     table["event_id"] = table["event_id"].where(table["event_id"].notna(), made).astype("str")
     table["event_name"] = table["event_name"].fillna("").astype("str")
     order = ["release_at", "event_id", "first_seen_at"]

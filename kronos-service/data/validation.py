@@ -10,8 +10,9 @@ import pandas as pd
 
 from kronos_service.data.public_facts import CLASSES
 from kronos_service.data.tables import ReleaseTimeError, TableError, bars_of, some
+from kronos_service.events.calendar import counted, symbol_faults, symbols_of
 from kronos_service.events.sessions import DAILY, FIRST_DAY, ONLY_CRYPTO, Interval, days_of, is_grid, sessions
-from kronos_service.events.taxonomy import CURRENCY, check_event_types
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY, Taxonomy
 from kronos_shared.columns import ASSET_CLASSES, IMPACTS
 
 UNFINISHED: Final = "its session has not closed"
@@ -39,6 +40,7 @@ def check_tables(
     *,
     now: datetime,
     interval: Interval = DAILY,
+    taxonomy: Taxonomy = DEFAULT_TAXONOMY,
 ) -> None:
     """Raise if typed tables (see `tables`) are invalid; `now` decides which sessions have closed.
 
@@ -49,7 +51,7 @@ def check_tables(
         BadBarsError: at least one bar that `find_bad_bars` lists.
     """
     check_symbols(symbols, bars, interval)
-    check_calendar(calendar)
+    check_calendar(calendar, taxonomy)
     refuse_bad_bars(find_bad_bars(bars, symbols, now=now, interval=interval), interval)
 
 
@@ -97,21 +99,26 @@ def check_symbols(symbols: pd.DataFrame, bars: pd.DataFrame, interval: Interval 
         )
 
 
-def check_calendar(calendar: pd.DataFrame) -> None:
-    """Raise unless types and impacts are known, values finite, releases timed, and keys unique."""
-    usd = calendar[calendar["currency"] == CURRENCY]
-    check_event_types(usd["event_type"])
+def check_calendar(calendar: pd.DataFrame, taxonomy: Taxonomy = DEFAULT_TAXONOMY) -> None:
+    """Raise unless types and impacts are known, values finite, releases timed, keys unique, and symbols there
+    where the type has one, and only there.
+    """
+    ours = counted(calendar, taxonomy)
+    taxonomy.check_types(ours["event_type"])
+    if wrong_symbols := symbol_faults(ours["event_type"], symbols_of(ours), taxonomy):
+        raise TableError(f"table economic_calendar: {wrong_symbols}")
     wrong = sorted(set(calendar["impact"]) - set(IMPACTS))
     if wrong:
         raise TableError(
             f"table economic_calendar: unknown impact {some(wrong)}; one of {', '.join(IMPACTS)}"
         )
     # A date cast to a timestamp becomes midnight, and no United States release is at midnight UTC.
-    midnight = usd[usd["release_at"] == usd["release_at"].dt.normalize()]
+    midnight = ours[ours["release_at"] == ours["release_at"].dt.normalize()]
     if not midnight.empty:
         raise ReleaseTimeError(
-            f"table economic_calendar: {len(midnight)} USD rows at 00:00 UTC look like bare dates "
-            f"({some(midnight['event_id'].tolist())}); give the UTC time of the release"
+            f"table economic_calendar: {len(midnight)} {', '.join(taxonomy.all_currencies)} rows at "
+            f"00:00 UTC look like bare dates ({some(midnight['event_id'].tolist())}); give the UTC time of "
+            "the release"
         )
     infinite = calendar[np.isinf(calendar[["actual", "forecast", "previous"]]).any(axis=1)]
     if not infinite.empty:

@@ -7,7 +7,6 @@ import numpy as np
 from kronos_service.events.calendar import CalendarRows
 from kronos_service.events.scaling import Floats
 from kronos_service.events.sessions import ONE_DAY, Indices, Sessions, Times, target_index
-from kronos_service.events.taxonomy import FAMILIES
 
 HORIZON_DAYS: Final = 10
 """Calendar days from which on the next event does not show in `days_until`."""
@@ -22,7 +21,7 @@ def schedule_channels(
     `as_of[i]`.
     """
     event_session = target_index(table, rows.release_at)
-    families = np.zeros((len(target), len(FAMILIES)))
+    families = np.zeros((len(target), len(rows.taxonomy.families)))
     on_target, position = _known_on(rows, event_session, target, as_of)
     # Several events of a family on one day count as the strongest; the order of rows must not matter.
     np.maximum.at(families, (position, rows.family[on_target]), rows.weight[on_target])

@@ -11,6 +11,7 @@ from kronos_service.data.sources import SourceName
 from kronos_service.data.sources.presets import PresetName as VendorPreset
 from kronos_service.finetune.event_conditioned.config import Precision
 from kronos_service.model.presets import BASES, PresetName
+from kronos_shared.adapter_location import AdapterLocation
 from kronos_shared.cli import ConfigError, Settings
 
 
@@ -31,6 +32,8 @@ class ExportConfig(Settings):
     """a bar that cannot be true stops the export, or is dropped and listed"""
     accept: tuple[AcceptedName, ...] = ()
     """departures from what is public about releases and markets that are meant, by their names"""
+    taxonomy: Path | None = None
+    """TOML file of your own event types and leaders; an incremental export keeps the snapshot's"""
     incremental: bool = False
     """add what is new to the snapshot in --out, and keep what its calendar knew before"""
     resume: bool = False
@@ -70,6 +73,8 @@ class ImportConfig(Settings):
     """a bar that cannot be true stops the import, or is dropped and listed"""
     accept: tuple[AcceptedName, ...] = ()
     """departures from what is public about releases and markets that are meant, by their names"""
+    taxonomy: Path | None = None
+    """TOML file of your own event types and leaders"""
 
 
 class SampleConfig(Settings):
@@ -85,6 +90,15 @@ class SampleConfig(Settings):
     """first day"""
     end: date = date(2026, 3, 31)
     """last day of the bars"""
+    own_events: bool = False
+    """the second market: event types, earnings of each symbol and leaders that the default taxonomy lacks"""
+
+
+class TaxonomyConfig(Settings):
+    """Settings of the command `taxonomy check`."""
+
+    file: Path
+    """TOML file of event types and leaders"""
 
 
 class PretrainConfig(Settings):
@@ -120,11 +134,24 @@ class PretrainConfig(Settings):
     """seed of weights, windows and dropout"""
 
 
+class PushConfig(Settings):
+    """Settings of the command `push`."""
+
+    adapter: AdapterLocation
+    """an adapter directory, published adapters (their LATEST) in a directory or at s3://bucket/prefix, or
+    sample, which ships"""
+    repo: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
+    """the repository on the hub, owner/name; it is made if it does not exist"""
+    public: bool = False
+    """make a repository that everybody can read; one that exists stays as it is"""
+
+
 class MergeConfig(Settings):
     """Settings of the command `merge`."""
 
-    adapter: Path
-    """an adapter directory, a directory of published adapters (its LATEST), or sample, which ships"""
+    adapter: AdapterLocation
+    """an adapter directory, published adapters (their LATEST) in a directory or at s3://bucket/prefix,
+    hub:owner/name@commit, or sample, which ships"""
     out: Path
     """directory of the merged base, which must not exist"""
     base_model: str | None = Field(

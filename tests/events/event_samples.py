@@ -12,7 +12,7 @@ import pandas as pd
 
 from kronos_service.events.encoder import EventTables, prepare
 from kronos_service.events.sessions import DAILY, Interval, sessions
-from kronos_service.events.taxonomy import LEADER_ASSET_CLASS, LEADERS
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_shared.columns import ASSET_CLASSES, CALENDAR_COLUMNS
 
 # Sessions next to what tends to go wrong: clock changes (also Europe's), half days, holidays, closures.
@@ -90,15 +90,15 @@ def session_days(asset_class: str, start: str, end: str) -> npt.NDArray[np.datet
 
 def empty_leaders() -> dict[str, pd.DataFrame]:
     frame = bars_of([]).assign(close=np.zeros(0))
-    return dict.fromkeys(LEADERS, frame)
+    return dict.fromkeys(DEFAULT_TAXONOMY.leaders, frame)
 
 
 @lru_cache(maxsize=1)
 def walking_leaders() -> dict[str, pd.DataFrame]:
     """A random walk of each leader over all its sessions from autumn 2023 to spring 2025."""
     leaders = {}
-    for seed, leader in enumerate(LEADERS):
-        days = session_days(LEADER_ASSET_CLASS[leader], "2023-09-01", "2025-04-30")
+    for seed, leader in enumerate(DEFAULT_TAXONOMY.leaders):
+        days = session_days(DEFAULT_TAXONOMY.leader_asset_class[leader], "2023-09-01", "2025-04-30")
         walk = np.random.default_rng(seed).normal(0, 0.02, len(days)).cumsum()
         leaders[leader] = bars_of(days).assign(close=100 * np.exp(walk))
     return leaders

@@ -18,7 +18,7 @@ from kronos_service.events.calendar import ALWAYS, CalendarRows, read_calendar
 from kronos_service.events.encoder import encode_rows
 from kronos_service.events.leaders import Leader
 from kronos_service.events.sessions import DAILY, Interval, Sessions, locate, sessions
-from kronos_service.events.taxonomy import LEADER_ASSET_CLASS
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY, Taxonomy
 from kronos_shared.columns import ASSET_CLASSES
 
 seeds = st.integers(0, 2**32 - 1)
@@ -51,11 +51,17 @@ def assert_no_leak(asset_class: str, interval: Interval, anchor: date, seed: int
     other = scramble(world, anchor, i, as_of, rng)
     both = [(w.tables(), w.bars["ts"]) for w in (world, other)]
     assert_same_bits(
-        *(encode_rows(tables, ts, asset_class, interval=interval)[: i + 1] for tables, ts in both)
+        *(
+            encode_rows(tables, ts, asset_class, interval=interval, symbol=None)[: i + 1]
+            for tables, ts in both
+        )
     )
     # The same for what a forecast made at i would be given.
     assert_same_bits(
-        *(encode_rows(tables, ts[: i + 1], asset_class, interval=interval, horizon=6) for tables, ts in both)
+        *(
+            encode_rows(tables, ts[: i + 1], asset_class, interval=interval, symbol=None, horizon=6)
+            for tables, ts in both
+        )
     )
 
 
@@ -107,7 +113,7 @@ def scramble_leader(
 ) -> pd.DataFrame:
     """The leader's bars that close after `as_of` are others; those up to it stay."""
     start = frame["ts"].min().date()
-    table = sessions(LEADER_ASSET_CLASS[name], start, as_of.date() + timedelta(days=60))
+    table = sessions(DEFAULT_TAXONOMY.leader_asset_class[name], start, as_of.date() + timedelta(days=60))
     closes = pd.DatetimeIndex(table.closes[locate(table, frame["ts"])]).tz_localize("UTC")
     future = table.dates[table.closes > as_of.tz_localize(None).to_numpy()]
     future = future[rng.random(len(future)) < 0.7]
@@ -147,8 +153,8 @@ def scale_from_all_surprises(_usable_at: Any, value: Any) -> Any:
     return np.full(len(value), value.std(ddof=1) if len(value) > 1 else 0.0)
 
 
-def all_versions_always_known(calendar: pd.DataFrame) -> CalendarRows:
-    rows = read_calendar(calendar)
+def all_versions_always_known(calendar: pd.DataFrame, taxonomy: Taxonomy) -> CalendarRows:
+    rows = read_calendar(calendar, taxonomy)
     return replace(rows, first_seen_at=np.full(len(rows.first_seen_at), ALWAYS))
 
 

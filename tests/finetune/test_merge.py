@@ -20,7 +20,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from kronos_service.events.taxonomy import CHANNELS
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.finetune.__main__ import main
 from kronos_service.finetune.event_conditioned.provenance import seen_by
 from kronos_service.model.adapter.read import LoadedAdapter, find_adapter, load_adapter, read_adapter
@@ -312,7 +312,7 @@ def test_our_loader_reads_it_and_its_logits_are_the_adapted_models_without_event
     assert bundle.model.event_emb is None
     got, want = logits(bundle.model, inputs), logits(merged.loaded.merged, inputs)
     assert equal(got, want)
-    events = torch.ones(3, BARS, len(CHANNELS))
+    events = torch.ones(3, BARS, len(DEFAULT_TAXONOMY.channels))
     assert not equal(want, logits(merged.loaded.merged, inputs, events))
     assert not equal(want, logits(merged.base.model, inputs))
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from kronos_service.data.tables import SHORT_BARS, TABLES
 from kronos_service.events.sessions import DAILY, LENGTHS, Interval
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY, Taxonomy, TaxonomyError, taxonomy_of
 from kronos_shared.errors import KronosError
 
 SCHEMA_VERSION: Final = 1
@@ -25,10 +26,15 @@ class SnapshotError(KronosError):
     """A snapshot is absent, incomplete, damaged or busy."""
 
 
-def content_hash(hashes: Mapping[str, str]) -> str:
-    """One sha256 over the sha256 of each table that there is, the same for the same content in any place."""
+def content_hash(hashes: Mapping[str, str], taxonomy: Taxonomy = DEFAULT_TAXONOMY) -> str:
+    """One sha256 over the sha256 of each table that there is, and over another taxonomy than the default one;
+    the same for the same content in any place.
+    """
     names = [*TABLES, *([SHORT_BARS] if SHORT_BARS in hashes else [])]
-    return hashlib.sha256("".join(f"{name} {hashes[name]}\n" for name in names).encode()).hexdigest()
+    lines = [f"{name} {hashes[name]}\n" for name in names]
+    if not taxonomy.is_default:
+        lines.append(f"taxonomy {json.dumps(taxonomy.content())}\n")
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +53,8 @@ class Origin:
     """Departures from what is public (see `plausibility`) that the user expects."""
     interval: Interval = DAILY
     """How long the bars are that are trained on and forecast."""
+    taxonomy: Taxonomy = DEFAULT_TAXONOMY
+    """What the calendar's types and the leaders are."""
 
 
 def is_sample(source: str) -> bool:
@@ -69,7 +77,8 @@ def make_manifest(rows: Mapping[str, int], hashes: Mapping[str, str], origin: Or
         "window": {"first": origin.window[0].isoformat(), "last": origin.window[1].isoformat()},
         "read_at": origin.read_at and origin.read_at.isoformat(),
         "calendar_read_at": origin.calendar_read_at and origin.calendar_read_at.isoformat(),
-        "sha256": content_hash(hashes),
+        "sha256": content_hash(hashes, origin.taxonomy),
+        **({} if origin.taxonomy.is_default else {"taxonomy": origin.taxonomy.content()}),
         **({"accepted": list(origin.accepted)} if origin.accepted else {}),
         **({"interval": origin.interval} if origin.interval != DAILY else {}),
         "tables": {
@@ -111,3 +120,18 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     if outside:
         raise SnapshotError(f"{path} names {outside[0]!r}, which is not a plain file name; export again")
     return manifest
+
+
+def taxonomy_in(manifest: Mapping[str, Any] | None, where: str) -> Taxonomy:
+    """The taxonomy that a manifest carries; the default one where there is none.
+
+    Raises:
+        SnapshotError: it carries one that cannot be read.
+    """
+    content = None if manifest is None else manifest.get("taxonomy")
+    if content is None:
+        return DEFAULT_TAXONOMY
+    try:
+        return taxonomy_of(content, f"the taxonomy in {where}")
+    except (TaxonomyError, TypeError, ValueError) as error:
+        raise SnapshotError(f"{error}; export again") from None

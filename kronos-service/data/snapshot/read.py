@@ -30,6 +30,7 @@ from kronos_service.data.snapshot.manifest import (
     content_hash,
     is_sample,
     read_manifest,
+    taxonomy_in,
 )
 from kronos_service.data.tables import (
     SHORT_BARS,
@@ -42,7 +43,7 @@ from kronos_service.data.tables import (
 )
 from kronos_service.data.validation import check_tables
 from kronos_service.events.sessions import DAILY, Interval
-from kronos_service.events.taxonomy import LEADERS
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY, Taxonomy
 from kronos_shared.cli import did_you_mean
 from kronos_shared.errors import first_line
 
@@ -69,6 +70,8 @@ class Snapshot:
     """How long `bars` are."""
     leaders: pd.DataFrame | None = None
     """The daily bars of the leaders, where `bars` are shorter."""
+    taxonomy: Taxonomy = DEFAULT_TAXONOMY
+    """What its event types and leaders are; the manifest carries another than the default one."""
 
     @property
     def is_sample(self) -> bool:
@@ -119,7 +122,7 @@ def leader_data(snapshot: Snapshot) -> dict[str, pd.DataFrame]:
     one is missing.
     """
     bars = daily(snapshot).bars
-    bars = bars[bars["symbol"].isin(LEADERS)]
+    bars = bars[bars["symbol"].isin(snapshot.taxonomy.leaders)]
     return {str(name): rows[["ts", "close"]].reset_index(drop=True) for name, rows in bars.groupby("symbol")}
 
 
@@ -137,10 +140,10 @@ def load_snapshot(path: str | Path, *, now: datetime | None = None) -> Snapshot:
     """
     snapshot = read_tables(path)
     now = now or datetime.now(UTC)
-    symbols, calendar = snapshot.symbols, snapshot.calendar
-    check_tables(symbols, snapshot.bars, calendar, now=now, interval=snapshot.interval)
+    symbols, calendar, taxonomy = snapshot.symbols, snapshot.calendar, snapshot.taxonomy
+    check_tables(symbols, snapshot.bars, calendar, now=now, interval=snapshot.interval, taxonomy=taxonomy)
     if snapshot.leaders is not None:
-        check_tables(symbols, snapshot.leaders, calendar, now=now)
+        check_tables(symbols, snapshot.leaders, calendar, now=now, taxonomy=taxonomy)
     return snapshot
 
 
@@ -151,6 +154,7 @@ def read_tables(path: str | Path) -> Snapshot:
         raise SnapshotError(f"no such snapshot: {path} is not a directory; make one with export or sample")
     manifest = read_manifest(directory) if (directory / MANIFEST).exists() else None
     entries = {} if manifest is None else manifest["tables"]
+    taxonomy = taxonomy_in(manifest, str(directory / MANIFEST))
     raw, hashes = {}, {}
     for name in _names(directory, manifest):
         entry = entries.get(name)
@@ -180,10 +184,11 @@ def read_tables(path: str | Path) -> Snapshot:
         symbols=symbol_table(raw["symbols"]),
         bars=daily if short is None else bar_table(short, interval),
         calendar=calendar_table(raw["economic_calendar"]),
-        sha256=content_hash(hashes),
+        sha256=content_hash(hashes, taxonomy),
         manifest=manifest,
         interval=interval,
         leaders=None if short is None else daily,
+        taxonomy=taxonomy,
     )
 
 

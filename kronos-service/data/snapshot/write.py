@@ -24,6 +24,7 @@ from kronos_service.data.snapshot.manifest import MANIFEST, Origin, SnapshotErro
 from kronos_service.data.tables import SHORT_BARS, TABLES, bar_table, bars_of, calendar_table, symbol_table
 from kronos_service.data.validation import check_tables
 from kronos_service.events.sessions import DAILY, Interval
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY, Taxonomy
 from kronos_shared.atomic import fsync, replace_file
 from kronos_shared.columns import INTERVAL
 
@@ -49,6 +50,7 @@ def write_snapshot(
     now: datetime | None = None,
     interval: Interval = DAILY,
     leaders: pd.DataFrame | None = None,
+    taxonomy: Taxonomy = DEFAULT_TAXONOMY,
 ) -> dict[str, Any]:
     """Validate the tables, make them the snapshot in `directory` in one step, and return the manifest.
 
@@ -60,6 +62,7 @@ def write_snapshot(
         now: the time up to which sessions have closed (default: the present).
         interval: how long `bars` are.
         leaders: daily bars of the leaders, where `bars` are shorter.
+        taxonomy: what the calendar's types and the leaders are.
 
     Raises:
         SnapshotError: the directory holds something else, or another export is writing into it.
@@ -67,17 +70,17 @@ def write_snapshot(
     """
     now = now or datetime.now(UTC)
     symbols, bars, calendar = symbol_table(symbols), bar_table(bars, interval), calendar_table(calendar)
-    check_tables(symbols, bars, calendar, now=now, interval=interval)
+    check_tables(symbols, bars, calendar, now=now, interval=interval, taxonomy=taxonomy)
     if leaders is not None:
         leaders = bar_table(leaders)
-        check_tables(symbols, leaders, calendar, now=now)
+        check_tables(symbols, leaders, calendar, now=now, taxonomy=taxonomy)
     with exclusive(Path(directory)):
         return commit(
             Path(directory),
             symbols=symbols,
             bars=_by_symbol(bars),
             calendar=calendar,
-            origin=Origin(source=source, window=window, interval=interval),
+            origin=Origin(source=source, window=window, interval=interval, taxonomy=taxonomy),
             leaders=leaders,
         )
 
@@ -132,6 +135,8 @@ def commit(
     Raises:
         SnapshotError: the disk is full, or cannot be written.
     """
+    if calendar["symbol"].isna().all():  # so that a column of nulls at the source changes no hash
+        calendar = calendar.drop(columns="symbol")
     contents: dict[str, Iterable[pd.DataFrame]]
     contents = {"ohlcv_1d": bars, "symbols": [symbols], "economic_calendar": [calendar]}
     if origin.interval != DAILY:

@@ -11,6 +11,7 @@ from kronos_service.data.snapshot.manifest import SnapshotError, is_sample
 from kronos_service.data.snapshot.read import read_tables
 from kronos_service.data.tables import SHORT_BARS
 from kronos_service.events.sessions import DAILY, Interval
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY, Taxonomy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,8 @@ class TableSource:
     short_rows: pd.DataFrame | None = None
     """Bars shorter than a day, of `interval`; `bar_rows` are daily."""
     interval: Interval = DAILY
+    taxonomy: Taxonomy = DEFAULT_TAXONOMY
+    """What the event types are."""
 
     def symbols(self) -> pd.DataFrame:
         return self.symbol_rows
@@ -73,4 +76,5 @@ def snapshot_source(directory: Path) -> TableSource:
         event_rows=snapshot.calendar,
         short_rows=None if snapshot.leaders is None else snapshot.bars,
         interval=snapshot.interval,
+        taxonomy=snapshot.taxonomy,
     )

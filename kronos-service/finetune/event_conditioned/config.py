@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from kronos_service.data.public_facts import AcceptedName
 from kronos_service.model.presets import BASES
+from kronos_shared.adapter_location import AdapterLocation, StoreLocation
 from kronos_shared.adapter_manifest import LoraRecord
 from kronos_shared.cli import ConfigError, Settings
 from kronos_shared.lora_targets import ALL_LINEAR, DEFAULT_TARGETS, TargetName, linear_names
@@ -190,8 +191,8 @@ class EventLoraConfig(Training):
 
     run_dir: Path | None = None
     """where the run writes; runs/event-lora-<UTC time> if left out"""
-    adapter_store: Path = Path("adapters")
-    """where adapters are published"""
+    adapter_store: StoreLocation = Path("adapters")
+    """where adapters are published: a directory, or s3://bucket/prefix"""
     checkpoint_every: int = Field(default=50, ge=1)
     """optimizer steps between checkpoints"""
     keep_versions: int = Field(default=10, ge=1)
@@ -269,8 +270,9 @@ class EvaluateConfig(_Source):
     base_model: str = Field(
         default="kronos-nano", description=f"the base that the adapter was trained on: {BASES}"
     )
-    adapter: Path = Path("adapters")
-    """an adapter directory, or a directory of published adapters (its LATEST)"""
+    adapter: AdapterLocation = Path("adapters")
+    """an adapter directory, published adapters (their LATEST) in a directory or at s3://bucket/prefix, or
+    hub:owner/name@commit"""
     split: Literal["train", "val", "test"] = "val"
     """which of the adapter's splits, by target date"""
     open_test_split: bool = False
@@ -341,8 +343,8 @@ class AuditConfig(_Source):
 class DoctorConfig(_Source):
     """Check that this machine, this data and this base can do a real run."""
 
-    adapter_store: Path = Path("adapters")
-    """where adapters are published"""
+    adapter_store: StoreLocation = Path("adapters")
+    """where adapters are published: a directory, or s3://bucket/prefix"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: a CUDA device if there is one; cuda: a machine without one is a fault"""
 

@@ -233,9 +233,10 @@ def _conclude(
     """
     config, adapter = run.config, trained["adapter"]
     records = {name: variant.records for name, variant in trained.items()}
-    gains = all_gains(records, config.seed)
+    taxonomy = run.setup.snapshot.taxonomy
+    gains = all_gains(records, taxonomy, config.seed)
     records = {"base": base, **records}
-    figures = val_figures(records, gains, config.seed)
+    figures = val_figures(records, gains, taxonomy, config.seed)
     _save(run, adapter, figures, gains, comparison)
     criteria = judge(_run_figures(run, adapter, figures, gains, comparison))
     require_gain = config.promote == "if-gain"
@@ -298,6 +299,7 @@ def _run_figures(
         base=figures["val"]["base"],
         adapted=figures["val"]["adapter"],
         gain=gains.get("adapter_event"),
+        tier1=run.setup.snapshot.taxonomy.tier1,
         tier1_gain=gains.get("adapter_tier1"),
         trainable=lora + event_emb,
         fitting_rank=fitting_rank(lora=lora, event_emb=event_emb, rank=run.config.rank),

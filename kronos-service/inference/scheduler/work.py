@@ -10,7 +10,6 @@ from typing import Final
 import numpy as np
 import torch
 
-from kronos_service.events.taxonomy import CHANNELS
 from kronos_service.inference.models.served_model import ServedModel
 from kronos_service.model.generation.generate import ROWS_PER_PASS, Generated, History, generate, passes
 from kronos_service.model.generation.packed_linear import whole_groups
@@ -159,7 +158,7 @@ def warm_up(serving: ServedModel) -> float:
         x=torch.from_numpy(noise.astype(np.float32)),
         stamps=stamps[:bars],
         future_stamps=stamps[bars:],
-        events=torch.zeros(rows, len(CHANNELS)) if serving.manifest is not None else None,
+        events=torch.zeros(rows, serving.model.n_channels) if serving.manifest is not None else None,
         seed=0,
     )
     key = BatchKey(horizon=WARM_UP_HORIZON, paths=8, sampling=Sampling())

@@ -84,7 +84,7 @@ def save_adapter(
             tensors={name: tensor_records(tensors) for name, tensors in weights.items()},
             base=source_record(bundle.base),
             tokenizer=source_record(bundle.tokenizer_print),
-            channels=channels_record(),
+            channels=channels_record(bundle.taxonomy),
             lora=record,
             event_embedding=EventEmbeddingRecord(taps=event_emb.taps, width=event_emb.fc_in.out_features),
             normalization=NormalizationRecord(

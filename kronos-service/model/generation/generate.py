@@ -15,7 +15,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from kronos_service.events.taxonomy import CHANNELS
 from kronos_service.model.generation.candle_decoder import path_candles, path_candles_at_once
 from kronos_service.model.generation.packed_linear import whole_groups
 from kronos_service.model.generation.rollout import PathSampler, TokenHistory, Wanted
@@ -94,7 +93,7 @@ def generate(
     _check_models(tokenizer, model)
     _check_request(horizon, paths, context, histories)
     for i, history in enumerate(histories):
-        _check_history(f"histories[{i}]", history, horizon)
+        _check_history(f"histories[{i}]", history, horizon, channels=model.n_channels)
     weights = next(model.parameters())
     kept = [_last_bars(one, context - horizon, weights.device) for one in histories]
     if static is None:
@@ -184,7 +183,7 @@ def _check_request(horizon: int, paths: int, context: int, histories: Sequence[H
         raise GenerationError(f"horizon must be below the context of {context} bars, got {horizon}")
 
 
-def _check_history(name: str, history: History, horizon: int) -> None:
+def _check_history(name: str, history: History, horizon: int, *, channels: int) -> None:
     """Raise GenerationError unless the parts of a history fit together and are finite."""
     bars = len(history.x)
     fields = len(STAMP_SIZES)
@@ -194,7 +193,7 @@ def _check_history(name: str, history: History, horizon: int) -> None:
         "future_stamps": (horizon, fields),
     }
     if history.events is not None:
-        wanted["events"] = (bars + horizon - 1, len(CHANNELS))
+        wanted["events"] = (bars + horizon - 1, channels)
     problems = [
         f"{name}.{part} must be {shape}, got {tuple(getattr(history, part).shape)}"
         for part, shape in wanted.items()

@@ -89,6 +89,7 @@ def prepare_history(
     asset_class: str,
     tables: EventTables | None,
     *,
+    symbol: str | None,
     encoder: EventEncoder,
     context: int,
     horizon: int,
@@ -103,6 +104,7 @@ def prepare_history(
     Args:
         bars: columns ts and `FEATURES`, ascending; the last one is the origin, nothing later may be in it.
         tables: calendar and leaders as `events.encoder.prepare` reads them; None for the plain base.
+        symbol: whose bars they are, for the events of its own.
         encoder: the one of the model's bundle.
         context: the model's limit in bars; the latest `context - horizon` bars of history are kept.
         min_history: bars of history at least, as the adapter's manifest says.
@@ -125,10 +127,11 @@ def prepare_history(
     if tables is not None:
         # every bar is encoded, not only those kept: surprises and moves of the first need the bar before it
         rows = encoder.encode(
-            bars, asset_class, tables, horizon=horizon, scenario=scenario, interval=interval
+            bars, asset_class, tables, horizon=horizon, scenario=scenario, interval=interval, symbol=symbol
         )
         events = torch.from_numpy(rows[max(0, len(bars) - longest) :])
-        factors = None if recalibration is None else step_factors(recalibration, rows[-horizon:])
+        if recalibration is not None:
+            factors = step_factors(recalibration, rows[-horizon:], encoder.taxonomy)
     kept = bars.iloc[-longest:]
     features = feature_matrix(kept)
     mean, std = statistics(features)

@@ -18,7 +18,7 @@ from kronos_service.data.sources.snapshot import TableSource, snapshot_source
 from kronos_service.data.tables import TableError
 from kronos_service.data.validation import BadBarsError
 from kronos_service.events.sessions import SessionError, sessions
-from kronos_service.events.taxonomy import LEADERS
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.finetune.config import ExportConfig
 from kronos_service.finetune.export_training_data import export
 from kronos_shared.cli import ConfigError
@@ -39,7 +39,7 @@ def test_its_bars_are_of_the_interval_and_its_leaders_are_daily(hourly: Snapshot
     assert set(manifest["tables"]) == {"ohlcv_1d", "symbols", "economic_calendar", "ohlcv"}
     assert set(hourly.bars["symbol"]) == {"BTCUSDT", "ETHUSDT"}
     assert set(hourly.bars["ts"].dt.hour) == set(range(24))
-    assert set(leader_data(hourly)) == set(LEADERS)
+    assert set(leader_data(hourly)) == set(DEFAULT_TAXONOMY.leaders)
     assert all((frame["ts"] == frame["ts"].dt.normalize()).all() for frame in leader_data(hourly).values())
 
 
@@ -51,7 +51,7 @@ def test_an_export_makes_the_same_snapshot_and_its_summary_counts_hours(
     assert load_snapshot(tmp_path / "s").bars.equals(hourly.bars)
     found = read_coverage(tmp_path / "s").symbols.set_index("symbol")
     assert found.loc["ETHUSDT", ["bars", "missing"]].tolist() == [122 * 24, 0]
-    assert (found.loc[list(LEADERS), "bars"] > 400).all()
+    assert (found.loc[list(DEFAULT_TAXONOMY.leaders), "bars"] > 400).all()
 
 
 def test_the_unfinished_hour_is_left_out(hourly_path: Path, tmp_path: Path) -> None:

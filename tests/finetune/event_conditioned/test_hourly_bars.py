@@ -11,7 +11,6 @@ import pytest
 from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.events import leaders
 from kronos_service.events.sessions import days_of
-from kronos_service.events.taxonomy import DAYS_UNTIL, FIRST_LEADER, LEADERS, SURPRISE
 from kronos_service.finetune.event_conditioned.audit.audit import AuditSize, run_checks
 from kronos_service.finetune.event_conditioned.audit.findings import Audit
 from kronos_service.finetune.event_conditioned.config import EvaluateConfig, EventLoraConfig
@@ -56,11 +55,11 @@ def test_a_release_falls_on_the_bar_whose_hour_holds_it_and_moves_the_next(
     )
     assert set(pd.DatetimeIndex(one.dates[found & one.is_event])) == hours
     assert len(hours) > 10
-    (sits,) = np.nonzero(one.events[:, SURPRISE])
+    (sits,) = np.nonzero(one.events[:, one.taxonomy.surprise])
     # the surprise of an hour is an input from its close on: position i is about bar i + 1
     assert len(sits)
-    assert all(one.is_event[bar] or (one.events[bar, SURPRISE] != 0) for bar in sits)
-    on_target = one.events[:-1, DAYS_UNTIL] == 1.0
+    assert all(one.is_event[bar] or (one.events[bar, one.taxonomy.surprise] != 0) for bar in sits)
+    on_target = one.events[:-1, one.taxonomy.days_until] == 1.0
     assert (on_target[one.is_event[1:]]).all()
 
 
@@ -68,7 +67,7 @@ def test_time_features_hold_the_hour_and_leaders_move_once_a_day(series: list[Se
     one = series[0]
     assert set(one.stamps[:, 1]) == set(range(24))
     assert one.interval == "1h"
-    moved = one.events[:, FIRST_LEADER + LEADERS.index("SPY")] != 0
+    moved = one.events[:, one.taxonomy.first_leader + one.taxonomy.leaders.index("SPY")] != 0
     closes = {20, 21}  # 16:00 in New York, in summer and in winter
     hours = pd.DatetimeIndex(one.dates[moved]).hour + 1
     assert moved.any()

@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from kronos_service.events.taxonomy import channel_hash
+from kronos_service.events.taxonomy import Taxonomy
 from kronos_service.finetune.event_conditioned.ablation.table import VariantResult
 from kronos_service.finetune.event_conditioned.ablation.variants import AblationVariant
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
@@ -61,7 +61,12 @@ LATER: Mapping[str, Any] = {
 
 
 def dependencies(
-    variant: AblationVariant, config: EventLoraConfig, fingerprint: RunFingerprint, *, context: int
+    variant: AblationVariant,
+    config: EventLoraConfig,
+    fingerprint: RunFingerprint,
+    *,
+    context: int,
+    taxonomy: Taxonomy,
 ) -> dict[str, Any]:
     """Everything that the losses of a training depend on: all settings but those that are named above, so
     that a new setting counts without being listed.
@@ -77,7 +82,7 @@ def dependencies(
         "context": context,
         "conditioning": variant.variant.conditioning,
         "without": variant.variant.without,
-        "channels": channel_hash(),
+        "channels": taxonomy.sha256,
         "torch": torch.__version__,
         "layout": LAYOUT,
     }

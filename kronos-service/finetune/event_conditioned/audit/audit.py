@@ -142,7 +142,7 @@ def find_departures(snapshot: Snapshot) -> tuple[Departure, ...] | None:
     now = datetime.fromisoformat(read_at) if read_at else datetime.now(UTC)
     days = snapshot.bars["ts"]
     reach = (days.min().date(), days.max().date())
-    found = calendar_departures(snapshot.calendar, now=now, bars=reach)
+    found = calendar_departures(snapshot.calendar, now=now, bars=reach, taxonomy=snapshot.taxonomy)
     return (*found, *bar_departures(snapshot.bars, snapshot.symbols, snapshot.interval))
 
 
@@ -166,6 +166,7 @@ def audit_snapshot(config: AuditConfig) -> Audit:
         revision=config.revision,
         tokenizer=config.tokenizer,
         tokenizer_revision=config.tokenizer_revision,
+        taxonomy=snapshot.taxonomy,
     )
     tradable = snapshot.symbols[snapshot.symbols["tradable"]]
     symbols = draw_symbols(

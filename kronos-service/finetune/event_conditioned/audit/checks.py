@@ -9,7 +9,6 @@ from datetime import datetime
 import torch
 
 from kronos_service.data.snapshot.read import Snapshot
-from kronos_service.events.taxonomy import CHANNELS, FIRST_LEADER, LEADERS
 from kronos_service.finetune.event_conditioned.audit.findings import Check, Finding
 from kronos_service.finetune.event_conditioned.audit.positions import Position
 from kronos_service.finetune.event_conditioned.audit.recompute import (
@@ -48,18 +47,19 @@ def check_rows(rows: PlainRows, datasets: Datasets, positions: Sequence[Position
             findings.append(Finding(where, "target", str(now.target.day), str(dated)))
         expected = recompute_row(rows, position.symbol, position.bar)
         given = sample["events"][position.offset].tolist()
-        findings += _differences(where, CHANNELS, expected, given)
-    return Check("event channels", len(positions), f"rows of {len(CHANNELS)}", findings)
+        findings += _differences(where, rows.taxonomy.channels, expected, given)
+    return Check("event channels", len(positions), f"rows of {len(rows.taxonomy.channels)}", findings)
 
 
 def check_leaders(rows: PlainRows, datasets: Datasets, positions: Sequence[Position]) -> Check:
     """No leader's value comes from a bar that closed after as_of, nor as_of after the target's open."""
-    findings = []
+    findings, leaders = [], rows.taxonomy.leaders
     for position in positions:
-        given = datasets[position.split][position.number]["events"][position.offset].tolist()[FIRST_LEADER:]
+        row = datasets[position.split][position.number]["events"][position.offset].tolist()
+        given = row[len(row) - len(leaders) :]
         now = moment(rows, position.symbol, position.bar)
         assert now.as_of <= now.target.opens, "the audit's own rule is broken"
-        for leader, value in zip(LEADERS, given, strict=True):
+        for leader, value in zip(leaders, given, strict=True):
             source = _later_source(rows, leader, now, value)
             if source is not None:
                 findings.append(
@@ -70,7 +70,7 @@ def check_leaders(rows: PlainRows, datasets: Datasets, positions: Sequence[Posit
                         f"the bar of {source.day}, closed {source.closes:%Y-%m-%d %H:%M}",
                     )
                 )
-    return Check("leaders before targets", len(positions) * len(LEADERS), "values", findings)
+    return Check("leaders before targets", len(positions) * len(leaders), "values", findings)
 
 
 def _later_source(rows: PlainRows, leader: str, now: Moment, value: float) -> Bar | None:

@@ -8,7 +8,6 @@ import numpy as np
 
 from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.events.sessions import DAILY, Interval, Times, sessions
-from kronos_service.events.taxonomy import CHANNELS
 from kronos_service.finetune.event_conditioned.audit.findings import Check, Finding
 from kronos_service.finetune.event_conditioned.audit.rows import PlainRows
 from kronos_service.finetune.event_conditioned.samples.splits import Splits, dead_channels
@@ -86,7 +85,7 @@ def check_channels(splits: Splits) -> Check:
     findings = [
         Finding("train split", name, "a channel that varies", "one value throughout") for name in dead
     ]
-    return Check("live channels", len(CHANNELS), "channels", findings)
+    return Check("live channels", splits.series[0].events.shape[1], "channels", findings)
 
 
 def _day(date_of: date) -> date:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from kronos_service.events.taxonomy import FAMILIES
+from kronos_service.events.taxonomy import Taxonomy
 
 RESAMPLES = 2000
 
@@ -73,10 +73,12 @@ def paired_gain(reference: pd.DataFrame, better: pd.DataFrame, *, on_event: bool
     return _gain(pairs[pairs["is_event_reference"] == on_event], seed)
 
 
-def family_gains(reference: pd.DataFrame, better: pd.DataFrame, *, seed: int = 0) -> dict[str, Gain]:
+def family_gains(
+    reference: pd.DataFrame, better: pd.DataFrame, taxonomy: Taxonomy, *, seed: int = 0
+) -> dict[str, Gain]:
     """The same over the targets on which each event family has a high-impact event, where it has any."""
     pairs = _pairs(reference, better)
-    present = [name for name in FAMILIES if pairs[f"{name}_reference"].any()]
+    present = [name for name in taxonomy.families if pairs[f"{name}_reference"].any()]
     return {name: _gain(pairs[pairs[f"{name}_reference"]], seed) for name in present}
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from kronos_service.events.taxonomy import TIER1
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.finetune.event_conditioned.evaluation.bootstrap import Gain
 from kronos_service.finetune.event_conditioned.evaluation.incumbent import Comparison
 from kronos_shared.adapter_manifest import AuditRecord
@@ -29,7 +29,6 @@ GAIN: Final = "conditioning gain"
 LATEST: Final = "no worse than LATEST"
 
 NO_CONTROL: Final = "no control was trained (event-lora --control)"
-NO_TIER1: Final = f"no release of tier 1 ({', '.join(TIER1)}) falls on a validation target"
 
 Verdict = Literal["pass", "fail", "unknown"]
 
@@ -63,10 +62,17 @@ class RunFigures:
     seconds: float
     adapter_bytes: int
     audit: AuditRecord | None
+    tier1: Sequence[str] = DEFAULT_TAXONOMY.tier1
+    """The families of the first tier."""
     tier1_gain: Gain | None = None
     """Over the control, on the days of the first tier's releases."""
     comparison: Comparison | None = None
     """With the adapter that it would replace; None where nothing has been published."""
+
+
+def no_tier1(families: Sequence[str]) -> str:
+    """Why there is no gain on tier-1 days."""
+    return f"no release of tier 1 ({', '.join(families) or 'empty'}) falls on a validation target"
 
 
 def judge(run: RunFigures) -> list[Criterion]:
@@ -92,7 +98,7 @@ def judge(run: RunFigures) -> list[Criterion]:
             quiet <= MAX_QUIET_RISE,
         ),
         _gain(GAIN, run.gain, NO_CONTROL),
-        _gain(f"{GAIN}, tier 1", run.tier1_gain, NO_CONTROL if run.gain is None else NO_TIER1),
+        _gain(f"{GAIN}, tier 1", run.tier1_gain, NO_CONTROL if run.gain is None else no_tier1(run.tier1)),
         _measured(
             "trainable parameters",
             f"< {MAX_TRAINABLE:,}",

@@ -22,6 +22,7 @@ from kronos_service.finetune.event_conditioned.training.validation import score
 from kronos_service.model.adapter.files import AdapterError
 from kronos_service.model.adapter.read import Adapter, attach, read_adapter, require_interval
 from kronos_service.model.factory import Bundle
+from kronos_shared.adapter_location import StoreUrl
 from kronos_shared.adapter_store import latest, latest_version
 
 INCUMBENT: Final = "incumbent"
@@ -64,7 +65,9 @@ class Comparison:
         return asdict(self)
 
 
-def find_incumbent(store: Path, bundle: Bundle, validation: Split, interval: Interval) -> Incumbent | None:
+def find_incumbent(
+    store: Path | StoreUrl, bundle: Bundle, validation: Split, interval: Interval
+) -> Incumbent | None:
     """The adapter that LATEST names, and why it cannot be compared if it cannot; None where nothing has been
     published.
 

@@ -8,7 +8,7 @@ import torch
 from peft import PeftModel, get_peft_model
 from torch import nn
 
-from kronos_service.events.taxonomy import CHANNELS, TIER1
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY, Taxonomy
 from kronos_service.finetune.event_conditioned.training.lora_layer import ADAPTER, LowRankLinear
 from kronos_service.model.adapter.read import lora_config
 from kronos_service.model.event_embedding import EventEmbedding
@@ -28,6 +28,7 @@ def adapt(
     taps: str,
     seed: int,
     start: str = "all",
+    taxonomy: Taxonomy = DEFAULT_TAXONOMY,
     without: Part | None = None,
 ) -> PeftModel:
     """Wrap a base with LoRA and an event embedding.
@@ -41,9 +42,9 @@ def adapt(
     with torch.random.fork_rng():
         # A seed for each part: adapters that differ in one part start from the same other part.
         torch.manual_seed(2 * seed)
-        event_emb = EventEmbedding(base.config["d_model"], TAPS[taps], n_channels=len(CHANNELS))
+        event_emb = EventEmbedding(base.config["d_model"], TAPS[taps], n_channels=len(taxonomy.channels))
         if start == "tier1":
-            _hear_tier1(event_emb)
+            _hear_tier1(event_emb, taxonomy)
         settings = lora_config(lora)
         settings._register_custom_module({nn.Linear: LowRankLinear})
         torch.manual_seed(2 * seed + 1)
@@ -54,13 +55,13 @@ def adapt(
 
 
 @torch.no_grad()
-def _hear_tier1(event_emb: EventEmbedding) -> None:
+def _hear_tier1(event_emb: EventEmbedding, taxonomy: Taxonomy) -> None:
     """Tie the tier-1 families to one column of the first layer, and start all other channels at zero.
 
     71 symbols share a date, and four leader moves name it: from an equal start the model learns what
     happened on these dates before it learns what such days have in common.
     """
-    columns = [CHANNELS.index(family) for family in TIER1]
+    columns = taxonomy.tier1_channels
     shared = event_emb.fc_in.weight[:, columns[:1]].clone()
     event_emb.fc_in.weight.zero_()
     event_emb.fc_in.weight[:, columns] = shared

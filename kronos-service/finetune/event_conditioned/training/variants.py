@@ -136,6 +136,7 @@ def train_variant(
         lora=config.lora(),
         taps=config.taps,
         start=config.event_start,
+        taxonomy=bundle.taxonomy,
         seed=config.seed,
         without=variant.without,
     )

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from kronos_service.events.taxonomy import CHANNELS
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.finetune.event_conditioned.training.lora import (
     Part,
     adapt,
@@ -161,8 +161,8 @@ def test_a_start_from_tier_one_ties_its_families_and_hears_nothing_else(bundle: 
         return named["base_model.model.event_emb.fc_in.weight"]
 
     every, tier1 = first_layer("all"), first_layer("tier1")
-    columns = [CHANNELS.index(name) for name in ("fomc_rate", "cpi", "nfp")]
-    others = [number for number in range(len(CHANNELS)) if number not in columns]
+    columns = [DEFAULT_TAXONOMY.channels.index(name) for name in ("fomc_rate", "cpi", "nfp")]
+    others = [number for number in range(len(DEFAULT_TAXONOMY.channels)) if number not in columns]
 
     assert torch.equal(tier1[:, columns], every[:, columns[:1]].expand(-1, 3))
     assert (tier1[:, others] == 0).all()

@@ -12,11 +12,12 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import AdamW
 
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_service.finetune.event_conditioned.samples.dataset import (
-    UNCERTAIN_CHANNELS,
     EventConditionedDataset,
     collate,
+    uncertain_channels,
 )
 from kronos_service.finetune.event_conditioned.samples.splits import Splits
 from kronos_service.finetune.event_conditioned.training.loop import Data, Loop
@@ -181,7 +182,9 @@ def test_each_epoch_blanks_windows_of_its_own_and_only_what_a_service_cannot_kno
     train(ADAPTER)
     schedule = Schedule(windows=KEPT, batch_size=CONFIG.batch_size, epochs=CONFIG.epochs, seed=CONFIG.seed)
     whole = rows(few.dataset("train"))
-    certain = [number for number in range(whole[0].shape[1]) if number not in UNCERTAIN_CHANNELS]
+    certain = [
+        number for number in range(whole[0].shape[1]) if number not in uncertain_channels(DEFAULT_TAXONOMY)
+    ]
     blanked: list[set[int]] = [set(), set()]
     for step, batch in enumerate(seen.trained):
         for window, row in zip(schedule.batch(step), batch, strict=True):
