@@ -123,7 +123,7 @@ class Recipe(_Source):
     use_rslora: bool = False
     """scale LoRA's update by alpha / sqrt(rank) instead of alpha / rank"""
     use_dora: bool = False
-    """train the magnitude of each adapted output apart from its direction (1.3 times a step's time)"""
+    """train the magnitude of each adapted output apart from its direction (a step takes 1.2 times as long)"""
     lora_dropout: float = Field(default=0.05, ge=0, lt=1)
     """dropout on the LoRA input"""
     taps: Literal["input", "output", "both"] = "both"

@@ -57,7 +57,7 @@ def test_an_export_makes_the_same_snapshot_and_its_summary_counts_hours(
 def test_the_unfinished_hour_is_left_out(hourly_path: Path, tmp_path: Path) -> None:
     cut = datetime(2022, 6, 30, 12, 30, tzinfo=UTC)
     calendar = snapshot_source(hourly_path).calendar()
-    known = calendar.assign(actual=calendar["actual"].where(calendar["release_at"] <= cut))
+    known = calendar.assign(actual=calendar["actual"].where(calendar["release_at"] <= cut, np.nan))
     daily = snapshot_source(hourly_path).bar_rows
     daily = daily[daily["ts"] < "2022-06-30"]
     read = source(hourly_path, event_rows=known, bar_rows=daily)
