@@ -1,7 +1,7 @@
 """Single faults in a module's source: the operators are mutmut's, with two that it lacks.
 
 Not mutated: annotations, decorators, imports, docstrings, the wording of errors and log lines, and what only
-a type checker reads.
+a type checker reads. Nor is `strict` of zip: an assertion, which nothing reaches while it holds.
 """
 
 import hashlib
@@ -19,6 +19,7 @@ SKIPPED: Final = (cst.Annotation, cst.Decorator, cst.Import, cst.ImportFrom, cst
 LOGGERS: Final = m.Name("log") | m.Name("logger") | m.Name("_log")
 LOG_LINE: Final = m.Call(func=m.Attribute(value=LOGGERS))
 FOR_TYPES: Final = m.Call(func=m.OneOf(m.Name("cast"), m.Name("TypeVar"), m.Name("NewType")))
+STRICT: Final = m.Arg(keyword=m.Name("strict"))
 CONDITION: Final = m.Name() | m.Attribute() | m.Call() | m.Subscript()
 
 
@@ -100,7 +101,8 @@ class _Collector(cst.CSTVisitor):
                 if not self.functions and operator.__name__ == "operator_assignment":
                     continue  # mostly an alias of a type
                 for new in operator(node):
-                    self._add(node, new)
+                    if not _without_strict(node, new):
+                        self._add(node, new)
                     if operator.__name__ == "operator_string":
                         break  # the two other cases of letters are the same fault
         return True
@@ -126,13 +128,19 @@ class _Collector(cst.CSTVisitor):
 
 
 def _skipped(node: cst.CSTNode) -> bool:
-    if isinstance(node, SKIPPED) or m.matches(node, LOG_LINE | FOR_TYPES):
+    if isinstance(node, SKIPPED) or m.matches(node, LOG_LINE | FOR_TYPES | STRICT):
         return True
     if isinstance(node, cst.Expr) and isinstance(node.value, cst.BaseString):
         return True
     if m.matches(node, m.If(test=m.Name("TYPE_CHECKING"))):
         return True
     return m.matches(node, m.Call(func=m.Name("len") | m.Name("isinstance")))  # mutmut's own exceptions
+
+
+def _without_strict(node: cst.CSTNode, new: cst.CSTNode) -> bool:
+    """Whether the fault is that zip's argument `strict` is another one, or missing."""
+    strict = [arg for arg in getattr(node, "args", ()) if m.matches(arg, STRICT)]
+    return bool(strict) and strict[0] not in getattr(new, "args", ())
 
 
 def _removed(node: cst.CSTNode) -> Iterator[cst.CSTNode]:

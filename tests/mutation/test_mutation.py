@@ -29,6 +29,10 @@ def double(value: "int", path, log) -> int:
         path.fsync()
     log.info("doubled")
     return STEP * value
+
+
+def pairs(left, right):
+    return list(zip(left, right, strict=True))
 '''
 
 
@@ -54,6 +58,13 @@ def test_faults_are_in_what_runs_and_not_in_what_is_read(mutants: list[Mutant]) 
         ("path.fsync()", "pass"),
         ("return STEP * value", "return STEP / value"),
     } <= changes
+    assert {change for was, change in changes if "zip" in was} == {
+        "return list(zip(None, right, strict=True))",
+        "return list(zip(left, None, strict=True))",
+        "return list(zip(right, strict=True))",
+        "return list(zip(left, strict=True))",
+        "return list(None)",
+    }
     unread = ("log.info", '"""', "@name", "def ", "import")
     assert not [was for was, _ in changes if any(part in was for part in unread)]
     assert all(mutant.source != SOURCE for mutant in mutants)
