@@ -1,4 +1,4 @@
-"""Splits by target date: what the placebo mixes, how far a calendar reaches, and channels that say nothing."""
+"""Splits by target date: what the placebo mixes, how far a calendar reaches, and channels that say naught."""
 
 from dataclasses import replace
 from datetime import timedelta
