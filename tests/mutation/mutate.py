@@ -72,14 +72,14 @@ def judge(
     listed = equivalents()
 
     def one(fault: Fault) -> Judged | None:
-        if time.monotonic() > end:
-            return None
         mutant, tests = fault.render(), reached.tests(fault)
         if is_equivalent(mutant, listed):
             return Judged(mutant, "equivalent", len(tests))
         if not tests:
             return Judged(mutant, "not reached", 0)
         known = verdicts.known(mutant, digest)
+        if known is None and time.monotonic() > end:
+            return None
         if known is None:
             tree = trees.get()
             try:
