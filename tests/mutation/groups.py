@@ -77,7 +77,7 @@ class Reach:
 
     def limit(self, tests: Sequence[str]) -> float:
         """Seconds until a mutant counts as hanging."""
-        return 60 + 5 * sum(self.seconds[test] for test in tests)
+        return 30 + 3 * sum(self.seconds[test] for test in tests)
 
 
 def _file(test: str) -> str:

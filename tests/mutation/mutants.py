@@ -17,6 +17,7 @@ from mutmut.mutation.mutators import mutation_operators
 
 SKIPPED: Final = (cst.Annotation, cst.Decorator, cst.Import, cst.ImportFrom, cst.Raise, cst.FormattedString)
 LOGGERS: Final = m.Name("log") | m.Name("logger") | m.Name("_log")
+LITERAL: Final = m.Subscript(value=m.Name("Literal"))
 LOG_LINE: Final = m.Call(func=m.Attribute(value=LOGGERS))
 FOR_TYPES: Final = m.Call(func=m.OneOf(m.Name("cast"), m.Name("TypeVar"), m.Name("NewType")))
 STRICT: Final = m.Arg(keyword=m.Name("strict"))
@@ -128,7 +129,7 @@ class _Collector(cst.CSTVisitor):
 
 
 def _skipped(node: cst.CSTNode) -> bool:
-    if isinstance(node, SKIPPED) or m.matches(node, LOG_LINE | FOR_TYPES | STRICT):
+    if isinstance(node, SKIPPED) or m.matches(node, LOG_LINE | FOR_TYPES | STRICT | LITERAL):
         return True
     if isinstance(node, cst.Expr) and isinstance(node.value, cst.BaseString):
         return True

@@ -28,6 +28,8 @@ from verdicts import Verdicts, equivalents, is_equivalent
 BUILD: Final = ROOT / "build" / "mutation"
 PROCESSES: Final = 2
 KILLED: Final = ("killed", "timeout")
+GRACE: Final = 30
+"""Seconds that the mutants in hand have once the minutes are over."""
 WANTED: Final = 0.9
 """The share of faults that the tests must notice."""
 BY_CHANCE: Final = 0.001
@@ -82,10 +84,14 @@ def judge(
             return None
         if known is None:
             tree = trees.get()
+            left, limit = end + GRACE - time.monotonic(), reached.limit(tests)
             try:
-                known = verdicts.add(mutant, digest, tree.judge(mutant, tests, reached.limit(tests)))
+                found = tree.judge(mutant, tests, min(left, limit))
             finally:
                 trees.put(tree)
+            if found["verdict"] == "timeout" and left < limit:
+                return None  # it was cut for our own time: that says nothing
+            known = verdicts.add(mutant, digest, found)
             say(f"{known['verdict']:9} {known['seconds']:6.1f} s  {mutant.path}: {mutant.scope}")
         return Judged(mutant, known["verdict"], len(tests))
 
