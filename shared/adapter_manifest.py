@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from kronos_shared import strict_json
+from kronos_shared.lora_targets import DEFAULT_TARGETS, LinearName, linear_names
 
 VERSIONS = "versions"
 LATEST = "LATEST.json"
@@ -113,14 +114,41 @@ class ChannelsRecord(_Record):
 
     version: int
     sha256: str
+    taxonomy: dict[str, Any] | None = None
+    """Content of the taxonomy that the channels follow from; None, and not in the file, for the default."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = handler(self)
+        return {name: value for name, value in written.items() if name != "taxonomy" or value is not None}
 
 
 class LoraRecord(_Record):
-    """LoRA settings; alpha is the scaling numerator."""
+    """LoRA settings; alpha is the scaling numerator. What is as it always was is left out of the file."""
 
     rank: int = Field(ge=1, le=1024)
     alpha: int = Field(ge=1, le=4096)
     dropout: float = Field(ge=0, lt=1)
+    target_modules: tuple[LinearName, ...] = Field(default=DEFAULT_TARGETS, min_length=1)
+    """Adapted layers, each once and in the network's order."""
+    use_rslora: bool = False
+    """Whether the update is scaled by alpha / sqrt(rank) instead of alpha / rank."""
+    use_dora: bool = False
+    """Whether each output's magnitude is trained apart from its direction, which LoRA then adapts."""
+
+    @model_validator(mode="after")
+    def _targets_are_in_order(self) -> Self:
+        if self.target_modules != linear_names(self.target_modules):
+            raise ValueError("expected each layer once and in the network's order")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # a service of an earlier version reads an adapter of q_proj and v_proj, and refuses any other
+        record: dict[str, Any] = serialize(self)
+        if self.target_modules == DEFAULT_TARGETS:
+            del record["target_modules"]
+        return {name: value for name, value in record.items() if value is not False}
 
 
 class EventEmbeddingRecord(_Record):
@@ -166,11 +194,14 @@ class DataRecord(_Record):
     """Whether the snapshot's own manifest says that it is a sample market; left out of the file if not, and
     for the embedded sample, which is known by its hash: files of both stay as they were.
     """
+    interval: Literal["1d", "4h", "1h"] = "1d"
+    """How long its bars are; left out of the file if they are daily."""
 
     @model_serializer(mode="wrap")
     def _leave_out(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         written: dict[str, Any] = handler(self)
-        return {name: value for name, value in written.items() if name != "synthetic" or value}
+        usual = {"synthetic": False, "interval": "1d"}
+        return {name: value for name, value in written.items() if (name, value) not in usual.items()}
 
 
 class RecalibrationRecord(_Record):

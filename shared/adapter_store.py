@@ -1,94 +1,114 @@
 """The store of published adapters: immutable versions, and a pointer to the one that serves.
 
-adapters/versions/<000001>-<sha12>/   one adapter directory; its number is the generation that published it
-adapters/LATEST.json                  {generation, version, manifest_sha256}
-adapters/.lock                        held while publishing or rolling back
+It lies in a directory (`directory_home`) or in a bucket of an object store (`object_home`), under the same
+names:
 
-A version whose number exceeds LATEST's generation was left by a publisher that was killed before its last
-step.
+versions/<000001>-<sha12>/   one adapter's files; its number is the generation that published it
+LATEST.json                  {generation, version, manifest_sha256}
 """
 
 import hashlib
 import logging
+import random
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Final
 
-from filelock import FileLock, Timeout
-
+from kronos_shared.adapter_home import (
+    AdapterHome,
+    StoreError,
+    pointer_to,
+    pointer_to_new,
+    read_whole,
+)
+from kronos_shared.adapter_location import StoreUrl, store_location
 from kronos_shared.adapter_manifest import (
-    FILES,
-    LATEST,
     MANIFEST,
     VERSIONS,
-    AdapterManifest,
     Latest,
-    file_record,
-    is_version,
     version_name,
     version_number,
 )
-from kronos_shared.atomic import fsync, new_directory, remove, replace_file
-from kronos_shared.disk_errors import explain, is_missing
-from kronos_shared.errors import KronosError
+from kronos_shared.directory_home import DirectoryHome
+from kronos_shared.object_home import ObjectHome, object_home
+
+__all__ = [
+    "Home",
+    "Location",
+    "StoreError",
+    "home_of",
+    "latest",
+    "latest_version",
+    "previous",
+    "publish",
+    "published",
+    "published_as",
+    "rollback",
+    "version_in",
+]
 
 _log = logging.getLogger(__name__)
 
-LOCK_SECONDS = 60.0
-"""How long to wait for another publisher; publishing takes well under a second."""
-LOCK_MODE = 0o664
-"""Trainers and the service may be different users of one group, and each must be able to lock."""
+ATTEMPTS: Final = 30
+"""How often a publisher in a bucket begins again because another one was faster."""
+LONGEST_PAUSE: Final = 0.5
+"""Seconds before it does, at most: at random, so that two of them part."""
+
+Location = Path | StoreUrl | str
+"""A store, as a user names it or already understood."""
+Home = DirectoryHome | ObjectHome
 
 
-class StoreError(KronosError):
-    """A store cannot be read or written, or does not hold a version whole."""
+def home_of(adapters: Location, *, cache: Path | None = None) -> Home:
+    """The place that a store lies in.
+
+    Args:
+        cache: where versions of a bucket are kept on this machine; None is the user's cache directory.
+    """
+    place = store_location(adapters)
+    return object_home(place, cache) if isinstance(place, StoreUrl) else DirectoryHome(place)
 
 
-def latest(adapters: Path) -> Latest | None:
+def version_in(adapters: Location, version: str) -> str:
+    """How messages name a version."""
+    return f"{home_of(adapters).shown}/{VERSIONS}/{version}"
+
+
+def latest(adapters: Location) -> Latest | None:
     """What `LATEST.json` says, or None where nothing has been published.
 
     Raises:
         StoreError: it is not a valid pointer, or cannot be read.
     """
-    try:
-        return Latest.from_bytes((adapters / LATEST).read_bytes())
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise StoreError(
-            f"cannot read {adapters / LATEST}: {error.strerror}; expected a directory of published adapters"
-        ) from error
-    except ValueError as error:
-        raise StoreError(
-            f"{adapters / LATEST} is not a valid pointer ({error}); restore it, or remove it and "
-            "publish again"
-        ) from None
+    return home_of(adapters).seen().latest
 
 
-def latest_version(adapters: Path) -> Path | None:
-    """The directory that `LATEST.json` names, or None where nothing has been published."""
-    pointer = latest(adapters)
-    return None if pointer is None else adapters / VERSIONS / pointer.version
+def latest_version(adapters: Location) -> Path | None:
+    """The directory of the version that LATEST names, or None where nothing has been published; a bucket's
+    is a copy on this machine.
+
+    Raises:
+        StoreError: as `latest`, or the version cannot be fetched.
+    """
+    home = home_of(adapters)
+    pointer = home.seen().latest
+    return None if pointer is None else home.directory(pointer.version)
 
 
-def published(adapters: Path) -> list[str]:
+def published(adapters: Location) -> list[str]:
     """Names of the versions, oldest first.
 
     Raises:
         StoreError: they cannot be listed.
     """
-    try:
-        names = [path.name for path in (adapters / VERSIONS).iterdir()]
-    except OSError as error:
-        if is_missing(error):
-            return []
-        raise StoreError(f"{adapters / VERSIONS} {explain(error)}") from error
-    return sorted(filter(is_version, names), key=version_number)
+    return home_of(adapters).published()
 
 
 def publish(
     adapter: Path,
-    adapters: Path,
+    adapters: Location,
     *,
     keep: int,
     require: Callable[[Latest | None], object] = lambda _: None,
@@ -101,162 +121,123 @@ def publish(
     nothing, so that a rollback since then stays. Either way it returns what the first call would have
     returned.
 
-    `require` is handed what LATEST says while no other publisher can change it, and raises to forbid it.
+    `require` is handed what LATEST says while no other publisher can change it, and raises to forbid it; in a
+    bucket it is asked again if another publisher was faster.
 
     Raises:
-        StoreError: the files are not the manifest's, the store cannot be written, or the lock stays taken.
+        StoreError: the files are not the manifest's, or the store cannot be written.
     """
-    content = _read_whole(adapter)
+    content = read_whole(lambda name: (adapter / name).read_bytes(), str(adapter))
     manifest = content[MANIFEST]
-    with _locked(adapters):
-        before = latest(adapters)
-        names = published(adapters)
-        if names and _holds(adapters / VERSIONS / names[-1], manifest):
-            pointer = _pointer(version_number(names[-1]), names[-1], manifest)
-            if before is not None and pointer.generation <= before.generation:
-                return pointer
-            require(before)
-        else:
-            require(before)
-            generation = _next_generation(before, names)
-            pointer = _pointer(generation, version_name(generation, manifest), manifest)
-            with new_directory(adapters / VERSIONS / pointer.version) as scratch:
-                for name, one in content.items():
-                    (scratch / name).write_bytes(one)
-        _point_to(adapters, pointer)
-        _retire(adapters, keep=keep, serving={pointer.version, before.version if before else None})
+    home = home_of(adapters)
+    with home.exclusive():
+        for _ in _attempts(home):
+            seen = home.seen()
+            before, names = seen.latest, home.published()
+            if names and _holds(home, names[-1], manifest):
+                pointer = pointer_to(names[-1], version_number(names[-1]), manifest)
+                if before is not None and pointer.generation <= before.generation:
+                    return pointer
+                require(before)
+            else:
+                require(before)
+                pointer = home.reserve(seen, partial(pointer_to_new, manifest=manifest))
+                home.add(pointer.version, content)
+            if home.point_to(pointer, seen):
+                break
+            home.retire(())
+        home.retire(_too_old(home, keep, {pointer.version, before.version if before else None}))
     return pointer
 
 
-def published_as(adapter: Path, adapters: Path) -> str | None:
+def published_as(adapter: Path, adapters: Location) -> str | None:
     """The version under which an adapter directory was already made LATEST, or None.
 
     A resumed trainer does not know how far its publishing came, so it asks here first: another version
     may have become LATEST since.
     """
     manifest = (adapter / MANIFEST).read_bytes()
-    pointer = latest(adapters)
-    for name in published(adapters):
+    home = home_of(adapters)
+    pointer = home.seen().latest
+    for name in home.published():
         number = version_number(name)
         if pointer and number <= pointer.generation and name == version_name(number, manifest):
             return name
     return None
 
 
-def rollback(adapters: Path, version: str | None = None) -> Latest:
+def rollback(adapters: Location, version: str | None = None) -> Latest:
     """Make an older version LATEST again, as a new generation; None means the one before LATEST's.
 
     Raises:
         StoreError: there is no such version, its files are not the manifest's, or it is LATEST already.
     """
-    with _locked(adapters):
-        before = latest(adapters)
-        name = previous(adapters) if version is None else version
-        if name not in published(adapters):
-            raise StoreError(
-                f"no version {name!r} to roll back to; there are {', '.join(published(adapters)) or 'none'}"
-            )
-        if before is not None and name == before.version:
-            raise StoreError(f"{name} is LATEST already: name another version to roll back to")
-        manifest = _read_whole(adapters / VERSIONS / name)[MANIFEST]
-        if name != version_name(version_number(name), manifest):
-            raise StoreError(f"{name} has another manifest than the one whose sha256 its name begins with")
-        pointer = _pointer(_next_generation(before, published(adapters)), name, manifest)
-        _point_to(adapters, pointer)
+    home = home_of(adapters)
+    with home.exclusive():
+        for _ in _attempts(home):
+            seen, names = home.seen(), home.published()
+            name = _previous(home) if version is None else version
+            if name not in names:
+                raise StoreError(
+                    f"no version {name!r} to roll back to; there are {', '.join(names) or 'none'}"
+                )
+            if seen.latest is not None and name == seen.latest.version:
+                raise StoreError(f"{name} is LATEST already: name another version to roll back to")
+            manifest = home.content(name)[MANIFEST]
+            if name != version_name(version_number(name), manifest):
+                raise StoreError(
+                    f"{name} has another manifest than the one whose sha256 its name begins with"
+                )
+            pointer = home.reserve(seen, partial(pointer_to, name, manifest=manifest))
+            home.content(name)  # whoever retires versions spares it from here on, or has done so by now
+            if home.point_to(pointer, seen):
+                break
     return pointer
 
 
-def previous(adapters: Path) -> str:
-    """The newest version older than the one LATEST names."""
-    pointer = latest(adapters)
+def previous(adapters: Location) -> str:
+    """The newest version older than the one LATEST names.
+
+    Raises:
+        StoreError: there is none, or the store cannot be read.
+    """
+    return _previous(home_of(adapters))
+
+
+def _previous(home: AdapterHome) -> str:
+    pointer = home.seen().latest
     older = [
         name
-        for name in published(adapters)
+        for name in home.published()
         if pointer is not None and version_number(name) < version_number(pointer.version)
     ]
     if not older:
-        raise StoreError(f"{adapters} holds no version older than LATEST's to roll back to")
+        raise StoreError(f"{home.shown} holds no version older than LATEST's to roll back to")
     return older[-1]
 
 
-@contextmanager
-def _locked(adapters: Path) -> Iterator[None]:
-    """Hold the store's lock, and first remove what killed publishers left half done."""
-    try:
-        (adapters / VERSIONS).mkdir(parents=True, exist_ok=True)
-        with FileLock(adapters / ".lock", timeout=LOCK_SECONDS, mode=LOCK_MODE):
-            _sweep(adapters)
-            yield
-    except Timeout:
-        raise StoreError(
-            f"another publisher has held {adapters / '.lock'} for {LOCK_SECONDS:g} s; end it, then try again"
-        ) from None
-    except OSError as error:
-        raise StoreError(f"cannot publish in {adapters}: it {explain(error)}") from error
+def _attempts(home: AdapterHome) -> Iterator[int]:
+    """Once in a directory, whose lock is held; in a bucket as often as somebody else moves LATEST first."""
+    for attempt in range(ATTEMPTS):
+        yield attempt
+        time.sleep(random.uniform(0, LONGEST_PAUSE))
+    raise StoreError(f"others have published in {home.shown} {ATTEMPTS} times meanwhile: try again")
 
 
-def _sweep(adapters: Path) -> None:
-    """Remove what killed publishers left and what is retired: names that begin with a dot.
-
-    What cannot be removed (another user's, or busy on a network disk) stays until a later call: nothing reads
-    it.
-    """
-    for path in (*(adapters / VERSIONS).glob(".*"), *adapters.glob(f".{LATEST}-*")):
-        try:
-            remove(path)
-        except OSError as error:
-            _log.warning("left over in %s: %s %s", adapters, path.name, explain(error))
-
-
-def _read_whole(directory: Path) -> dict[str, bytes]:
-    """The bytes of every file of an adapter, checked against its manifest."""
-    try:
-        content = {name: (directory / name).read_bytes() for name in (*FILES, MANIFEST)}
-        manifest = AdapterManifest.from_bytes(content[MANIFEST])
-    except (OSError, ValueError):
-        needed = ", ".join((MANIFEST, *FILES))
-        raise StoreError(f"{directory} is not a whole adapter: it needs a valid {needed}") from None
-    bad = [name for name in FILES if manifest.files.get(name) != file_record(content[name])]
-    if bad:
-        raise StoreError(f"{directory}: not the files that its manifest describes: {', '.join(bad)}")
-    return content
-
-
-def _holds(version: Path, manifest: bytes) -> bool:
+def _holds(home: AdapterHome, version: str, manifest: bytes) -> bool:
     """Whether a version is whole and has exactly this manifest."""
+    if not version.endswith(hashlib.sha256(manifest).hexdigest()[:12]):
+        return False
     try:
-        return _read_whole(version)[MANIFEST] == manifest
+        return home.content(version)[MANIFEST] == manifest
     except StoreError:
         return False
 
 
-def _pointer(generation: int, version: str, manifest: bytes) -> Latest:
-    return Latest(
-        generation=generation, version=version, manifest_sha256=hashlib.sha256(manifest).hexdigest()
-    )
-
-
-def _next_generation(before: Latest | None, versions: list[str]) -> int:
-    """Above every generation and version so far, finished or not."""
-    return 1 + max([before.generation if before else 0, *map(version_number, versions)])
-
-
-def _point_to(adapters: Path, pointer: Latest) -> None:
-    fsync(adapters)  # a new store's `versions` must be there before a pointer into it
-    replace_file(adapters / LATEST, pointer.to_bytes())
-
-
-def _retire(adapters: Path, *, keep: int, serving: set[str | None]) -> None:
-    """Remove all but the newest versions; a rename hides each whole before its files go one by one.
-
-    LATEST has moved by now, so nothing here may make publishing fail.
-    """
+def _too_old(home: AdapterHome, keep: int, serving: set[str | None]) -> list[str]:
+    """All but the newest versions; LATEST has moved by now, so nothing here may make publishing fail."""
     try:
-        for name in published(adapters)[:-keep]:
-            if name not in serving:
-                (adapters / VERSIONS / name).rename(adapters / VERSIONS / f".{name}")
-    except OSError as error:
-        _log.warning("older versions stay in %s: removing one %s", adapters, explain(error))
+        return [name for name in home.published()[:-keep] if name not in serving]
     except StoreError as error:
         _log.warning("older versions stay: %s", error)
-    _sweep(adapters)
+        return []

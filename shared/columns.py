@@ -8,6 +8,8 @@ PRICES = slice(OPEN, CLOSE + 1)
 """Positions of the inputs in a bar's last dimension; the first four are prices."""
 
 BAR_COLUMNS = ("symbol", "ts", *FEATURES)
+INTERVAL = "interval"
+"""Column of the table of bars shorter than a day: how long each is."""
 SYMBOL_COLUMNS = ("symbol", "asset_class", "tradable")
 CALENDAR_COLUMNS = (
     "event_id",
@@ -20,6 +22,7 @@ CALENDAR_COLUMNS = (
     "forecast",
     "previous",
     "first_seen_at",
+    "symbol",
 )
 
 ASSET_CLASSES = ("crypto", "us_equity", "index", "fx")

@@ -1,8 +1,8 @@
--- The three tables of candles and calendar, and the forecasts made from them, for Supabase or any PostgreSQL
+-- The tables of candles and calendar, and the forecasts made from them, for Supabase or any PostgreSQL
 -- from 15 on. Safe to run again.
 --
--- Who may what: the role kronos_training reads the three; kronos_writer reads, inserts and updates them, but
--- deletes nothing; kronos_forecaster reads the three and alone reads, inserts and updates forecasts;
+-- Who may what: the role kronos_training reads them; kronos_writer reads, inserts and updates them, but
+-- deletes nothing; kronos_forecaster reads them and alone reads, inserts and updates forecasts;
 -- anon and authenticated see nothing; the owner and service_role (which bypasses row-level security) may do
 -- anything. Over HTTP, hosted Supabase takes the project's own keys only: the exporter needs a secret key there
 -- (a PostgREST of your own also takes a JWT whose role claim is kronos_training). For a direct connection, make
@@ -51,6 +51,25 @@ create table if not exists public.ohlcv_1d (
 );
 create index if not exists ohlcv_1d_ts_symbol on public.ohlcv_1d (ts, symbol);
 
+-- Bars shorter than a day, of crypto only: one per symbol, length and opening time (UTC). An export of one length
+-- pages through the primary key; daily bars stay in ohlcv_1d.
+create table if not exists public.ohlcv (
+    symbol text not null references public.symbols (symbol),
+    "interval" text not null check ("interval" in ('4h', '1h')),
+    ts timestamptz not null,
+    open double precision not null,
+    high double precision not null,
+    low double precision not null,
+    close double precision not null,
+    volume double precision not null check (volume >= 0 and volume < 'Infinity'),
+    amount double precision check (amount >= 0 and amount < 'Infinity'), -- null: volume x mean(OHLC)
+    primary key ("interval", symbol, ts),
+    check (extract(epoch from ts)::bigint % case "interval" when '4h' then 14400 else 3600 end = 0),
+    check (ts = date_trunc('minute', ts)),
+    check (0 < low and low <= least(open, close) and greatest(open, close) <= high and high < 'Infinity')
+);
+create index if not exists ohlcv_interval_ts_symbol on public.ohlcv ("interval", ts, symbol);
+
 -- A revision or a postponement is a new row of the same event_id. first_seen_at null: the schedule was always
 -- known and the actual became known at its release. There is at most one such row per event_id.
 create table if not exists public.economic_calendar (
@@ -70,12 +89,15 @@ create table if not exists public.economic_calendar (
 create index if not exists economic_calendar_pages
     on public.economic_calendar (event_id, first_seen_at nulls first);
 create index if not exists economic_calendar_release on public.economic_calendar (release_at);
+-- Of symbol events (earnings, dividends, splits): the symbol on whose bars they fall; null: everybody's.
+alter table public.economic_calendar add column if not exists symbol text check (symbol <> '');
 
 alter table public.symbols enable row level security;
 alter table public.ohlcv_1d enable row level security;
+alter table public.ohlcv enable row level security;
 alter table public.economic_calendar enable row level security;
 
--- Supabase grants new tables to anon and authenticated by default: take that back, for these three only.
+-- Supabase grants new tables to anon and authenticated by default: take that back, for these only.
 do $$
 declare
     stranger text;
@@ -83,25 +105,28 @@ begin
     foreach stranger in array array['anon', 'authenticated'] loop
         if exists (select from pg_roles where rolname = stranger) then
             execute format(
-                'revoke all on public.symbols, public.ohlcv_1d, public.economic_calendar from %I', stranger
+                'revoke all on public.symbols, public.ohlcv_1d, public.ohlcv, public.economic_calendar from %I',
+                stranger
             );
         end if;
     end loop;
 end
 $$;
-revoke all on public.symbols, public.ohlcv_1d, public.economic_calendar from public;
+revoke all on public.symbols, public.ohlcv_1d, public.ohlcv, public.economic_calendar from public;
 
 -- Whatever a run of an older version of this file granted goes first.
-revoke all on public.symbols, public.ohlcv_1d, public.economic_calendar from kronos_training, kronos_writer;
+revoke all on public.symbols, public.ohlcv_1d, public.ohlcv, public.economic_calendar
+    from kronos_training, kronos_writer;
 grant usage on schema public to kronos_training, kronos_writer;
-grant select on public.symbols, public.ohlcv_1d, public.economic_calendar to kronos_training;
-grant select, insert, update on public.symbols, public.ohlcv_1d, public.economic_calendar to kronos_writer;
+grant select on public.symbols, public.ohlcv_1d, public.ohlcv, public.economic_calendar to kronos_training;
+grant select, insert, update on public.symbols, public.ohlcv_1d, public.ohlcv, public.economic_calendar
+    to kronos_writer;
 
 do $$
 declare
     name text;
 begin
-    foreach name in array array['symbols', 'ohlcv_1d', 'economic_calendar'] loop
+    foreach name in array array['symbols', 'ohlcv_1d', 'ohlcv', 'economic_calendar'] loop
         execute format('drop policy if exists kronos_training_reads on public.%I', name);
         execute format(
             'create policy kronos_training_reads on public.%I for select to kronos_training using (true)', name

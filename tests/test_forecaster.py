@@ -23,7 +23,7 @@ import kronos_service
 from kronos_service import KronosEvents, sample_frames
 from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.events.scenario import Scenario
-from kronos_service.events.taxonomy import EVENT_TYPES
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.forecaster import SyntheticWarning
 from kronos_service.model.packaged import SAMPLE_ADAPTERS
 from kronos_shared.adapter_store import publish
@@ -140,7 +140,7 @@ def later_rows(calendar: pd.DataFrame, draw: st.DrawFn) -> pd.DataFrame:
     rows = [
         {
             "event_id": draw(known) if draw(st.booleans()) else f"new:{number}",
-            "event_type": draw(st.sampled_from(sorted(EVENT_TYPES))),
+            "event_type": draw(st.sampled_from(sorted(DEFAULT_TAXONOMY.event_types))),
             "event_name": "",
             "currency": "USD",
             "impact": draw(st.sampled_from(["high", "medium", "low"])),
@@ -421,9 +421,10 @@ def test_a_store_a_version_and_a_hub_repository_are_the_same_adapter(
         KronosEvents.from_adapter("someone/adapter")
     with pytest.raises(KronosError, match=r"must be a commit .* got 'main'"):
         KronosEvents.from_adapter("someone/adapter", revision="main")
-    (cached / "event_emb.safetensors").write_bytes(b"other")
-    with pytest.raises(KronosError, match=r"someone/adapter|event_emb"):
-        KronosEvents.from_adapter("someone/adapter", revision=commit, base_model=str(base_path))
+    other = Path(shutil.copytree(cached, cached.with_name("6" * 40)))
+    (other / "event_emb.safetensors").write_bytes(b"other")
+    with pytest.raises(KronosError, match=r"event_emb\.safetensors is not the file the manifest describes"):
+        KronosEvents.from_adapter("someone/adapter", revision=other.name, base_model=str(base_path))
     with pytest.raises(KronosError, match="holds no adapter"):
         KronosEvents.from_adapter(tmp_path / "nothing")
 

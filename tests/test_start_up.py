@@ -113,6 +113,7 @@ CORE = (
     "finetune.export_training_data",
     "finetune.import_tables",
     "finetune.merge",
+    "finetune.push",
     "finetune.pretrain.pretrain",
     "data.sources.supabase",
     "data.sample",

@@ -18,6 +18,7 @@ from kronos_service.data.validation import (
     refuse_bad_bars,
     session_faults,
 )
+from kronos_service.events.sessions import DAILY, Interval
 
 OnBadRow = Literal["fail", "drop"]
 AT_ONCE = 50_000
@@ -33,6 +34,7 @@ class BarFilter:
     """What happens to bars that cannot be true: an error after the last bar, or they are left out."""
     now: datetime
     """The time up to which sessions have closed."""
+    interval: Interval = DAILY
     unfinished: int = 0
     """Bars left out because their session is still open."""
     copies: int = 0
@@ -55,29 +57,33 @@ class BarFilter:
         check_symbols(self.symbols, pd.DataFrame({"symbol": []}))
         for held in batches(frames, AT_ONCE):
             given = pd.concat(held, ignore_index=True)
+            if self.interval != DAILY:  # other asset classes have no such sessions to look up
+                check_symbols(self.symbols, given, self.interval)
             frame = given.drop_duplicates(ignore_index=True)
             self.copies += len(given) - len(frame)
             seen.update(frame["symbol"].unique())
-            bars = frame[~still_open(frame, self.symbols, self.now)]
+            bars = frame[~still_open(frame, self.symbols, self.now, self.interval)]
             self.unfinished += len(frame) - len(bars)
-            bad = find_bad_bars(bars, self.symbols, now=self.now)
+            bad = find_bad_bars(bars, self.symbols, now=self.now, interval=self.interval)
             if not bad.empty:
                 all_bad.append(bad)
                 is_bad = pd.MultiIndex.from_frame(bars[KEY]).isin(pd.MultiIndex.from_frame(bad[KEY]))
                 bars = bars[~is_bad]
             splits.append(find_jumps(bars, self.symbols))
-            self.departures += bar_departures(bars, self.symbols)
+            self.departures += bar_departures(bars, self.symbols, self.interval)
             for _, kept in bars.groupby("symbol", sort=True):
                 yield kept
-        check_symbols(self.symbols, pd.DataFrame({"symbol": sorted(seen)}))
+        check_symbols(self.symbols, pd.DataFrame({"symbol": sorted(seen)}), self.interval)
         self.bad, self.splits = _table(all_bad, "reason"), _table(splits, "ratio")
         if self.on_bad_row == "fail":
-            refuse_bad_bars(self.bad)
+            refuse_bad_bars(self.bad, self.interval)
 
 
-def still_open(bars: pd.DataFrame, symbols: pd.DataFrame, now: datetime) -> pd.Series:
+def still_open(
+    bars: pd.DataFrame, symbols: pd.DataFrame, now: datetime, interval: Interval = DAILY
+) -> pd.Series:
     """Which bars are of a session still open; a bar dated more than a day ahead is a mistake instead."""
-    faults = session_faults(bars, symbols, now=now)
+    faults = session_faults(bars, symbols, now=now, interval=interval)
     return (faults == UNFINISHED) & (bars["ts"] <= pd.Timestamp(now + timedelta(days=1)))
 
 

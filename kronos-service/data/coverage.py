@@ -13,13 +13,13 @@ from rich.console import Console
 from rich.table import Table
 
 from kronos_service.data.plausibility import release_hours
-from kronos_service.data.snapshot.manifest import read_manifest
-from kronos_service.data.tables import TABLES, some
-from kronos_service.events.calendar import read_calendar
+from kronos_service.data.snapshot.manifest import read_manifest, taxonomy_in
+from kronos_service.data.tables import bars_of, some
+from kronos_service.events.calendar import counted, read_calendar
 from kronos_service.events.encoder import REACH_DAYS
-from kronos_service.events.sessions import Times, session_dates, sessions
+from kronos_service.events.sessions import DAILY, Interval, Times, session_dates, sessions
 from kronos_service.events.surprises import MIN_EARLIER, find_surprises
-from kronos_service.events.taxonomy import CURRENCY, EVENT_TYPES, LEADERS
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY, Taxonomy
 
 LONG_AFTER: Final = pd.Timedelta(days=7)
 """A row first seen this long after its release was backfilled: the model may not use it earlier."""
@@ -52,30 +52,54 @@ class Coverage:
     a forecast), scored (those with enough earlier ones to give a scale), backfilled (rows), per_year (its
     events in each year), hours (of New York, with how often), forecast and actual (shares of its events)."""
 
+    taxonomy: Taxonomy
+    """What the snapshot's event types and leaders are."""
+
     @property
     def stale_leaders(self) -> pd.DataFrame:
         """The leaders whose last bar is `behind`."""
-        return self.symbols[self.symbols["symbol"].isin(LEADERS) & (self.symbols["behind"] > 0)]
+        return self.symbols[self.symbols["symbol"].isin(self.taxonomy.leaders) & (self.symbols["behind"] > 0)]
 
 
 def read_coverage(directory: str | Path) -> Coverage:
     """`coverage` of a snapshot just written; of the bars, which may be many, only the keys are read."""
-    tables = read_manifest(Path(directory))["tables"]
-    files = {name: Path(directory) / str(tables[name]["file"]) for name in TABLES}
-    keys = pq.read_table(
-        files["ohlcv_1d"], columns=["symbol", "ts"], read_dictionary=["symbol"], pre_buffer=False
-    )
+    manifest = read_manifest(Path(directory))
+    files = {name: Path(directory) / str(entry["file"]) for name, entry in manifest["tables"].items()}
+    interval = manifest.get("interval", DAILY)
     return coverage(
         pd.read_parquet(files["symbols"]),
-        keys.to_pandas(),
+        _keys(files[bars_of(interval)]),
         pd.read_parquet(files["economic_calendar"]),
+        interval=interval,
+        leaders=None if interval == DAILY else _keys(files[bars_of(DAILY)]),
+        taxonomy=taxonomy_in(manifest, str(directory)),
     )
 
 
-def coverage(symbol_rows: pd.DataFrame, bars: pd.DataFrame, calendar_rows: pd.DataFrame) -> Coverage:
-    """Count what the typed tables of a snapshot hold (see `tables`); bars need only symbol and ts."""
-    calendar = calendar_rows[calendar_rows["currency"] == CURRENCY]
-    symbols = _symbols(symbol_rows, bars)
+def _keys(file: Path) -> pd.DataFrame:
+    keys = pq.read_table(file, columns=["symbol", "ts"], read_dictionary=["symbol"], pre_buffer=False)
+    rows: pd.DataFrame = keys.to_pandas()
+    return rows
+
+
+def coverage(
+    symbol_rows: pd.DataFrame,
+    bars: pd.DataFrame,
+    calendar_rows: pd.DataFrame,
+    *,
+    interval: Interval = DAILY,
+    leaders: pd.DataFrame | None = None,
+    taxonomy: Taxonomy = DEFAULT_TAXONOMY,
+) -> Coverage:
+    """Count what the typed tables of a snapshot hold (see `tables`); bars need only symbol and ts.
+
+    Where bars are shorter than a day, `leaders` holds the daily ones, by which a leader counts that has no
+    others.
+    """
+    calendar = counted(calendar_rows, taxonomy)
+    symbols = _symbols(symbol_rows, bars, interval)
+    if leaders is not None:
+        symbols = _with_leaders(symbols, symbol_rows, leaders)
     present = set(symbols.loc[symbols["bars"] > 0, "symbol"])
     return Coverage(
         bars=len(bars),
@@ -85,8 +109,9 @@ def coverage(symbol_rows: pd.DataFrame, bars: pd.DataFrame, calendar_rows: pd.Da
         begins=None if calendar.empty else calendar["release_at"].min().date(),
         reach=None if calendar.empty else calendar["release_at"].max().date(),
         symbols=symbols,
-        missing_leaders=tuple(name for name in LEADERS if name not in present),
-        event_types=pd.DataFrame([_event_type(name, calendar) for name in EVENT_TYPES]),
+        missing_leaders=tuple(name for name in taxonomy.leaders if name not in present),
+        event_types=pd.DataFrame([_event_type(name, calendar, taxonomy) for name in taxonomy.event_types]),
+        taxonomy=taxonomy,
     )
 
 
@@ -121,7 +146,7 @@ def print_coverage(found: Coverage, console: Console | None = None) -> None:
 def findings(found: Coverage) -> list[str]:
     """What training would lack, one line each; docs/data.md says what to do about it."""
     lines = [
-        f"leader {name} has no bars; event-lora needs all of {', '.join(LEADERS)}"
+        f"leader {name} has no bars; event-lora needs all of {', '.join(found.taxonomy.leaders)}"
         for name in found.missing_leaders
     ]
     lines += [
@@ -132,7 +157,9 @@ def findings(found: Coverage) -> list[str]:
     if empty:
         plural = "s" if len(empty) > 1 else ""
         lines.append(f"{len(empty)} symbol{plural} without bars: {some(empty)}")
-    behind = found.symbols[(found.symbols["behind"] > 0) & ~found.symbols["symbol"].isin(LEADERS)]
+    behind = found.symbols[
+        (found.symbols["behind"] > 0) & ~found.symbols["symbol"].isin(found.taxonomy.leaders)
+    ]
     if not behind.empty:
         stale = [
             f"{row.symbol} ({row.last:%Y-%m-%d}, {row.behind})"
@@ -148,7 +175,7 @@ def findings(found: Coverage) -> list[str]:
             "days without events; load earlier releases, or train from then on (event-lora --train-start)"
         )
     if found.reach is None:
-        lines.append(f"the calendar has no {CURRENCY} releases")
+        lines.append(f"the calendar has no {', '.join(found.taxonomy.all_currencies)} releases")
     elif found.reach < found.last + timedelta(days=REACH_DAYS):
         lines.append(
             f"the calendar ends on {found.reach}, the bars on {found.last}: targets within "
@@ -163,11 +190,22 @@ def findings(found: Coverage) -> list[str]:
     return lines
 
 
-def _symbols(symbol_rows: pd.DataFrame, bars: pd.DataFrame) -> pd.DataFrame:
-    dates = {str(name): session_dates(rows) for name, rows in bars.groupby("symbol")["ts"]}
+def _with_leaders(symbols: pd.DataFrame, symbol_rows: pd.DataFrame, leaders: pd.DataFrame) -> pd.DataFrame:
+    """The table of symbols, with the daily bars of those leaders that have no shorter ones."""
+    without = set(symbols.loc[symbols["bars"] == 0, "symbol"]) & set(leaders["symbol"].unique())
+    daily = _symbols(
+        symbol_rows[symbol_rows["symbol"].isin(without)], leaders[leaders["symbol"].isin(without)], DAILY
+    )
+    return pd.concat([symbols[~symbols["symbol"].isin(without)], daily], ignore_index=True)
+
+
+def _symbols(symbol_rows: pd.DataFrame, bars: pd.DataFrame, interval: Interval) -> pd.DataFrame:
+    dates = {str(name): session_dates(rows, interval) for name, rows in bars.groupby("symbol")["ts"]}
     asset_class = dict(zip(symbol_rows["symbol"], symbol_rows["asset_class"], strict=True))
     first, last = bars["ts"].min().date(), bars["ts"].max().date()
-    tables = {name: sessions(name, first, last) for name in set(asset_class.values())}
+    # of bars shorter than a day only the classes of those that are there have a table
+    kinds = {asset_class[name] for name in (asset_class if interval == DAILY else dates)}
+    tables = {name: sessions(name, first, last, interval) for name in kinds}
     # The last close in the snapshot counts as its present, so a session that closes later is not missing.
     present = max(
         tables[asset_class[name]].closes[np.searchsorted(tables[asset_class[name]].dates, days[-1])]
@@ -175,14 +213,15 @@ def _symbols(symbol_rows: pd.DataFrame, bars: pd.DataFrame) -> pd.DataFrame:
     )
     rows = []
     for name, kind in asset_class.items():
-        closed = tables[kind].dates[tables[kind].closes <= present]
+        table = tables.get(kind)
+        closed = None if table is None else table.dates[table.closes <= present]
         rows.append({"symbol": name, "asset_class": kind} | _span(dates.get(name), closed))
     return pd.DataFrame(rows)
 
 
-def _span(days: Times | None, closed: Times) -> dict[str, object]:
+def _span(days: Times | None, closed: Times | None) -> dict[str, object]:
     """One symbol's ascending bars compared with the closed sessions of its asset class."""
-    if days is None:
+    if days is None or closed is None:
         return {"bars": 0, "first": pd.NaT, "last": pd.NaT, "missing": 0, "longest": 0, "behind": 0}
     expected = closed[(closed >= days[0]) & (closed <= days[-1])]
     absent = ~np.isin(expected, days)
@@ -198,11 +237,11 @@ def _span(days: Times | None, closed: Times) -> dict[str, object]:
     }
 
 
-def _event_type(name: str, calendar: pd.DataFrame) -> dict[str, object]:
+def _event_type(name: str, calendar: pd.DataFrame, taxonomy: Taxonomy) -> dict[str, object]:
     rows = calendar[calendar["event_type"] == name]
     events = rows.groupby("event_id", sort=False)[["release_at", "forecast", "actual"]].last()
     years = events["release_at"].dt.year.value_counts().sort_index()
-    surprises = find_surprises(read_calendar(rows)).usable_at
+    surprises = find_surprises(read_calendar(rows, taxonomy)).usable_at
     earlier = np.searchsorted(surprises, surprises, side="left")
     return {
         "event_type": name,
@@ -242,7 +281,7 @@ def _gap_table(gaps: pd.DataFrame) -> Table:
 
 def _event_table(found: Coverage) -> Table:
     names = ("event type", "events", "first", "last", "surprises", "scored", "backfilled")
-    table = _table(f"Calendar ({CURRENCY})", *names)
+    table = _table(f"Calendar ({', '.join(found.taxonomy.all_currencies)})", *names)
     is_seen = found.event_types["events"] > 0
     for row in found.event_types[is_seen].itertuples():
         span = (f"{row.first:%Y-%m}", f"{row.last:%Y-%m}")

@@ -26,7 +26,9 @@ from kronos_service.data.public_facts import (
     ReleaseFacts,
 )
 from kronos_service.data.tables import TableError, some
-from kronos_service.events.taxonomy import CURRENCY, EVENT_TYPES
+from kronos_service.events.calendar import counted
+from kronos_service.events.sessions import DAILY, Interval
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY, Taxonomy
 
 EFFECTS: Final[Mapping[DepartureName, str]] = {
     "early-figure": "the model would be taught the future",
@@ -81,26 +83,38 @@ class Departure:
 
 
 def calendar_departures(
-    calendar: pd.DataFrame, *, now: datetime, bars: tuple[date, date] | None = None
+    calendar: pd.DataFrame,
+    *,
+    now: datetime,
+    bars: tuple[date, date] | None = None,
+    taxonomy: Taxonomy = DEFAULT_TAXONOMY,
 ) -> list[Departure]:
-    """What a typed calendar has that the world has not; only rows in the channels' currency count.
+    """What a typed calendar has that the world has not; only rows in the currency of their type count.
+
+    Of a type that only the taxonomy knows, the world says no more than its usual hours, if it gives any.
 
     Args:
         now: the present; a figure of a later release is refused.
         bars: dates of the first and the last bar, to see types that begin late or stop early.
     """
-    usd = calendar[calendar["currency"] == CURRENCY]
+    ours = counted(calendar, taxonomy)
     # A revision or a postponement is a later row of the same event.
-    order = usd.sort_values("first_seen_at", na_position="first", kind="stable")
+    order = ours.sort_values("first_seen_at", na_position="first", kind="stable")
     events = order.drop_duplicates("event_id", keep="last").sort_values("release_at")
     reach = (events["release_at"].min(), events["release_at"].max()) if len(events) else (pd.NaT, pd.NaT)
-    found = []
-    for name in EVENT_TYPES:
-        rows, all_rows = events[events["event_type"] == name], usd[usd["event_type"] == name]
-        if not rows.empty and name in RELEASES:
-            facts = RELEASES[name]
+    found = list[Departure]()
+    for name in taxonomy.event_types:
+        rows, all_rows = events[events["event_type"] == name], ours[ours["event_type"] == name]
+        if rows.empty:
+            continue
+        found += _early(name, all_rows, now)
+        facts, usual = _facts(name, taxonomy), taxonomy.releases.get(name)
+        if usual is not None:
+            local = rows["release_at"].dt.tz_convert(usual.time_zone)
+            found += _hours(name, local, usual.times, usual.time_zone)
+        elif facts is not None:
             local = rows["release_at"].dt.tz_convert(NEW_YORK)
-            found += [*_early(name, all_rows, now), *_days(name, local, facts), *_hours(name, local, facts)]
+            found += [*_days(name, local, facts), *_hours(name, local, facts.times, "New York")]
             found += [
                 *_rhythm(name, rows["release_at"], facts, reach, bars),
                 *_figures(name, all_rows, facts),
@@ -108,8 +122,17 @@ def calendar_departures(
     return found
 
 
-def bar_departures(bars: pd.DataFrame, symbols: pd.DataFrame) -> list[Departure]:
-    """What typed bars, whole symbols at a time, have that their asset class or the leader has not."""
+def _facts(name: str, taxonomy: Taxonomy) -> ReleaseFacts | None:
+    """What is public of a type: of another country's, or of a company's, nothing."""
+    is_ours = taxonomy.currency_of(name) == DEFAULT_TAXONOMY.currency and name not in taxonomy.symbol_types
+    return RELEASES.get(name) if is_ours else None
+
+
+def bar_departures(bars: pd.DataFrame, symbols: pd.DataFrame, interval: Interval = DAILY) -> list[Departure]:
+    """What typed bars, whole symbols at a time, have that their asset class or the leader has not.
+
+    An hour without a trade is no departure, so volume and repeated bars are looked at in daily bars only.
+    """
     asset_class = symbols.set_index("symbol")["asset_class"]
     found = []
     for name, rows in bars[bars["symbol"].isin(asset_class.index)].groupby("symbol"):
@@ -119,6 +142,8 @@ def bar_departures(bars: pd.DataFrame, symbols: pd.DataFrame) -> list[Departure]
             outside = rows[(rows["low"] < low) | (rows["high"] > high)]
             says = f"bars outside {low:g} to {high:g}, the first {_first(outside)}"
             found += _some("price", str(name), len(outside), len(rows), says)
+        if interval != DAILY:
+            continue
         if facts.volume:
             empty = rows[rows["volume"] == 0]
             if len(empty) > OFTEN * len(rows):
@@ -214,19 +239,19 @@ def _days(name: str, local: pd.Series, facts: ReleaseFacts) -> Iterator[Departur
             yield from _some("day-of-month", name, count, len(local), says)
 
 
-def _hours(name: str, local: pd.Series, facts: ReleaseFacts) -> Iterator[Departure]:
+def _hours(name: str, local: pd.Series, times: Sequence[str], zone: str) -> Iterator[Departure]:
     clock = local.dt.strftime("%H:%M")
-    other = ~clock.isin(facts.times)
+    other = ~clock.isin(times)
     if other.any():
-        usual = " or ".join(facts.times)
-        says = f"releases at other hours than {usual} New York ({release_hours(local[other])}"
-        says += f"; first {local[other].iloc[0]:%Y-%m-%d}){_slip(local, other, facts)}"
+        usual = " or ".join(times)
+        says = f"releases at other hours than {usual} {zone} ({release_hours(local[other])}"
+        says += f"; first {local[other].iloc[0]:%Y-%m-%d}){_slip(local, other, times, zone)}"
         yield from _some("hour", name, int(other.sum()), len(local), says)
 
 
-def _slip(local: pd.Series, other: pd.Series, facts: ReleaseFacts) -> str:
+def _slip(local: pd.Series, other: pd.Series, times: Sequence[str], zone: str) -> str:
     """What kind of clock gives such hours: one an hour off in half of the year, or another zone's."""
-    usual = pd.Timestamp(f"2000-01-03 {facts.times[0]}")
+    usual = pd.Timestamp(f"2000-01-03 {times[0]}")
     minutes = local[other].dt.hour * 60 + local[other].dt.minute - (usual.hour * 60 + usual.minute)
     is_summer = local.map(lambda moment: bool(moment.dst()))
     if (
@@ -236,7 +261,7 @@ def _slip(local: pd.Series, other: pd.Series, facts: ReleaseFacts) -> str:
         and is_summer[other].nunique() == 1
     ):
         season = "summer" if is_summer[other].iloc[0] else "winter"
-        return f", all in {season}: a clock without New York's daylight saving"
+        return f", all in {season}: a clock without {zone}'s daylight saving"
     if other.sum() > 2 and other.all() and len(set(minutes)) == 1:
         return f", all by {int(minutes.iloc[0]) / 60:+g} h: another time zone than the one set"
     return ""

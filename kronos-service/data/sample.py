@@ -19,11 +19,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from kronos_service.data.sample_worlds import US_MACRO, Release, Shape, World
 from kronos_service.data.snapshot.manifest import SAMPLE, read_manifest
 from kronos_service.data.snapshot.write import write_snapshot
+from kronos_service.events.calendar import EVERYBODY, symbols_of
 from kronos_service.events.scaling import Floats
 from kronos_service.events.sessions import Sessions, Times, sessions, utc
-from kronos_service.events.taxonomy import LEADER_ASSET_CLASS
 from kronos_shared.columns import BAR_COLUMNS, CALENDAR_COLUMNS, SYMBOL_COLUMNS
 from kronos_shared.errors import KronosError
 
@@ -58,6 +59,12 @@ class Effects:
     """Drift of the other equities, in daily sigmas per unit of SPY's last return z."""
     btc_lead: float = 0.15
     """Drift of the equities other than SPY, in daily sigmas per unit of BTCUSDT's last return z."""
+    qqq_lead: float = 0.5
+    """The same of QQQ, in the market of own events."""
+
+    def leads(self) -> dict[str, float]:
+        """Leader -> drift of the equities per unit of its last return z."""
+        return {"SPY": self.spy_lead, "BTCUSDT": self.btc_lead, "QQQ": self.qqq_lead}
 
 
 class Market(NamedTuple):
@@ -68,47 +75,9 @@ class Market(NamedTuple):
     calendar: pd.DataFrame
 
 
-class _Release(NamedTuple):
-    types: tuple[str, ...]
-    time: str  # New York
-    per_year: float
-    high_share: float
-    otherwise: str
-
-
-# 42 certain high-impact dates a year and 5 by chance: about 17 % of the sessions are event days.
-_RELEASES: Final = (
-    _Release(("fomc_rate_decision", "fomc_statement", "fomc_press_conference"), "14:00", 9, 1.0, "high"),
-    _Release(("fomc_minutes",), "14:00", 10, 0.25, "medium"),
-    _Release(("cpi", "core_cpi"), "08:30", 12, 1.0, "high"),
-    _Release(("pce", "core_pce"), "08:30", 10, 1.0, "high"),
-    _Release(("nfp", "unemployment_rate"), "08:30", 12, 1.0, "high"),
-    _Release(("ppi",), "08:30", 10, 0.0, "medium"),
-    _Release(("gdp",), "08:30", 10, 0.0, "medium"),
-    _Release(("retail_sales",), "08:30", 10, 0.0, "medium"),
-    _Release(("ism_manufacturing",), "10:00", 11, 0.0, "medium"),
-    _Release(("ism_services",), "10:00", 11, 0.0, "medium"),
-    _Release(("jobless_claims",), "08:30", 13, 0.0, "low"),
-    _Release(("consumer_sentiment",), "10:00", 10, 0.25, "medium"),
-    _Release(("jolts",), "10:00", 10, 0.0, "low"),
-)
 _SESSIONS_PER_YEAR: Final = 252
+_OTHER_LEADER: Final = Shape(0.01, 100.0, 0.0)  # of a leader new in event_types.toml
 _UNKNOWN_SHARE: Final = 0.4  # of the releases that are not high-impact: no actual, no forecast
-
-
-class _Shape(NamedTuple):
-    sigma: float  # standard deviation of a bar's log return on a non-event day
-    level: float  # price that the path reverts to
-    volume: float  # median volume; 0 for a series that does not trade
-
-
-_LEADER_SHAPES: Final = {
-    "BTCUSDT": _Shape(0.025, 40_000.0, 30_000.0),
-    "SPY": _Shape(0.009, 400.0, 80_000_000.0),
-    "DXY": _Shape(0.004, 100.0, 0.0),
-    "VIX": _Shape(0.05, 20.0, 0.0),
-}
-_OTHER_LEADER: Final = _Shape(0.01, 100.0, 0.0)  # of a leader new in event_types.toml
 
 
 def sample_snapshot_path() -> Path:
@@ -130,12 +99,20 @@ def is_synthetic(sha256: str, *, marked: bool) -> bool:
 
 
 def write_sample(
-    directory: Path, *, seed: int = 0, symbols: int = 24, start: date = START, end: date = END
+    directory: Path,
+    *,
+    seed: int = 0,
+    symbols: int = 24,
+    start: date = START,
+    end: date = END,
+    world: World = US_MACRO,
 ) -> dict[str, Any]:
     """Write the market of `make_market` as a snapshot and return its manifest; same settings, same values."""
-    market = make_market(seed, symbols=symbols, start=start, end=end)
+    market = make_market(seed, symbols=symbols, start=start, end=end, world=world)
     source = f"{SAMPLE} {seed}, {symbols} equities"
-    return write_snapshot(directory, **market._asdict(), window=(start, end), source=source)
+    return write_snapshot(
+        directory, **market._asdict(), window=(start, end), source=source, taxonomy=world.taxonomy
+    )
 
 
 def make_market(
@@ -145,41 +122,56 @@ def make_market(
     start: date = START,
     end: date = END,
     effects: Effects | None = None,
+    world: World = US_MACRO,
 ) -> Market:
     """The tables of a market with planted effects; the same arguments give the same values.
 
     Args:
-        symbols: tradable US equities, SPY among them (>= 2).
+        symbols: tradable US equities, the world's anchor among them (>= 2).
         end: last day of the bars; the calendar reaches 61 days further.
         effects: sizes of the planted effects; the noise does not depend on them, so markets can be compared.
+        world: the law of the market (see `sample_worlds`).
     """
     if symbols < 2 or end <= start:
         raise SampleError(f"need symbols >= 2 and end after start; got {symbols} symbols, {start} to {end}")
     if seed < 0:
         raise SampleError(f"need a seed of 0 or more; got {seed}")
     planted = effects or Effects()
-    calendar, scale = _calendar(seed, start, end + CALENDAR_MARGIN)
-    days = {name: sessions(asset_class, start, end) for name, asset_class in LEADER_ASSET_CLASS.items()}
-    surprise = planted.surprise * planted_surprise(calendar, scale, days["SPY"])
-    widen = {name: np.where(event_bars(calendar, days[name]), planted.volatility, 1.0) for name in days}
+    leaders, anchor = world.taxonomy.leader_asset_class, world.anchor
+    equities = [f"SYN{n:02d}" for n in range(1, symbols)]
+    calendar, scale = _calendar(seed, start, end + CALENDAR_MARGIN, world, equities)
+    days = {name: sessions(asset_class, start, end) for name, asset_class in leaders.items()}
+    shared = events_of(calendar, None)
+    surprise = planted.surprise * planted_surprise(shared, scale, days[anchor])
+    widen = {name: np.where(event_bars(shared, days[name]), planted.volatility, 1.0) for name in days}
     tables = {}
     for name in days:
-        rng, shape = _rng(seed, name), _LEADER_SHAPES.get(name, _OTHER_LEADER)
-        drift = _after(surprise) if name == "SPY" else np.zeros(len(days[name].dates))
+        rng, shape = _rng(seed, name), world.shapes.get(name, _OTHER_LEADER)
+        drift = _after(surprise) if name == anchor else np.zeros(len(days[name].dates))
         tables[name] = _bars(shape, days[name], _noise(rng, days[name]), widen[name], drift, rng)
-    z = {name: leader_z(tables[name].close.to_numpy(), days[name].closes, days["SPY"].as_of) for name in days}
-    known = surprise + planted.spy_lead * z["SPY"] + planted.btc_lead * z["BTCUSDT"]
-    tables |= {
-        f"SYN{n:02d}": _equity(n, seed, days["SPY"], widen["SPY"], _after(known)) for n in range(1, symbols)
-    }
-    classes = [(name, LEADER_ASSET_CLASS.get(name, "us_equity")) for name in tables]
-    rows = [(name, asset_class, asset_class == "us_equity") for name, asset_class in classes]
+    led = np.zeros(len(days[anchor].dates))
+    for name, lead in planted.leads().items():
+        if name in days:
+            closes = tables[name].close.to_numpy()
+            led = led + lead * leader_z(closes, days[name].closes, days[anchor].as_of)
+    for n, name in enumerate(equities, start=1):
+        own = events_of(calendar, name)
+        wide = np.where(event_bars(own, days[anchor]), planted.volatility, 1.0)
+        known = planted.surprise * planted_surprise(own, scale, days[anchor]) + led
+        tables[name] = _equity(n, seed, anchor, days[anchor], wide, _after(known))
+    classes = [(name, leaders.get(name, "us_equity")) for name in tables]
+    rows = [(name, asset_class, name == anchor or name not in leaders) for name, asset_class in classes]
     bars = pd.concat([tables[name].assign(symbol=name) for name in sorted(tables)], ignore_index=True)
     return Market(
         pd.DataFrame(sorted(rows), columns=list(SYMBOL_COLUMNS)),
         bars[list(BAR_COLUMNS)],
         calendar,
     )
+
+
+def events_of(calendar: pd.DataFrame, symbol: str | None) -> pd.DataFrame:
+    """The rows that fall on a symbol's bars: everybody's, and its own."""
+    return calendar[symbols_of(calendar).isin([EVERYBODY, symbol or EVERYBODY])]
 
 
 def planted_surprise(calendar: pd.DataFrame, scale: dict[str, float], days: Sessions) -> Floats:
@@ -224,30 +216,43 @@ def _rng(seed: int, stream: str, index: int = 0) -> np.random.Generator:
     return np.random.default_rng([seed, *stream.encode(), index])
 
 
-def _calendar(seed: int, start: date, end: date) -> tuple[pd.DataFrame, dict[str, float]]:
+def _calendar(
+    seed: int, start: date, end: date, world: World, equities: list[str]
+) -> tuple[pd.DataFrame, dict[str, float]]:
     """The releases, and the true standard deviation of each type's surprises."""
     dates = sessions("us_equity", start, end).dates
-    parts, scale = [], {}
-    for index, release in enumerate(_RELEASES):
-        rng = _rng(seed, "calendar", index)
-        on = dates[rng.random(len(dates)) < release.per_year / _SESSIONS_PER_YEAR]
-        impact = np.where(rng.random(len(on)) < release.high_share, "high", release.otherwise)
-        for event_type in release.types:
-            scale[event_type] = float(np.round(rng.uniform(0.05, 0.5), 3))
-            parts.append(_type_rows(event_type, on, release.time, impact, scale[event_type], rng))
+    parts, scale = [], dict[str, float]()
+    for index, release in enumerate(world.releases):
+        is_own = release.types[0] in world.taxonomy.symbol_types
+        for symbol in equities if is_own else [EVERYBODY]:
+            rng = _rng(seed, f"calendar{symbol}", index)
+            on = dates[rng.random(len(dates)) < release.per_year / _SESSIONS_PER_YEAR]
+            impact = np.where(rng.random(len(on)) < release.high_share, "high", release.otherwise)
+            for event_type in release.types:
+                drawn = float(np.round(rng.uniform(0.05, 0.5), 3))
+                sigma = scale.setdefault(event_type, drawn)
+                rows = _type_rows(event_type, on, release, impact, sigma, rng)
+                parts.append(_of_symbol(rows, symbol, world.taxonomy.currency_of(event_type)))
     calendar = pd.concat(parts).sort_values(["release_at", "event_type"], ignore_index=True)
-    return calendar[list(CALENDAR_COLUMNS)], scale
+    return calendar.reindex(columns=list(CALENDAR_COLUMNS)), scale
+
+
+def _of_symbol(rows: pd.DataFrame, symbol: str, currency: str) -> pd.DataFrame:
+    rows = rows.assign(currency=currency)
+    if symbol == EVERYBODY:
+        return rows
+    return rows.assign(symbol=symbol, event_id=[f"{symbol}:{one}" for one in rows["event_id"]])
 
 
 def _type_rows(
     event_type: str,
     on: Times,
-    time: str,
+    release: Release,
     impact: npt.NDArray[np.str_],
     scale: float,
     rng: np.random.Generator,
 ) -> pd.DataFrame:
-    local = pd.DatetimeIndex(on) + pd.Timedelta(f"{time}:00")
+    local = pd.DatetimeIndex(on) + pd.Timedelta(f"{release.time}:00")
     forecast = np.round(rng.normal(2.0, scale, len(on)), 4)
     actual = np.round(forecast + rng.normal(0.0, scale, len(on)), 4)
     unknown = (impact != "high") & (rng.random(len(on)) < _UNKNOWN_SHARE)
@@ -256,7 +261,6 @@ def _type_rows(
             "event_id": [f"{event_type}:{day}" for day in np.datetime_as_string(on, unit="D")],
             "event_type": event_type,
             "event_name": event_type.replace("_", " "),
-            "currency": "USD",
             "impact": impact,
             "release_at": local.tz_localize("America/New_York").tz_convert("UTC").as_unit("ns"),
             "actual": np.where(unknown, np.nan, actual),
@@ -272,12 +276,14 @@ def _after(known: Floats) -> Floats:
     return np.concatenate([[0.0], known[:-1]])
 
 
-def _equity(number: int, seed: int, days: Sessions, widen: Floats, drift: Floats) -> pd.DataFrame:
+def _equity(
+    number: int, seed: int, anchor: str, days: Sessions, widen: Floats, drift: Floats
+) -> pd.DataFrame:
     rng = _rng(seed, "equity", number)
     sigma, level, volume = np.array([0.012, 100.0, 5e6]) * np.exp(rng.normal(0.0, [0.15, 0.5, 1.0]))
-    market = _noise(_rng(seed, "SPY"), days)  # the same draws as in SPY
+    market = _noise(_rng(seed, anchor), days)  # the same draws as in the anchor
     noise = np.sqrt(MARKET_SHARE) * market + np.sqrt(1 - MARKET_SHARE) * _noise(rng, days)
-    return _bars(_Shape(sigma, level, volume), days, noise, widen, drift, rng)
+    return _bars(Shape(sigma, level, volume), days, noise, widen, drift, rng)
 
 
 def _noise(rng: np.random.Generator, days: Sessions) -> Floats:
@@ -287,7 +293,7 @@ def _noise(rng: np.random.Generator, days: Sessions) -> Floats:
 
 
 def _bars(
-    shape: _Shape, days: Sessions, noise: Floats, widen: Floats, drift: Floats, rng: np.random.Generator
+    shape: Shape, days: Sessions, noise: Floats, widen: Floats, drift: Floats, rng: np.random.Generator
 ) -> pd.DataFrame:
     """Bars from paths of noise times `widen` (S,), with `drift` (S,), in sigmas, spread evenly over each."""
     moves = shape.sigma * (widen[:, None] * noise + drift[:, None] / STEPS)

@@ -1,4 +1,4 @@
-"""The three tables in memory: raw frames become typed frames here, with one set of columns and dtypes.
+"""The tables in memory: raw frames become typed frames here, with one set of columns and dtypes.
 
 A source hands over whatever its reader gave it; later code can trust names, dtypes and order. Only the form
 is checked here; `validation` checks the values. Times without a zone are UTC, unknown columns are dropped,
@@ -12,14 +12,20 @@ from typing import Final
 
 import pandas as pd
 
-from kronos_service.events.taxonomy import CURRENCY
-from kronos_shared.columns import BAR_COLUMNS, CALENDAR_COLUMNS, FEATURES, SYMBOL_COLUMNS
+from kronos_service.events.sessions import DAILY, LENGTHS, Interval
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
+from kronos_shared.cli import did_you_mean
+from kronos_shared.columns import BAR_COLUMNS, CALENDAR_COLUMNS, FEATURES, INTERVAL, SYMBOL_COLUMNS
 from kronos_shared.errors import KronosError, first_line
 
 TABLES: Final = ("ohlcv_1d", "symbols", "economic_calendar")
 """Table names, as in the database and as file names."""
+SHORT_BARS: Final = "ohlcv"
+"""The table of bars shorter than a day; a snapshot of such bars has it beside the others, and of ohlcv_1d the
+leaders' bars alone.
+"""
 
-OPTIONAL: Final = ("amount", "event_id", "previous", "first_seen_at")
+OPTIONAL: Final = ("amount", "event_id", "previous", "first_seen_at", "symbol")
 TRUTH: Final = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 
 
@@ -36,22 +42,47 @@ def read_csv(file: Path | BytesIO) -> pd.DataFrame:
     return pd.read_csv(file, dtype=str, keep_default_na=False, na_values=[""], encoding="utf-8-sig")
 
 
-def bar_table(raw: pd.DataFrame) -> pd.DataFrame:
-    """Typed bars, sorted by (symbol, ts): prices in quote currency, `ts` the session date at 00:00 UTC.
+def bars_of(interval: Interval) -> str:
+    """The name of the table that holds bars of this length."""
+    return TABLES[0] if interval == DAILY else SHORT_BARS
+
+
+def bar_table(raw: pd.DataFrame, interval: Interval = DAILY) -> pd.DataFrame:
+    """Typed bars, sorted by (symbol, ts): prices in quote currency, `ts` the session date at 00:00 UTC, or
+    when a shorter bar opens.
 
     Raises:
         TableError: a column is missing, the table is empty, or a value does not parse.
     """
-    table = _select(raw, "ohlcv_1d", BAR_COLUMNS)
-    table["symbol"] = _keys(table, "ohlcv_1d", "symbol")
-    table["ts"] = _times(table, "ohlcv_1d", "ts")
+    name = bars_of(interval)
+    table = _select(raw, name, BAR_COLUMNS)
+    table["symbol"] = _keys(table, name, "symbol")
+    table["ts"] = _times(table, name, "ts")
     for column in FEATURES:
-        table[column] = _numbers(table, "ohlcv_1d", column)
+        table[column] = _numbers(table, name, column)
     if table["ts"].isna().any():
         raise TableError(
-            f"table ohlcv_1d: {int(table['ts'].isna().sum())} rows have no ts; give every bar its date"
+            f"table {name}: {int(table['ts'].isna().sum())} rows have no ts; give every bar its date"
         )
     return table.sort_values(["symbol", "ts"], kind="stable", ignore_index=True)
+
+
+def interval_of(raw: pd.DataFrame) -> Interval:
+    """The length of all bars of a table `ohlcv`, from its column interval.
+
+    Raises:
+        TableError: no such column, several lengths, or one that is not offered.
+    """
+    if INTERVAL not in raw.columns:
+        raise TableError(f"table {SHORT_BARS}: missing column {INTERVAL}: one of {', '.join(LENGTHS)}")
+    found = sorted({str(one) for one in raw[INTERVAL].unique()})
+    known: list[Interval] = [one for one in LENGTHS if [one] == found]
+    if not known:
+        near = did_you_mean(found[0], LENGTHS) if len(found) == 1 else ""
+        raise TableError(
+            f"table {SHORT_BARS}: expected one {INTERVAL} among {', '.join(LENGTHS)}, got {some(found)}{near}"
+        )
+    return known[0]
 
 
 def symbol_table(raw: pd.DataFrame) -> pd.DataFrame:
@@ -74,8 +105,8 @@ def symbol_table(raw: pd.DataFrame) -> pd.DataFrame:
 def calendar_table(raw: pd.DataFrame) -> pd.DataFrame:
     """Typed calendar rows, sorted by (release_at, event_id, first_seen_at); times in UTC.
 
-    A missing event_id is made of the type and the UTC date of the release, and of the currency if it is
-    another than the channels'.
+    A missing event_id is made of the type and the UTC date of the release, of the currency if it is another
+    than USD, and of the symbol if there is one. A column of symbols may be missing: null is everybody's.
 
     Raises:
         TableError: a column is missing, the table is empty, or a value does not parse.
@@ -89,8 +120,10 @@ def calendar_table(raw: pd.DataFrame) -> pd.DataFrame:
         table[column] = _times(table, "economic_calendar", column)
     for column in ("actual", "forecast", "previous"):
         table[column] = _numbers(table, "economic_calendar", column)
-    foreign = (table["currency"] + ":").where(table["currency"] != CURRENCY, "")
-    made = foreign + table["event_type"] + ":" + table["release_at"].dt.strftime("%Y-%m-%d")
+    table["symbol"] = table["symbol"].astype("str").where(table["symbol"].notna() & (table["symbol"] != ""))
+    foreign = (table["currency"] + ":").where(table["currency"] != DEFAULT_TAXONOMY.currency, "")
+    own = (table["symbol"] + ":").where(table["symbol"].notna(), "")
+    made = foreign + own + table["event_type"] + ":" + table["release_at"].dt.strftime("%Y-%m-%d")
     table["event_id"] = table["event_id"].where(table["event_id"].notna(), made).astype("str")
     table["event_name"] = table["event_name"].fillna("").astype("str")
     order = ["release_at", "event_id", "first_seen_at"]

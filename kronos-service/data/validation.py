@@ -1,7 +1,7 @@
 """Checks of values at the boundary: functions that only raise or collect. Later code trusts the tables."""
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Final
 
 import numpy as np
@@ -9,9 +9,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from kronos_service.data.public_facts import CLASSES
-from kronos_service.data.tables import ReleaseTimeError, TableError, some
-from kronos_service.events.sessions import FIRST_DAY, sessions
-from kronos_service.events.taxonomy import CURRENCY, check_event_types
+from kronos_service.data.tables import ReleaseTimeError, TableError, bars_of, some
+from kronos_service.events.calendar import counted, symbol_faults, symbols_of
+from kronos_service.events.sessions import DAILY, FIRST_DAY, ONLY_CRYPTO, Interval, days_of, is_grid, sessions
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY, Taxonomy
 from kronos_shared.columns import ASSET_CLASSES, IMPACTS
 
 UNFINISHED: Final = "its session has not closed"
@@ -32,7 +33,15 @@ class BadBarsError(TableError):
         self.bad = bad
 
 
-def check_tables(symbols: pd.DataFrame, bars: pd.DataFrame, calendar: pd.DataFrame, *, now: datetime) -> None:
+def check_tables(
+    symbols: pd.DataFrame,
+    bars: pd.DataFrame,
+    calendar: pd.DataFrame,
+    *,
+    now: datetime,
+    interval: Interval = DAILY,
+    taxonomy: Taxonomy = DEFAULT_TAXONOMY,
+) -> None:
     """Raise if typed tables (see `tables`) are invalid; `now` decides which sessions have closed.
 
     Raises:
@@ -41,12 +50,12 @@ def check_tables(symbols: pd.DataFrame, bars: pd.DataFrame, calendar: pd.DataFra
         UnknownEventType: a type outside the taxonomy.
         BadBarsError: at least one bar that `find_bad_bars` lists.
     """
-    check_symbols(symbols, bars)
-    check_calendar(calendar)
-    refuse_bad_bars(find_bad_bars(bars, symbols, now=now))
+    check_symbols(symbols, bars, interval)
+    check_calendar(calendar, taxonomy)
+    refuse_bad_bars(find_bad_bars(bars, symbols, now=now, interval=interval), interval)
 
 
-def refuse_bad_bars(bad: pd.DataFrame) -> None:
+def refuse_bad_bars(bad: pd.DataFrame, interval: Interval = DAILY) -> None:
     """Raise `BadBarsError` unless the list of `find_bad_bars` is empty."""
     if not bad.empty:
         ts = bad["ts"].head(6)
@@ -56,14 +65,16 @@ def refuse_bad_bars(bad: pd.DataFrame) -> None:
         listed = [f"{row.symbol} {row.ts} ({row.reason})" for row in head.itertuples()]
         count = f"{len(bad)} bad bar{'s' if len(bad) > 1 else ''}"
         raise BadBarsError(
-            f"table ohlcv_1d: {count}: {some(listed, total=len(bad))}; fix them, or export or import with "
-            "--on-bad-row drop",
+            f"table {bars_of(interval)}: {count}: {some(listed, total=len(bad))}; fix them, or export or "
+            "import with --on-bad-row drop",
             bad,
         )
 
 
-def check_symbols(symbols: pd.DataFrame, bars: pd.DataFrame) -> None:
-    """Raise unless each symbol is listed once, with a known asset class, and each bar's symbol is listed."""
+def check_symbols(symbols: pd.DataFrame, bars: pd.DataFrame, interval: Interval = DAILY) -> None:
+    """Raise unless each symbol is listed once, with a known asset class, and each bar's symbol is listed, of
+    an asset class that has bars of this length.
+    """
     unknown = symbols[~symbols["asset_class"].isin(ASSET_CLASSES)]
     if not unknown.empty:
         listed = [f"{row.symbol}: {row.asset_class}" for row in unknown.itertuples()]
@@ -73,28 +84,41 @@ def check_symbols(symbols: pd.DataFrame, bars: pd.DataFrame) -> None:
     twice = symbols.loc[symbols["symbol"].duplicated(), "symbol"].tolist()
     if twice:
         raise TableError(f"table symbols: {some(twice)} listed more than once; keep one row each")
-    stray = sorted(set(bars["symbol"].unique()) - set(symbols["symbol"]))
+    present = set(bars["symbol"].unique())
+    stray = sorted(present - set(symbols["symbol"]))
     if stray:
         raise TableError(
-            f"table ohlcv_1d has bars of {some(stray)}, which table symbols lacks; add their asset class"
+            f"table {bars_of(interval)} has bars of {some(stray)}, which table symbols lacks; add their "
+            "asset class"
+        )
+    others = symbols[symbols["symbol"].isin(present) & (symbols["asset_class"] != "crypto")]
+    if interval != DAILY and not others.empty:
+        listed = [f"{row.symbol}: {row.asset_class}" for row in others.itertuples()]
+        raise TableError(
+            f"table {bars_of(interval)} has {interval} bars of {some(listed)}; {ONLY_CRYPTO}: remove them"
         )
 
 
-def check_calendar(calendar: pd.DataFrame) -> None:
-    """Raise unless types and impacts are known, values finite, releases timed, and keys unique."""
-    usd = calendar[calendar["currency"] == CURRENCY]
-    check_event_types(usd["event_type"])
+def check_calendar(calendar: pd.DataFrame, taxonomy: Taxonomy = DEFAULT_TAXONOMY) -> None:
+    """Raise unless types and impacts are known, values finite, releases timed, keys unique, and symbols there
+    where the type has one, and only there.
+    """
+    ours = counted(calendar, taxonomy)
+    taxonomy.check_types(ours["event_type"])
+    if wrong_symbols := symbol_faults(ours["event_type"], symbols_of(ours), taxonomy):
+        raise TableError(f"table economic_calendar: {wrong_symbols}")
     wrong = sorted(set(calendar["impact"]) - set(IMPACTS))
     if wrong:
         raise TableError(
             f"table economic_calendar: unknown impact {some(wrong)}; one of {', '.join(IMPACTS)}"
         )
     # A date cast to a timestamp becomes midnight, and no United States release is at midnight UTC.
-    midnight = usd[usd["release_at"] == usd["release_at"].dt.normalize()]
+    midnight = ours[ours["release_at"] == ours["release_at"].dt.normalize()]
     if not midnight.empty:
         raise ReleaseTimeError(
-            f"table economic_calendar: {len(midnight)} USD rows at 00:00 UTC look like bare dates "
-            f"({some(midnight['event_id'].tolist())}); give the UTC time of the release"
+            f"table economic_calendar: {len(midnight)} {', '.join(taxonomy.all_currencies)} rows at "
+            f"00:00 UTC look like bare dates ({some(midnight['event_id'].tolist())}); give the UTC time of "
+            "the release"
         )
     infinite = calendar[np.isinf(calendar[["actual", "forecast", "previous"]]).any(axis=1)]
     if not infinite.empty:
@@ -116,7 +140,9 @@ def without_copies(calendar: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     return kept, len(calendar) - len(kept)
 
 
-def find_bad_bars(bars: pd.DataFrame, symbols: pd.DataFrame, *, now: datetime) -> pd.DataFrame:
+def find_bad_bars(
+    bars: pd.DataFrame, symbols: pd.DataFrame, *, now: datetime, interval: Interval = DAILY
+) -> pd.DataFrame:
     """Every bar that cannot be true, as (symbol, ts, reason): each key once, with its first reason.
 
     A null amount is valid: it stands for volume x mean(OHLC). All copies of a key are one entry, whose reason
@@ -124,10 +150,11 @@ def find_bad_bars(bars: pd.DataFrame, symbols: pd.DataFrame, *, now: datetime) -
     """
     prices = bars[["open", "high", "low", "close"]]
     body = bars[["open", "close"]]
-    faults = session_faults(bars, symbols, now=now)
+    faults = session_faults(bars, symbols, now=now, interval=interval)
+    opens = "at 00:00 UTC" if interval == DAILY else f"the opening of a {interval} bar"
     reasons = {
         DUPLICATE: bars.duplicated(KEY, keep=False),
-        "ts not at 00:00 UTC": bars["ts"] != bars["ts"].dt.normalize(),
+        f"ts not {opens}": ~is_grid(_naive(bars["ts"]), interval),
         "not finite": ~np.isfinite(prices).all(axis=1)
         | ~np.isfinite(bars["volume"])
         | np.isinf(bars["amount"]),
@@ -155,14 +182,21 @@ def differences(copies: pd.DataFrame, reason: str) -> str:
     return f"{reason}: {some(shown, most=3)}" if shown else reason
 
 
-def session_faults(bars: pd.DataFrame, symbols: pd.DataFrame, *, now: datetime) -> pd.Series:
+def session_faults(
+    bars: pd.DataFrame, symbols: pd.DataFrame, *, now: datetime, interval: Interval = DAILY
+) -> pd.Series:
     """Per bar: empty, or why its date is no session of its asset class that had closed by `now`."""
     faults = pd.Series("", index=bars.index, dtype="str")
     asset_class = bars["symbol"].map(symbols.set_index("symbol")["asset_class"])
     for name, rows in bars["ts"].groupby(asset_class):
-        days = rows.dt.tz_localize(None).to_numpy().astype("datetime64[D]")
-        faults[rows.index] = _faults(str(name), days, now)
+        dates = _naive(rows).astype("datetime64[D]" if interval == DAILY else "datetime64[m]")
+        faults[rows.index] = _faults(str(name), dates, now, interval)
     return faults
+
+
+def _naive(times: pd.Series) -> npt.NDArray[np.datetime64]:
+    found: npt.NDArray[np.datetime64] = times.dt.tz_localize(None).to_numpy()
+    return found
 
 
 def find_jumps(bars: pd.DataFrame, symbols: pd.DataFrame) -> pd.DataFrame:
@@ -177,7 +211,8 @@ def find_jumps(bars: pd.DataFrame, symbols: pd.DataFrame) -> pd.DataFrame:
     factor = move.where(move >= 1, 1 / move)
     whole = factor.round().clip(lower=2)
     is_split = (asset_class == "us_equity") & (_distance(move, whole) <= SPLIT_TOLERANCE)
-    is_large = factor >= asset_class.map({name: facts.jump for name, facts in CLASSES.items()})
+    jumps = {name: facts.jump for name, facts in CLASSES.items()}
+    is_large = factor >= asset_class.map(jumps).astype("float64")  # also where all bars were bad
     found = bars.loc[is_split | is_large, KEY]
     ratios = [
         _ratio(float(move[row]), is_split=bool(is_split[row]), factor=float(factor[row]))
@@ -203,8 +238,11 @@ def _labelled(rows: pd.DataFrame, masks: Mapping[str, pd.Series], column: str) -
     return rows.loc[number >= 0, KEY].assign(**{column: names[number[number >= 0]]})
 
 
-def _faults(asset_class: str, days: npt.NDArray[np.datetime64], now: datetime) -> npt.NDArray[np.object_]:
-    table = sessions(asset_class, max(days.min().item(), FIRST_DAY), now.date() + timedelta(days=2))
+def _faults(
+    asset_class: str, days: npt.NDArray[np.datetime64], now: datetime, interval: Interval
+) -> npt.NDArray[np.object_]:
+    first: date = max(days_of(days.min(keepdims=True))[0].item(), FIRST_DAY)
+    table = sessions(asset_class, first, now.date() + timedelta(days=2), interval)
     index = np.searchsorted(table.dates, days)
     inside = index < len(table.dates)
     faults = np.where(inside, "", UNFINISHED).astype(object)  # past the table means past tomorrow

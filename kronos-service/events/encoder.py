@@ -8,7 +8,7 @@ Letters: T bars, H horizon in bars, C channels.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
@@ -18,20 +18,23 @@ import pandas as pd
 
 from kronos_service.events.calendar import CalendarError, CalendarRows, calendar_reach, read_calendar
 from kronos_service.events.leaders import Leader, LeaderError, leader_channel, read_leader
-from kronos_service.events.scenario import Scenario, scenario_rows
+from kronos_service.events.scenario import Scenario, ScenarioError, scenario_rows
 from kronos_service.events.schedule import schedule_channels
 from kronos_service.events.sessions import (
+    DAILY,
     LONGEST_CLOSURE,
     Indices,
+    Interval,
     SessionError,
     Sessions,
     TimesLike,
+    days_of,
     locate,
     session_dates,
     sessions,
 )
 from kronos_service.events.surprises import Surprises, find_surprises, surprise_channel
-from kronos_service.events.taxonomy import CHANNELS, DAYS_UNTIL, FIRST_LEADER, LEADERS, SURPRISE
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY, Taxonomy, require_same
 
 REACH_DAYS: Final = 10
 """Days that the calendar must reach past the last target, or its end would look like days without events."""
@@ -54,25 +57,42 @@ class EventTables:
         """The last target date about which the calendar can say everything."""
         return self.reach - np.timedelta64(REACH_DAYS, "D")
 
+    @property
+    def taxonomy(self) -> Taxonomy:
+        """What the channels made of these tables mean."""
+        return self.rows.taxonomy
 
-def prepare(calendar: pd.DataFrame, leader_data: Mapping[str, pd.DataFrame]) -> EventTables:
+    def of(self, symbol: str | None) -> "EventTables":
+        """With the events that fall on a symbol's bars: everybody's, and its own."""
+        kept = self.rows.falls_on(symbol)
+        if kept.all():
+            return self
+        return replace(self, rows=self.rows.only(kept), surprises=self.surprises.only(kept))
+
+
+def prepare(
+    calendar: pd.DataFrame,
+    leader_data: Mapping[str, pd.DataFrame],
+    taxonomy: Taxonomy = DEFAULT_TAXONOMY,
+) -> EventTables:
     """Read the calendar (`CALENDAR_COLUMNS`) and the leaders' bars (ts, close), rows in any order.
 
     Raises:
         CalendarError, UnknownEventType: the calendar cannot be used.
         LeaderError: a leader is missing (it may have no rows), or its bars cannot be used.
     """
-    missing = [leader for leader in LEADERS if leader not in leader_data]
+    missing = [leader for leader in taxonomy.leaders if leader not in leader_data]
     if missing:
+        leaders = ", ".join(taxonomy.leaders)
         raise LeaderError(
-            f"expected bars of the leaders {', '.join(LEADERS)}, got none of {', '.join(missing)}: add them"
+            f"expected bars of the leaders {leaders}, got none of {', '.join(missing)}: add them"
         )
-    rows = read_calendar(calendar)
+    rows = read_calendar(calendar, taxonomy)
     return EventTables(
         rows=rows,
         surprises=find_surprises(rows),
-        leaders=tuple(read_leader(leader, leader_data[leader]) for leader in LEADERS),
-        reach=calendar_reach(calendar),
+        leaders=tuple(read_leader(name, leader_data[name], taxonomy) for name in taxonomy.leaders),
+        reach=calendar_reach(calendar, taxonomy),
     )
 
 
@@ -81,37 +101,46 @@ def encode_rows(
     ts: TimesLike,
     asset_class: str,
     *,
+    interval: Interval = DAILY,
+    symbol: str | None,
     horizon: int = 0,
     scenario: Scenario | None = None,
 ) -> Events:
-    """The (T + max(H - 1, 0), C) float32 event tensor of bars dated `ts` (T,), ascending.
+    """The (T + max(H - 1, 0), C) float32 event tensor of a symbol's bars dated `ts` (T,), ascending.
 
     Row T - 1 describes the first forecast bar. Later rows use the schedule known at that as_of; their
     surprises and leaders are unknown, 0 or what the scenario supposes.
     """
-    table, bar = _bar_sessions(ts, asset_class, horizon)
+    if scenario is not None and interval != DAILY:
+        raise ScenarioError(f"what-ifs are by date, so {interval} bars have none: leave the scenario out")
+    tables, taxonomy = tables.of(symbol), tables.taxonomy
+    table, bar = _bar_sessions(ts, asset_class, interval, horizon)
     steps = np.arange(1, max(horizon, 1) + 1)
     target = np.concatenate([bar[:-1] + 1, bar[-1] + steps])
-    _check_reach(tables.reach, table.dates[target[-1]])
+    _check_reach(tables.reach, days_of(table.dates[target[-1:]])[0])
     as_of, before = table.as_of[bar], table.as_of[bar[0] - 1]
     # Each row reports what became known since the row before it; the first one since the session before.
     previous = np.concatenate([[before], as_of[:-1]])
 
-    events = np.zeros((len(target), len(CHANNELS)))
+    events = np.zeros((len(target), len(taxonomy.channels)))
     # No forecast row knows more of the schedule than was known when the forecast is made.
     known = np.concatenate([as_of[:-1], np.full(len(steps), as_of[-1])])
-    events[:, :SURPRISE], events[:, DAYS_UNTIL] = schedule_channels(tables.rows, table, target, known)
-    events[: len(bar), SURPRISE] = surprise_channel(tables.surprises, as_of, before)
+    families, events[:, taxonomy.days_until] = schedule_channels(tables.rows, table, target, known)
+    events[:, : families.shape[1]] = families
+    events[: len(bar), taxonomy.surprise] = surprise_channel(tables.surprises, as_of, before)
     for number, leader in enumerate(tables.leaders):
-        events[: len(bar), FIRST_LEADER + number] = leader_channel(leader, as_of, previous)
+        events[: len(bar), taxonomy.first_leader + number] = leader_channel(leader, as_of, previous)
     if scenario is not None:
-        events[len(bar) :] += scenario_rows(scenario, table.dates[bar[-1] + steps])
+        events[len(bar) :] += scenario_rows(scenario, table.dates[bar[-1] + steps], taxonomy)
     return events.astype(np.float32)
 
 
 @dataclass(frozen=True)
 class EventEncoder:
     """The way in to the event tensor: a base's bundle carries one, and it has no state."""
+
+    taxonomy: Taxonomy = DEFAULT_TAXONOMY
+    """What the model's channels mean."""
 
     def encode(
         self,
@@ -121,20 +150,41 @@ class EventEncoder:
         leader_data: Mapping[str, pd.DataFrame] | None = None,
         horizon: int = 0,
         scenario: Scenario | None = None,
+        interval: Interval = DAILY,
+        *,
+        symbol: str | None = None,
     ) -> Events:
-        """The (T + max(H - 1, 0), 20) float32 event tensor of `bars`, of which only the column ts is read.
+        """The (T + max(H - 1, 0), C) float32 event tensor of `bars`, of which only the column ts is read.
 
         Args:
             calendar: rows of `CALENDAR_COLUMNS`, with the leaders' bars in `leader_data`; or both as
                 `prepare` read them, so that many symbols share one reading.
+            symbol: whose bars they are; without it no symbol event falls on them.
+
+        Raises:
+            TaxonomyError: the tables were prepared for channels of another meaning.
         """
-        tables = calendar if isinstance(calendar, EventTables) else prepare(calendar, leader_data or {})
-        return encode_rows(tables, bars["ts"], asset_class, horizon=horizon, scenario=scenario)
+        if isinstance(calendar, EventTables):
+            tables = calendar
+            require_same(self.taxonomy, tables.taxonomy, "the calendar")
+        else:
+            tables = prepare(calendar, leader_data or {}, self.taxonomy)
+        return encode_rows(
+            tables,
+            bars["ts"],
+            asset_class,
+            interval=interval,
+            symbol=symbol,
+            horizon=horizon,
+            scenario=scenario,
+        )
 
 
-def _bar_sessions(ts: TimesLike, asset_class: str, horizon: int) -> tuple[Sessions, Indices]:
+def _bar_sessions(
+    ts: TimesLike, asset_class: str, interval: Interval, horizon: int
+) -> tuple[Sessions, Indices]:
     """The sessions from before the bars to past the horizon, and the (T,) index of each bar's."""
-    days = session_dates(ts)
+    days = session_dates(ts, interval)
     if len(days) == 0:
         raise SessionError("expected at least one bar, got none")
     if (days[1:] <= days[:-1]).any():
@@ -144,7 +194,7 @@ def _bar_sessions(ts: TimesLike, asset_class: str, horizon: int) -> tuple[Sessio
     # Less than half of all days are no sessions, so H sessions take at most 2 H days, plus one long closure.
     # Past the last target only the next 10 days matter: `days_until` looks no further.
     ahead = timedelta(days=2 * max(horizon, 1)) + LONGEST_CLOSURE + timedelta(days=REACH_DAYS)
-    table = sessions(asset_class, days[0].item() - LONGEST_CLOSURE, days[-1].item() + ahead)
+    table = sessions(asset_class, days[0].item() - LONGEST_CLOSURE, days[-1].item() + ahead, interval)
     return table, locate(table, days)
 
 

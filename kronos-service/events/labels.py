@@ -7,14 +7,15 @@ import numpy.typing as npt
 
 from kronos_service.events.calendar import NEVER, CalendarRows
 from kronos_service.events.sessions import (
+    DAILY,
     LONGEST_CLOSURE,
+    Interval,
     TimesLike,
     locate,
     session_dates,
     sessions,
     target_index,
 )
-from kronos_service.events.taxonomy import FAMILIES
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +26,15 @@ class TargetLabels:
     families: npt.NDArray[np.bool_]
 
 
-def label_targets(rows: CalendarRows, asset_class: str, dates: TimesLike) -> TargetLabels:
-    """Label session dates (n,) by the high-impact events that fell on them.
+def label_targets(
+    rows: CalendarRows,
+    asset_class: str,
+    dates: TimesLike,
+    interval: Interval = DAILY,
+    *,
+    symbol: str | None,
+) -> TargetLabels:
+    """Label session dates (n,) by the high-impact events that fell on a symbol's bars of these dates.
 
     The last version of each event counts, whenever it was seen: labels may know the future. An event falls on
     the session that closes first after its release.
@@ -34,15 +42,15 @@ def label_targets(rows: CalendarRows, asset_class: str, dates: TimesLike) -> Tar
     Raises:
         SessionError: a date is no session of the asset class.
     """
-    days = session_dates(dates)
+    days, count = session_dates(dates, interval), len(rows.taxonomy.families)
     if len(days) == 0:
-        return TargetLabels(np.zeros(0, dtype=np.bool_), np.zeros((0, len(FAMILIES)), dtype=np.bool_))
+        return TargetLabels(np.zeros(0, dtype=np.bool_), np.zeros((0, count), dtype=np.bool_))
     # Start before the first target: all older events fall on the table's first row, which must not be one.
-    table = sessions(asset_class, days.min().item() - LONGEST_CLOSURE, days.max().item())
+    table = sessions(asset_class, days.min().item() - LONGEST_CLOSURE, days.max().item(), interval)
     index = locate(table, days)
-    final = rows.is_high & (rows.superseded_at == NEVER)
+    final = rows.is_high & (rows.superseded_at == NEVER) & rows.falls_on(symbol)
     target = target_index(table, rows.release_at[final])
     inside = target < len(table.dates)
-    falls = np.zeros((len(table.dates), len(FAMILIES)), dtype=np.bool_)
+    falls = np.zeros((len(table.dates), count), dtype=np.bool_)
     falls[target[inside], rows.family[final][inside]] = True
     return TargetLabels(is_event=np.any(falls[index], axis=1, keepdims=False), families=falls[index])

@@ -21,7 +21,7 @@ from kronos_service.events.sessions import (
     session_dates,
     sessions,
 )
-from kronos_service.events.taxonomy import LEADER_ASSET_CLASS, LEADERS
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY, Taxonomy
 from kronos_shared.errors import KronosError
 
 RETURNS: Final = 60
@@ -36,12 +36,14 @@ class LeaderError(KronosError):
 class Leader:
     """L bars, ascending: when each closed, its log close, and `sigma` (L + 1,) of the first n bars."""
 
+    name: str
+    asset_class: str
     closed_at: Times
     log_close: Floats
     sigma: Floats
 
 
-def read_leader(name: str, bars: pd.DataFrame) -> Leader:
+def read_leader(name: str, bars: pd.DataFrame, taxonomy: Taxonomy = DEFAULT_TAXONOMY) -> Leader:
     """A leader's bars (columns ts and close, any order) with their closing times.
 
     A frame without rows is a leader of which nothing is known: its channel is 0.
@@ -49,18 +51,25 @@ def read_leader(name: str, bars: pd.DataFrame) -> Leader:
     Raises:
         LeaderError: a close is not positive, a date is no session, or a date repeats.
     """
+    asset_class = taxonomy.leader_asset_class[name]
     close = bars["close"].to_numpy(dtype=np.float64)
     if not (np.isfinite(close) & (close > 0)).all():
         raise LeaderError(f"expected positive closes of leader {name}, got others: fix its bars")
     try:
-        closed_at = _closing_times(name, bars["ts"])
+        closed_at = _closing_times(asset_class, bars["ts"])
     except SessionError as error:
         raise LeaderError(f"leader {name}: {error}") from error
     order = np.argsort(closed_at)
     closed_at, log_close = closed_at[order], np.log(close[order])
     if (closed_at[1:] == closed_at[:-1]).any():
         raise LeaderError(f"expected one bar per date of leader {name}, got several: drop the duplicates")
-    return Leader(closed_at=closed_at, log_close=log_close, sigma=_sigma(log_close))
+    return Leader(
+        name=name,
+        asset_class=asset_class,
+        closed_at=closed_at,
+        log_close=log_close,
+        sigma=_sigma(log_close),
+    )
 
 
 def leader_channel(leader: Leader, as_of: Times, previous: Times) -> Floats:
@@ -81,27 +90,27 @@ def usable_bars(leader: Leader, as_of: Times) -> Indices:
 
 
 def missing_leaders(leaders: Sequence[Leader], as_of: np.datetime64) -> tuple[str, ...]:
-    """Which leaders (in the order of `LEADERS`) lack the bar of their last session closed by `as_of`."""
+    """Which leaders, in their order, lack the bar of their last session closed by `as_of`."""
     moment = np.array([as_of])
     return tuple(
-        name
-        for name, leader in zip(LEADERS, leaders, strict=True)
-        if not (leader.closed_at == _last_close(name, moment)).any()
+        leader.name
+        for leader in leaders
+        if not (leader.closed_at == _last_close(leader.asset_class, moment)).any()
     )
 
 
-def _last_close(name: str, moment: Times) -> np.datetime64:
+def _last_close(asset_class: str, moment: Times) -> np.datetime64:
     day = moment.astype("datetime64[D]")[0].item()
-    table = sessions(LEADER_ASSET_CLASS[name], day - LONGEST_CLOSURE, day)
+    table = sessions(asset_class, day - LONGEST_CLOSURE, day)
     closed: np.datetime64 = table.closes[np.searchsorted(table.closes, moment, side="right")[0] - 1]
     return closed
 
 
-def _closing_times(name: str, ts: pd.Series) -> Times:
+def _closing_times(asset_class: str, ts: pd.Series) -> Times:
     days = session_dates(ts)
     if len(days) == 0:
         return np.zeros(0, dtype="datetime64[ns]")
-    table = sessions(LEADER_ASSET_CLASS[name], days.min().item(), days.max().item())
+    table = sessions(asset_class, days.min().item(), days.max().item())
     return table.closes[locate(table, days)]
 
 

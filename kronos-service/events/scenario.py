@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from kronos_service.events.scaling import CLIP
 from kronos_service.events.sessions import Times
-from kronos_service.events.taxonomy import CHANNELS, FIRST_LEADER, LEADERS, SURPRISE
+from kronos_service.events.taxonomy import Taxonomy
 from kronos_shared.errors import KronosError
 
 
@@ -27,7 +27,7 @@ class Scenario:
     """Leader -> session date -> its move on that bar; it conditions the bar after it."""
 
 
-def scenario_rows(scenario: Scenario, future: Times) -> npt.NDArray[np.float64]:
+def scenario_rows(scenario: Scenario, future: Times, taxonomy: Taxonomy) -> npt.NDArray[np.float64]:
     """The (H - 1, C) rows past the last known bar, given the session dates `future` (H,) of the forecast.
 
     Row j describes forecast bar j + 1, so it holds what is supposed to happen on bar j.
@@ -36,13 +36,14 @@ def scenario_rows(scenario: Scenario, future: Times) -> npt.NDArray[np.float64]:
         ScenarioError: an unknown leader, a value that is not finite, or a date that is no forecast bar, or
             the last one: no bar follows that could react.
     """
-    unknown = sorted(set(scenario.leaders) - set(LEADERS))
+    unknown = sorted(set(scenario.leaders) - set(taxonomy.leaders))
     if unknown:
-        raise ScenarioError(f"expected leaders {', '.join(LEADERS)}, got {', '.join(unknown)}: drop them")
-    rows = np.zeros((len(future) - 1, len(CHANNELS)))
-    _place(rows[:, SURPRISE], scenario.surprises, future)
-    for number, leader in enumerate(LEADERS):
-        _place(rows[:, FIRST_LEADER + number], scenario.leaders.get(leader, {}), future)
+        known = ", ".join(taxonomy.leaders) or "none"
+        raise ScenarioError(f"expected leaders {known}, got {', '.join(unknown)}: drop them")
+    rows = np.zeros((len(future) - 1, len(taxonomy.channels)))
+    _place(rows[:, taxonomy.surprise], scenario.surprises, future)
+    for number, leader in enumerate(taxonomy.leaders):
+        _place(rows[:, taxonomy.first_leader + number], scenario.leaders.get(leader, {}), future)
     return rows
 
 

@@ -6,8 +6,7 @@ import numpy as np
 
 from kronos_service.events.calendar import CalendarRows
 from kronos_service.events.scaling import Floats
-from kronos_service.events.sessions import Indices, Sessions, Times, target_index
-from kronos_service.events.taxonomy import FAMILIES
+from kronos_service.events.sessions import ONE_DAY, Indices, Sessions, Times, target_index
 
 HORIZON_DAYS: Final = 10
 """Calendar days from which on the next event does not show in `days_until`."""
@@ -22,19 +21,20 @@ def schedule_channels(
     `as_of[i]`.
     """
     event_session = target_index(table, rows.release_at)
-    families = np.zeros((len(target), len(FAMILIES)))
+    families = np.zeros((len(target), len(rows.taxonomy.families)))
     on_target, position = _known_on(rows, event_session, target, as_of)
     # Several events of a family on one day count as the strongest; the order of rows must not matter.
     np.maximum.at(families, (position, rows.family[on_target]), rows.weight[on_target])
 
     nearness = np.zeros(len(target))
-    # Sessions are at least a day apart, so an event less than 10 days ahead is less than 10 sessions ahead.
-    for sessions_ahead in range(HORIZON_DAYS):
+    # Sessions are at least a day apart, so an event less than 10 days ahead is less than 10 sessions ahead;
+    # of shorter bars there are as many as a day holds.
+    for sessions_ahead in range(HORIZON_DAYS * table.per_day):
         ahead, position = _known_on(rows, event_session - sessions_ahead, target, as_of)
         ahead, position = ahead[rows.is_high[ahead]], position[rows.is_high[ahead]]
         inside = event_session[ahead] < len(table.dates)  # events past the table have no date to count to
         ahead, position = ahead[inside], position[inside]
-        days = (table.dates[event_session[ahead]] - table.dates[target[position]]).astype(np.int64)
+        days = (table.dates[event_session[ahead]] - table.dates[target[position]]) / ONE_DAY
         np.maximum.at(nearness, position, 1 - np.minimum(days, HORIZON_DAYS) / HORIZON_DAYS)
     return families, nearness
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from kronos_service.events.calendar import CalendarRows
 from kronos_service.events.scaling import Floats, standardize
@@ -23,9 +24,15 @@ class Surprises:
     row: Indices
     """(E,) the row of the calendar that each is of."""
 
+    def only(self, kept: npt.NDArray[np.bool_]) -> "Surprises":
+        """Those of the rows of a mask (R,), numbered as in `CalendarRows.only` of it."""
+        is_kept, number = kept[self.row], np.cumsum(kept) - 1
+        return Surprises(usable_at=self.usable_at[is_kept], z=self.z[is_kept], row=number[self.row[is_kept]])
+
 
 def find_surprises(rows: CalendarRows) -> Surprises:
-    """The first complete version (actual and forecast) of each event, scaled by the earlier ones of its type.
+    """The first complete version (actual and forecast) of each event, scaled by the earlier ones of its type,
+    and of its symbol: what one company earns a share says nothing of how far another's may be off.
 
     A version replaced before its actual was usable (a postponed release) does not count: nobody saw that
     figure. Later revisions are no new surprise: the market moved on the first. z = (actual - forecast) /
@@ -41,9 +48,10 @@ def find_surprises(rows: CalendarRows) -> Surprises:
     found = found[np.lexsort((rows.event_id[found], usable_at[found]))]
     usable_at, value = usable_at[found], rows.actual[found] - rows.forecast[found]
     sigma = np.zeros(len(found))
-    for event_type in np.unique(rows.event_type[found]):
-        of_type = rows.event_type[found] == event_type
-        sigma[of_type] = _sigma(usable_at[of_type], value[of_type])
+    types, symbols = rows.event_type[found], rows.symbol[found]
+    for event_type, symbol in set(zip(types.tolist(), symbols.tolist(), strict=True)):
+        alike = (types == event_type) & (symbols == symbol)
+        sigma[alike] = _sigma(usable_at[alike], value[alike])
     return Surprises(usable_at=usable_at, z=standardize(value, sigma), row=found)
 
 

@@ -6,6 +6,7 @@ flag should cost.
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 from typing import Any, TypeVar
 
 from kronos_service.data.sources import open_source
@@ -15,7 +16,9 @@ from kronos_service.finetune.config import (
     ImportConfig,
     MergeConfig,
     PretrainConfig,
+    PushConfig,
     SampleConfig,
+    TaxonomyConfig,
 )
 from kronos_service.finetune.event_conditioned.ablation.config import AblateConfig
 from kronos_service.finetune.event_conditioned.config import (
@@ -28,7 +31,7 @@ from kronos_service.finetune.event_conditioned.config import (
 )
 from kronos_service.finetune.event_conditioned.folds.config import WalkForwardConfig
 from kronos_service.finetune.event_conditioned.scorecard.config import ScorecardConfig
-from kronos_shared.cli import Command, Settings, parse, parse_given
+from kronos_shared.cli import Command, ConfigError, Settings, parse, parse_given
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
@@ -93,7 +96,7 @@ def walk_forward(argv: Sequence[str]) -> int:
 
 def report(argv: Sequence[str]) -> None:
     """Write the report of a run, or of an evaluation, as one HTML file."""
-    config = _settings(ReportConfig, _first_is("--run", argv), report)
+    config = _settings(ReportConfig, _first_are(["--run"], argv), report)
 
     from kronos_service.finetune.event_conditioned.report import terminal
     from kronos_service.finetune.event_conditioned.report.document import report as run
@@ -131,9 +134,18 @@ def pretrain(argv: Sequence[str]) -> None:
 
 def merge(argv: Sequence[str]) -> None:
     """Merge an adapter's LoRA into its base for code that knows no events, and say what is lost."""
-    config = _settings(MergeConfig, _first_is("--adapter", argv), merge)
+    config = _settings(MergeConfig, _first_are(["--adapter"], argv), merge)
 
     from kronos_service.finetune.merge import merge as run
+
+    run(config)
+
+
+def push(argv: Sequence[str]) -> None:
+    """Upload an adapter to the Hugging Face hub, with its card, and say what it is named there."""
+    config = _settings(PushConfig, _first_are(["--adapter", "--repo"], argv), push)
+
+    from kronos_service.finetune.push import push as run
 
     run(config)
 
@@ -143,6 +155,7 @@ def export(argv: Sequence[str]) -> None:
     config = _settings(ExportConfig, argv, export)
 
     from kronos_service.data.coverage import print_coverage, read_coverage
+    from kronos_service.events.taxonomy import read_taxonomy
     from kronos_service.finetune.export_training_data import export as run
 
     with open_source(config.source, config.tables) as source:
@@ -154,6 +167,8 @@ def export(argv: Sequence[str]) -> None:
             incremental=config.incremental,
             resume=config.resume,
             accept=config.accept,
+            interval=config.interval,
+            taxonomy=None if config.taxonomy is None else read_taxonomy(config.taxonomy),
         )
     sys.stdout.write("\n".join(summary.lines()) + "\n")
     print_coverage(read_coverage(config.out))
@@ -168,13 +183,34 @@ def import_(argv: Sequence[str]) -> None:
     import_tables(config)
 
 
+def taxonomy(argv: Sequence[str]) -> None:
+    """Explain the channels that a file of your own event types and leaders makes: taxonomy check FILE."""
+    if argv and not argv[0].startswith("-"):
+        if argv[0] != "check":
+            raise ConfigError(f"expected taxonomy check FILE, got taxonomy {argv[0]}")
+        argv = _first_are(["--file"], argv[1:])
+    config = _settings(TaxonomyConfig, argv, taxonomy)
+
+    from kronos_service.finetune.taxonomy import check_taxonomy
+
+    check_taxonomy(config.file)
+
+
 def sample(argv: Sequence[str]) -> None:
     """Write a snapshot of the seeded sample market, whose event effects are known."""
     config = _settings(SampleConfig, argv, sample)
 
     from kronos_service.data.sample import write_sample
+    from kronos_service.data.sample_worlds import US_MACRO, own_events
 
-    write_sample(config.out, seed=config.seed, symbols=config.symbols, start=config.start, end=config.end)
+    write_sample(
+        config.out,
+        seed=config.seed,
+        symbols=config.symbols,
+        start=config.start,
+        end=config.end,
+        world=own_events() if config.own_events else US_MACRO,
+    )
 
 
 def doctor(argv: Sequence[str]) -> int:
@@ -198,7 +234,9 @@ COMMANDS: Mapping[str, Command] = {
     "import": import_,
     "pretrain": pretrain,
     "merge": merge,
+    "push": push,
     "sample": sample,
+    "taxonomy": taxonomy,
     "doctor": doctor,
 }
 
@@ -281,9 +319,21 @@ exit code: 0 when nothing was found, 1 with the rows that show a fault, 2 a mist
   {PROGRAM} merge runs/mine/adapter --base-model runs/base --out merged
       an adapter on a base of your own
 """,
+    "push": f"""
+  {PROGRAM} push adapters user/kronos-fomc
+      LATEST of the store, into a repository that only you can read; log in with `hf auth login` first
+  {PROGRAM} push runs/mine/adapter user/kronos-fomc --public
+      one run's adapter, for everybody
+""",
     "sample": f"""
   {PROGRAM} sample --out sample --seed 1
       another market with the same event effects
+  {PROGRAM} sample --out own --own-events
+      a market of other events: two families, earnings of each symbol, a leader and a decoy
+""",
+    "taxonomy": f"""
+  {PROGRAM} taxonomy check my_events.toml
+      the channels that the file makes, and its hash; for export --taxonomy and import --taxonomy
 """,
     "doctor": f"""
   {PROGRAM} doctor --snapshot data/snapshots/2026-11 --base-model NeoQuasar/Kronos-base
@@ -298,9 +348,11 @@ def _settings(settings: type[SettingsT], argv: Sequence[str], command: Command) 
     return parse(settings, argv, **_about(command))
 
 
-def _first_is(name: str, argv: Sequence[str]) -> Sequence[str]:
-    """The words of a command whose first one is the value of a flag, where it is no flag itself."""
-    return [name, *argv] if argv and not argv[0].startswith("-") else argv
+def _first_are(names: Sequence[str], argv: Sequence[str]) -> Sequence[str]:
+    """The words of a command whose first ones are the values of flags, where they are no flags themselves."""
+    values = list(takewhile(lambda word: not word.startswith("-"), argv[: len(names)]))
+    named = [word for pair in zip(names, values, strict=False) for word in pair]
+    return [*named, *argv[len(values) :]]
 
 
 def _about(command: Command) -> dict[str, Any]:

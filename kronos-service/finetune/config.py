@@ -11,6 +11,7 @@ from kronos_service.data.sources import SourceName
 from kronos_service.data.sources.presets import PresetName as VendorPreset
 from kronos_service.finetune.event_conditioned.config import Precision
 from kronos_service.model.presets import BASES, PresetName
+from kronos_shared.adapter_location import AdapterLocation
 from kronos_shared.cli import ConfigError, Settings
 
 
@@ -23,12 +24,16 @@ class ExportConfig(Settings):
     """where to read: SUPABASE_URL and SUPABASE_KEY, or DATABASE_URL, or a directory of tables"""
     tables: Path | None = None
     """with --source snapshot: the directory of tables to read"""
+    interval: Literal["1d", "4h", "1h"] = "1d"
+    """how long the bars are; those shorter than a day are of crypto only, from table ohlcv"""
     since: date | None = None
     """first session date of the bars; all there are if left out"""
     on_bad_row: Literal["fail", "drop"] = "fail"
     """a bar that cannot be true stops the export, or is dropped and listed"""
     accept: tuple[AcceptedName, ...] = ()
     """departures from what is public about releases and markets that are meant, by their names"""
+    taxonomy: Path | None = None
+    """TOML file of your own event types and leaders; an incremental export keeps the snapshot's"""
     incremental: bool = False
     """add what is new to the snapshot in --out, and keep what its calendar knew before"""
     resume: bool = False
@@ -40,6 +45,8 @@ class ExportConfig(Settings):
             raise ConfigError(
                 "--tables names the directory that --source snapshot reads: give both or neither"
             )
+        if self.incremental and self.interval != "1d":
+            raise ConfigError(f"--incremental adds daily bars: export {self.interval} bars whole, without it")
         if self.incremental and self.resume:
             raise ConfigError(
                 "--resume completes a full export, --incremental reads only what is new: give one of them"
@@ -66,6 +73,8 @@ class ImportConfig(Settings):
     """a bar that cannot be true stops the import, or is dropped and listed"""
     accept: tuple[AcceptedName, ...] = ()
     """departures from what is public about releases and markets that are meant, by their names"""
+    taxonomy: Path | None = None
+    """TOML file of your own event types and leaders"""
 
 
 class SampleConfig(Settings):
@@ -81,6 +90,15 @@ class SampleConfig(Settings):
     """first day"""
     end: date = date(2026, 3, 31)
     """last day of the bars"""
+    own_events: bool = False
+    """the second market: event types, earnings of each symbol and leaders that the default taxonomy lacks"""
+
+
+class TaxonomyConfig(Settings):
+    """Settings of the command `taxonomy check`."""
+
+    file: Path
+    """TOML file of event types and leaders"""
 
 
 class PretrainConfig(Settings):
@@ -116,11 +134,24 @@ class PretrainConfig(Settings):
     """seed of weights, windows and dropout"""
 
 
+class PushConfig(Settings):
+    """Settings of the command `push`."""
+
+    adapter: AdapterLocation
+    """an adapter directory, published adapters (their LATEST) in a directory or at s3://bucket/prefix, or
+    sample, which ships"""
+    repo: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
+    """the repository on the hub, owner/name; it is made if it does not exist"""
+    public: bool = False
+    """make a repository that everybody can read; one that exists stays as it is"""
+
+
 class MergeConfig(Settings):
     """Settings of the command `merge`."""
 
-    adapter: Path
-    """an adapter directory, a directory of published adapters (its LATEST), or sample, which ships"""
+    adapter: AdapterLocation
+    """an adapter directory, published adapters (their LATEST) in a directory or at s3://bucket/prefix,
+    hub:owner/name@commit, or sample, which ships"""
     out: Path
     """directory of the merged base, which must not exist"""
     base_model: str | None = Field(

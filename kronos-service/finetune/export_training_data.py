@@ -34,12 +34,16 @@ from kronos_service.data.plausibility import (
 )
 from kronos_service.data.public_facts import AcceptedName
 from kronos_service.data.snapshot.manifest import NOT_APPLICABLE, Origin, is_sample
+from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.data.snapshot.revisions import Revised, revise
 from kronos_service.data.snapshot.staging import open_staging
 from kronos_service.data.snapshot.write import STAGING, commit, exclusive
 from kronos_service.data.sources import Source
-from kronos_service.data.tables import TableError, calendar_table, symbol_table
+from kronos_service.data.sources.snapshot import TableSource
+from kronos_service.data.tables import TableError, bar_table, bars_of, calendar_table, symbol_table
 from kronos_service.data.validation import check_calendar, without_copies
+from kronos_service.events.sessions import DAILY, Interval
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY, Taxonomy, require_same
 from kronos_shared.progress import follow
 
 
@@ -95,8 +99,10 @@ def export(
     incremental: bool = False,
     resume: bool = False,
     accept: Sequence[AcceptedName] = (),
+    taxonomy: Taxonomy | None = None,
     now: datetime | None = None,
     console: Console | None = None,
+    interval: Interval = DAILY,
 ) -> ExportSummary:
     """Make the rows of a source the snapshot in `directory`; an older snapshot there is valid until the end.
 
@@ -107,22 +113,29 @@ def export(
         incremental: extend the older snapshot by what is new, and keep what its calendar knew before.
         resume: skip the symbols that an interrupted export of the same rows had read; not with incremental.
         accept: departures from what is public (see `plausibility`) that are meant, and no reason to refuse.
+        taxonomy: what the calendar's types and the leaders are (default: as before when incremental, or as
+            the source has it).
         now: the time up to which sessions have closed (default: the present).
         console: where the progress bar goes (default: standard error).
+        interval: how long the bars are. Of shorter ones than a day the symbols that have some are exported,
+            and the leaders with their daily bars; not incrementally.
 
     Raises:
-        ValueError: both incremental and resume.
+        ValueError: both incremental and resume, or incremental with bars shorter than a day.
         KronosError: the source cannot be read or its tables are invalid; the older snapshot stays.
     """
     if incremental and resume:
         raise ValueError(
             "expected incremental or resume, got both: an incremental export keeps nothing to resume"
         )
+    if incremental and interval != DAILY:
+        raise ValueError(f"expected {DAILY} bars of an incremental export, got {interval}: export them whole")
     started, now = time.perf_counter(), now or datetime.now(UTC)
     directory, notes = Path(directory), list[str]()
     console = console or Console(stderr=True)
     with exclusive(directory):
         earlier = earlier_snapshot(directory, source, since) if incremental else None
+        taxonomy = _taxonomy(taxonomy, earlier, source)
         if earlier and since is None:
             notes += _left_out(source, first_day(earlier))
         since = first_day(earlier) if earlier else since
@@ -136,26 +149,34 @@ def export(
             notes += _changes(revised, is_past_same=bars is not None)
         calendar, same = without_copies(calendar)
         notes += [f"{same} identical copies of calendar rows are left out"] * bool(same)
-        check_calendar(calendar)
+        check_calendar(calendar, taxonomy)
         is_market = not is_sample(source.name)
         if is_market:
-            refuse(calendar_departures(calendar, now=now), accept)
+            refuse(calendar_departures(calendar, now=now, taxonomy=taxonomy), accept)
         else:
             notes.append(NOT_APPLICABLE)
         request = {"source": source.name, "since": since and since.isoformat()}
-        with open_staging(directory / STAGING, request, resume=resume, now=now) as staging:
+        request |= {"interval": interval} if interval != DAILY else {}
+        with open_staging(directory / STAGING, request, resume=resume, now=now, interval=interval) as staging:
             last = next(reversed(staging.names()), None)
             if last:
                 notes.append(f"resumed after {last}: read since {staging.read_at:%Y-%m-%d %H:%M} UTC")
-            with closing(_shown(bars or source.bars(since, last), symbols, console)) as chunks:
+            with closing(_shown(bars or source.bars(since, last, interval), symbols, console)) as chunks:
                 staging.fill(chunks)
             if not staging.names():
                 raise TableError(
-                    f"table ohlcv_1d of {source.name} has no bars" + (f" since {since}" if since else "")
+                    f"table {bars_of(interval)} of {source.name} has no {interval} bars"
+                    + (f" since {since}" if since else "")
                 )
             if not set(staging.names()) <= set(symbols["symbol"]):  # added to the source while it was read
                 symbols = symbol_table(source.symbols())
-            bar_filter = BarFilter(symbols=symbols, on_bad_row=on_bad_row, now=staging.read_at)
+            bar_filter = BarFilter(
+                symbols=symbols, on_bad_row=on_bad_row, now=staging.read_at, interval=interval
+            )
+            leaders = None
+            if interval != DAILY:
+                leaders = _leaders(source, symbols, taxonomy.leaders, on_bad_row, staging.read_at)
+                symbols = _with_bars(symbols, taxonomy.leaders, staging.names())
             reach = staging.days()
             window = (since or reach[0], now.date())
             origin = Origin(
@@ -164,6 +185,8 @@ def export(
                 read_at=staging.read_at,
                 calendar_read_at=now,
                 accepted=tuple(accept),
+                interval=interval,
+                taxonomy=taxonomy,
             )
             manifest = commit(
                 directory,
@@ -171,15 +194,17 @@ def export(
                 bars=bar_filter.filter(staging.bars()),
                 calendar=calendar,
                 origin=origin,
+                leaders=leaders,
             )
-    departures = calendar_departures(calendar, now=now, bars=reach) + bar_filter.departures
+    departures = calendar_departures(calendar, now=now, bars=reach, taxonomy=taxonomy)
+    departures += bar_filter.departures
     if bar_filter.copies:
         notes.append(f"{bar_filter.copies} identical copies of bars are left out")
     return ExportSummary(
         directory=directory,
         sha256=manifest["sha256"],
         symbols=len(symbols),
-        bars=manifest["tables"]["ohlcv_1d"]["rows"],
+        bars=manifest["tables"][bars_of(interval)]["rows"],
         events=len(calendar),
         window=window,
         unfinished=bar_filter.unfinished,
@@ -190,6 +215,43 @@ def export(
         notes=tuple(notes),
         seconds=time.perf_counter() - started,
     )
+
+
+def _leaders(
+    source: Source,
+    symbols: pd.DataFrame,
+    leaders: Sequence[str],
+    on_bad_row: OnBadRow,
+    now: datetime,
+) -> pd.DataFrame:
+    """The leaders' daily bars, checked: a leader's move is one of days, whatever bars are trained on."""
+    names = symbols[symbols["symbol"].isin(leaders)]
+    chunks = [one[one["symbol"].isin(leaders)] for one in source.bars() if "symbol" in one.columns]
+    found = [one for one in chunks if len(one)]
+    if not found:
+        raise TableError(
+            f"table {bars_of(DAILY)} of {source.name} has no bars of the leaders {', '.join(leaders)}, whose "
+            "daily moves the model is shown: add them"
+        )
+    bar_filter = BarFilter(symbols=names, on_bad_row=on_bad_row, now=now)
+    return pd.concat(list(bar_filter.filter([bar_table(pd.concat(found))])), ignore_index=True)
+
+
+def _with_bars(symbols: pd.DataFrame, leaders: Sequence[str], names: Iterable[str]) -> pd.DataFrame:
+    """The symbols that have bars of the length asked for, and the leaders, which are only looked at."""
+    has_bars = symbols["symbol"].isin(list(names))
+    table = symbols.assign(tradable=symbols["tradable"] & has_bars)
+    return table[has_bars | table["symbol"].isin(leaders)].reset_index(drop=True)
+
+
+def _taxonomy(given: Taxonomy | None, earlier: Snapshot | None, source: Source) -> Taxonomy:
+    """The taxonomy of the new snapshot; one that is extended keeps its own."""
+    if earlier is not None:
+        if given is not None:
+            require_same(earlier.taxonomy, given, "the snapshot in --out")
+        return earlier.taxonomy
+    of_source = source.taxonomy if isinstance(source, TableSource) else DEFAULT_TAXONOMY
+    return of_source if given is None else given
 
 
 def _shown(

@@ -14,7 +14,14 @@ from kronos_service.data.sample import is_synthetic
 from kronos_service.finetune.config import MergeConfig
 from kronos_service.finetune.event_conditioned.provenance import unseen_from
 from kronos_service.model.adapter.files import AdapterError
-from kronos_service.model.adapter.read import Adapter, LoadedAdapter, find_adapter, load_adapter, read_adapter
+from kronos_service.model.adapter.read import (
+    Adapter,
+    LoadedAdapter,
+    find_adapter,
+    load_adapter,
+    read_adapter,
+    taxonomy_named_by,
+)
 from kronos_service.model.factory import BaseChoice, Bundle, base_named_by, save_base
 from kronos_service.model.presets import PRESETS
 from kronos_shared.atomic import new_directory
@@ -44,7 +51,7 @@ def merge(config: MergeConfig) -> None:
     adapter = read_adapter(find_adapter(config.adapter))
     named = config.base_model
     base = base_named_by(adapter.manifest) if named is None else BaseChoice(model=named)
-    bundle = base.load("cpu")
+    bundle = base.load("cpu", taxonomy_named_by(adapter.manifest))
     record = _record(adapter, bundle)
     loaded = load_adapter(adapter, bundle)
     try:

@@ -4,11 +4,10 @@ Bars are identified by their session date. Columns, not rows: `mean.close[2]` be
 """
 
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from kronos_service.events.taxonomy import LEADERS
 from kronos_service.inference.errors import FieldFault
 from kronos_service.inference.settings import MOST_BARS, MOST_EVENTS, MOST_SERIES
 from kronos_shared.adapter_manifest import VERSION_PATTERN
@@ -26,10 +25,8 @@ Moment = Annotated[
 Probability = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 AssetClass = Literal["crypto", "us_equity", "index", "fx"]
 Impact = Literal["high", "medium", "low"]
-if TYPE_CHECKING:
-    Leader = str
-else:
-    Leader = Literal[LEADERS]
+Leader = Annotated[str, Field(min_length=1, max_length=32)]
+"""One of the taxonomy's, which the service checks: it may be another than the default one."""
 assert set(ASSET_CLASSES) == set(AssetClass.__args__)  # type: ignore[attr-defined]
 
 
@@ -146,10 +143,13 @@ class EventIn(_Body):
     actual: Figure | None = None
     forecast: Figure | None = None
     first_seen_at: Moment | None = Field(None, description="Null: the schedule was always known.")
+    symbol: Symbol | None = Field(
+        None, description="Of a symbol event, such as earnings: the symbol on whose bars it falls."
+    )
 
 
 class CalendarIn(_Body):
-    """A calendar in place of the service's own, in the channels' currency (USD)."""
+    """A calendar in place of the service's own, in the currencies of its event types (USD by default)."""
 
     events: list[EventIn] = Field(max_length=MOST_EVENTS)
     complete_until: date = Field(description="Up to this date nothing else is scheduled.")

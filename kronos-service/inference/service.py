@@ -8,6 +8,7 @@ from typing import Final
 
 from kronos_service.inference.errors import NotReady
 from kronos_service.inference.market.market import Market
+from kronos_service.inference.market.readers import taxonomy_of_source
 from kronos_service.inference.market.refresher import MarketRefresher
 from kronos_service.inference.metrics import Metrics, StateCollector
 from kronos_service.inference.models.loader import AdapterLoader
@@ -21,9 +22,11 @@ from kronos_service.inference.scheduler.work import BatchKey, Cost, ForecastJob,
 from kronos_service.inference.schemas import ForecastRequest
 from kronos_service.inference.served_log.writer import Served, ServedLog
 from kronos_service.inference.settings import Settings
+from kronos_service.model.adapter.hub import hub_store
 from kronos_service.model.factory import BaseChoice
 from kronos_service.model.generation.generate import ROWS_PER_PASS
 from kronos_service.model.generation.sampling import Sampling
+from kronos_shared.adapter_location import HubName
 
 RETRY_SECONDS: Final = 5
 
@@ -32,8 +35,12 @@ class Service:
     """Everything that lives as long as the app."""
 
     def __init__(self, settings: Settings, *, clock: Callable[[], datetime]) -> None:
+        if isinstance(settings.adapters, HubName):
+            store = hub_store(settings.adapters, settings.state_dir / "hub")
+            settings = settings.model_copy(update={"adapters": store})
         self.settings, self.clock = settings, clock
         self.metrics = Metrics()
+        self.taxonomy = taxonomy_of_source(settings)
         self.loader = AdapterLoader(
             settings.adapters,
             state=settings.state_dir,
@@ -41,10 +48,11 @@ class Service:
             allow_base_only=settings.allow_base_only,
             device=settings.device,
             precision=settings.precision,
+            taxonomy=self.taxonomy,
             poll_seconds=settings.poll_seconds,
             warm_up=self._warm_up,
         )
-        self.refresher = MarketRefresher(settings, clock=clock)
+        self.refresher = MarketRefresher(settings, clock=clock, taxonomy=self.taxonomy)
         self.queue = ForecastQueue(
             size=settings.queue_size,
             batch_rows=ROWS_PER_PASS,

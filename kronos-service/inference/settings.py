@@ -24,6 +24,7 @@ from kronos_service.data.sources import SourceName
 from kronos_service.model.packaged import adapter_path
 from kronos_service.model.precision import Precision
 from kronos_service.model.presets import BASES
+from kronos_shared.adapter_location import AdapterLocation
 from kronos_shared.cli import Settings as CommandSettings
 from kronos_shared.errors import KronosError
 
@@ -41,7 +42,9 @@ OTHER_COMMANDS: Final = (
         "IMPORT",
         "PRETRAIN",
         "MERGE",
+        "PUSH",
         "SAMPLE",
+        "TAXONOMY",
         "DOCTOR",
     ),
     *("FORECAST", "FORECAST_ALL", "SERVE"),
@@ -132,8 +135,9 @@ class Settings(BaseSettings):
     key_limits: Annotated[Mapping[str, KeyLimit], NoDecode] = {}
     """NAME=RATE:SHARE, separated by commas: requests a second, share of the queue; * is every other key."""
 
-    adapters: Path = Path("adapters")
-    """Root of the adapter store; nothing outside it is ever loaded. `sample`: the adapter that ships."""
+    adapters: AdapterLocation = Path("adapters")
+    """The adapter store, a directory or s3://bucket/prefix; nothing outside it is ever loaded. `sample`: the
+    adapter that ships; hub:owner/name@commit: that one."""
     state_dir: Path = Path("state")
     """Where the last good version is remembered across restarts."""
     base_model: str | None = None
@@ -153,6 +157,8 @@ class Settings(BaseSettings):
     """Where symbols, calendar and leaders come from; a database has settings of its own."""
     snapshot: Path | None = None
     """With source snapshot: its directory; default: the embedded sample market."""
+    taxonomy: Path | None = None
+    """With another source: TOML file of your own event types and leaders; a snapshot carries its own."""
     refresh_seconds: float = Field(default=60.0, gt=0)
     """How often the source is looked at."""
 
@@ -228,7 +234,7 @@ class Settings(BaseSettings):
 
     @field_validator("adapters", mode="after")
     @classmethod
-    def _find_packaged(cls, value: Path) -> Path:
+    def _find_packaged(cls, value: Path | str) -> Path | str:
         return adapter_path(value)
 
     @field_validator("api_keys", "admin_keys", "cors_origins", mode="before")
@@ -254,6 +260,8 @@ class Settings(BaseSettings):
             raise ValueError("default_deadline_ms must not exceed max_deadline_ms")
         if self.source != "snapshot" and self.snapshot is not None:
             raise ValueError(f"snapshot names a directory, but source is {self.source}: drop one of them")
+        if self.source == "snapshot" and self.taxonomy is not None:
+            raise ValueError("taxonomy is for a database, and a snapshot carries its own: drop it")
         if self.snapshot is not None and not self.snapshot.is_dir():
             raise ValueError(f"snapshot {self.snapshot} is not a directory: make one with export")
         if self.precision == "bf16" and not self.device.startswith("cuda"):
@@ -327,8 +335,9 @@ class ForecastConfig(CommandSettings):
     """with the width factors of the adapter, where it has any"""
     snapshot: Path | None = None
     """directory of a snapshot or of tables; the embedded sample if left out"""
-    adapter: Path | None = None
-    """an adapter directory, a directory of published adapters (its LATEST), or sample, which ships; adapters
+    adapter: AdapterLocation | None = None
+    """an adapter directory, published adapters (their LATEST) in a directory or at s3://bucket/prefix,
+    hub:owner/name@commit, or sample, which ships; adapters
     if there is one, else sample for the embedded sample, else the base alone"""
     base_model: str | None = Field(
         default=None, description=f"{BASES}; the base that the adapter names, or nano, if left out"

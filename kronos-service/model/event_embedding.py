@@ -24,6 +24,7 @@ class EventEmbedding(nn.Module):
         if not taps or not set(taps) <= set(TAPS):
             raise ValueError(f"taps must be one or both of {', '.join(TAPS)}, got {tuple(taps)}")
         self.taps = tuple(tap for tap in TAPS if tap in taps)
+        self.n_channels = n_channels
         self.fc_in = nn.Linear(n_channels, width)
         self.fc_out = nn.Linear(width, width)
         for layer in (self.fc_in, self.fc_out):

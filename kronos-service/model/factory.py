@@ -16,6 +16,7 @@ from typing import Any, Final
 from safetensors.torch import save
 
 from kronos_service.events.encoder import EventEncoder
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY, Taxonomy
 from kronos_service.model.base_files import (
     BaseModelError,
     Files,
@@ -50,6 +51,11 @@ class Bundle:
     pretrained_until: date | None = None
     """The base has seen no bar from this date on; None where its base.json does not say."""
 
+    @property
+    def taxonomy(self) -> Taxonomy:
+        """What the channels of its adapters mean."""
+        return self.event_encoder.taxonomy
+
 
 @dataclass(frozen=True, kw_only=True)
 class BaseChoice:
@@ -60,8 +66,8 @@ class BaseChoice:
     revision: str | None = None
     tokenizer_revision: str | None = None
 
-    def load(self, device: str) -> Bundle:
-        """The bundle on a device; raises as `load_bundle`."""
+    def load(self, device: str, taxonomy: Taxonomy = DEFAULT_TAXONOMY) -> Bundle:
+        """The bundle on a device, for adapters of a taxonomy; raises as `load_bundle`."""
         parts = _find(self)
         tokenizer, model = build(KronosTokenizer, parts.tokenizer), build(Kronos, parts.predictor)
         ours, theirs = (tokenizer.s1_bits, tokenizer.s2_bits), (model.s1_bits, model.s2_bits)
@@ -74,7 +80,7 @@ class BaseChoice:
             tokenizer=tokenizer.to(device),
             model=model.to(device),
             context=_context(parts, model.config),
-            event_encoder=EventEncoder(),
+            event_encoder=EventEncoder(taxonomy),
             base=parts.predictor.fingerprint(),
             tokenizer_print=parts.tokenizer.fingerprint(),
             pretrained_until=parts.pretrained_until,
@@ -96,6 +102,7 @@ def load_bundle(
     revision: str | None = None,
     tokenizer_revision: str | None = None,
     device: str = "cpu",
+    taxonomy: Taxonomy = DEFAULT_TAXONOMY,
 ) -> Bundle:
     """Load a base.
 
@@ -103,6 +110,7 @@ def load_bundle(
         base: nano, mini, small or base; a directory; or a hub id "owner/name".
         tokenizer: a directory or hub id instead of the base's own; a hub id that is no preset needs one.
         revision, tokenizer_revision: commits on the hub; required where the presets pin none.
+        taxonomy: what the event encoder's channels mean.
 
     Raises:
         BaseModelError: nothing of that name, no network, or weights that do not fit (all misfits at once).
@@ -110,7 +118,7 @@ def load_bundle(
     choice = BaseChoice(
         model=base, tokenizer=tokenizer, revision=revision, tokenizer_revision=tokenizer_revision
     )
-    return choice.load(device)
+    return choice.load(device, taxonomy)
 
 
 def hub_repositories(choice: BaseChoice) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kronos_service.events.taxonomy import CHANNELS
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.model.event_embedding import TAPS, EventEmbedding
 from kronos_service.model.layers import Attention, BlockStack, RMSNorm, TransformerBlock, rotate
 
@@ -162,10 +162,21 @@ class Kronos(nn.Module):
         elif isinstance(module, nn.Embedding) and module.weight.requires_grad:
             nn.init.normal_(module.weight, std=self.d_model**-0.5)
 
-    def attach_event_embedding(self, taps: Sequence[str] = TAPS, width: int = 256) -> EventEmbedding:
+    @property
+    def n_channels(self) -> int:
+        """Channels that its event embedding reads; 0 without one."""
+        return 0 if self.event_emb is None else self.event_emb.n_channels
+
+    def attach_event_embedding(
+        self,
+        taps: Sequence[str] = TAPS,
+        width: int = 256,
+        *,
+        n_channels: int = len(DEFAULT_TAXONOMY.channels),
+    ) -> EventEmbedding:
         """Give the model a fresh event embedding (it changes nothing until trained) and return it."""
         reference = self.head.proj_s1.weight
-        event_emb = EventEmbedding(self.d_model, taps, n_channels=len(CHANNELS), width=width)
+        event_emb = EventEmbedding(self.d_model, taps, n_channels=n_channels, width=width)
         self.event_emb = event_emb.to(reference.device, reference.dtype)
         return self.event_emb
 

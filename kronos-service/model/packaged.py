@@ -1,7 +1,9 @@
 """The adapter that ships with the package: it has learned from the embedded sample market, and says so."""
 
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
+
+Place = TypeVar("Place", bound=Path | str)
 
 SAMPLE: Final = "sample"
 """Its name wherever an adapter is asked for; a directory of this name needs its whole path."""
@@ -9,6 +11,6 @@ SAMPLE_ADAPTERS: Final = Path(__file__).resolve().with_name("sample_adapters")  
 """A store with one version, as `event-lora --adapter-store` publishes it."""
 
 
-def adapter_path(path: Path) -> Path:
-    """The directory that a user's path or name means."""
-    return SAMPLE_ADAPTERS if path == Path(SAMPLE) else path
+def adapter_path(place: Place) -> Path | Place:
+    """The same place, or that of the adapter that ships where its name was given."""
+    return SAMPLE_ADAPTERS if str(place) == SAMPLE else place

@@ -169,6 +169,7 @@ def history_of(bars: pd.DataFrame, bundle: Bundle) -> History:
         bars,
         "us_equity",
         None,
+        symbol=None,
         encoder=bundle.event_encoder,
         context=bundle.context,
         horizon=HORIZON,

@@ -15,7 +15,7 @@ from kronos_service.model.factory import BaseChoice, load_bundle, save_base
 from kronos_service.model.kronos import Kronos
 from kronos_service.model.presets import PRESETS
 from kronos_service.model.tokenizer import KronosTokenizer
-from kronos_shared.adapter_manifest import DataRecord
+from kronos_shared.adapter_manifest import DataRecord, LoraRecord
 from kronos_shared.adapter_store import publish
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
@@ -45,7 +45,7 @@ def test_a_publication_at_full_size_serves_within_seconds_and_flips_within_milli
     data = DataRecord(snapshot="s", sha256="0" * 64, has_manifest=True, splits={})
     directories = []
     for seed in range(ADAPTERS):
-        wrapped = adapt(bundle.model, rank=8, dropout=0.05, taps="both", seed=seed)
+        wrapped = adapt(bundle.model, lora=LoraRecord(rank=8, alpha=16, dropout=0.05), taps="both", seed=seed)
         with torch.no_grad():
             for _, parameter in trainable(wrapped):
                 parameter.add_(0.01 * torch.randn_like(parameter))

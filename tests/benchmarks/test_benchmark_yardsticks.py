@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from kronos_service.data.snapshot.read import Snapshot, load_snapshot
-from kronos_service.events.taxonomy import FAMILIES, TIER1
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.finetune.event_conditioned.evaluation import garch
 from kronos_service.finetune.event_conditioned.evaluation.bootstrap import DatedMean, mean_over_dates
 from kronos_service.finetune.event_conditioned.evaluation.yardsticks import fit_yardsticks, score_yardsticks
@@ -37,7 +37,7 @@ FOLDS = [
     )
 ]
 PLACEBOS = 5
-CHANNELS = [FAMILIES.index(name) for name in TIER1]
+CHANNELS = [DEFAULT_TAXONOMY.families.index(name) for name in DEFAULT_TAXONOMY.tier1]
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from kronos_service.finetune.event_conditioned.training.lora import adapt, train
 from kronos_service.finetune.event_conditioned.training.loss import weighted_loss
 from kronos_service.model.kronos import Kronos
 from kronos_service.model.presets import PRESETS
+from kronos_shared.adapter_manifest import LoraRecord
 
 RANK = 8
 Product = tuple[int, int, int, int]
@@ -103,7 +104,7 @@ def adapted(preset: str, device: str = "cpu") -> tuple[Kronos, PeftModel]:
     """A random base, and the same with a LoRA and an event embedding, ready to train."""
     torch.manual_seed(0)
     base = Kronos(**PRESETS[preset].predictor).eval().to(device)
-    model = adapt(base, rank=RANK, dropout=0.05, taps="both", seed=0)
+    model = adapt(base, lora=LoraRecord(rank=RANK, alpha=2 * RANK, dropout=0.05), taps="both", seed=0)
     training_mode(model)
     return base, model
 

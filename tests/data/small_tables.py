@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from kronos_service.events.sessions import sessions
-from kronos_service.events.taxonomy import LEADER_ASSET_CLASS
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 
 NOW = datetime(2024, 3, 1, tzinfo=UTC)
 WINDOW = (date(2024, 1, 1), date(2024, 1, 31))
@@ -16,7 +16,7 @@ Tables = dict[str, pd.DataFrame]
 
 def small_tables(seed: int = 0) -> Tables:
     """Raw frames by the names that `write_snapshot` takes: symbols, bars, calendar."""
-    classes = dict(LEADER_ASSET_CLASS)
+    classes = dict(DEFAULT_TAXONOMY.leader_asset_class)
     bars = pd.concat([small_bars(name, asset_class, seed) for name, asset_class in classes.items()])
     symbols = pd.DataFrame({"symbol": list(classes), "asset_class": list(classes.values()), "tradable": True})
     return {"symbols": symbols, "bars": bars.reset_index(drop=True), "calendar": small_calendar()}

@@ -26,7 +26,7 @@ from kronos_service.data.snapshot.write import write_snapshot
 from kronos_service.data.tables import bar_table, calendar_table, symbol_table
 from kronos_service.events.encoder import EventEncoder
 from kronos_service.events.sessions import sessions
-from kronos_service.events.taxonomy import EVENT_TYPES, LEADERS, SURPRISE
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 
 
 def covered(tables: Tables) -> Coverage:
@@ -125,7 +125,7 @@ def test_surprises_are_those_the_encoder_would_place() -> None:
     cpi = row_of(found.event_types, "event_type", "cpi")
     assert (cpi["events"], cpi["surprises"], cpi["scored"], cpi["backfilled"]) == (12, 10, 2, 0)
     assert (cpi["first"].month, cpi["last"].month) == (1, 12)
-    assert found.event_types["event_type"].tolist() == list(EVENT_TYPES)
+    assert found.event_types["event_type"].tolist() == list(DEFAULT_TAXONOMY.event_types)
     assert found.event_types["events"].sum() == 12
 
 
@@ -141,8 +141,8 @@ def test_on_the_sample_the_scored_surprises_are_those_in_the_channel() -> None:
             actual=sample.calendar["actual"].where(sample.calendar["event_type"] == event_type)
         )
         if event_type in ("cpi", "jolts"):
-            leaders = dict.fromkeys(LEADERS, bars.iloc[:0])
-            channel = EventEncoder().encode(bars, "crypto", calendar, leaders)[:, SURPRISE]
+            leaders = dict.fromkeys(DEFAULT_TAXONOMY.leaders, bars.iloc[:0])
+            channel = EventEncoder().encode(bars, "crypto", calendar, leaders)[:, DEFAULT_TAXONOMY.surprise]
             last = bars["ts"].max() + pd.Timedelta(days=1)
             late = calendar[calendar["actual"].notna() & (calendar["release_at"] >= last)]
             assert np.count_nonzero(channel) == count - len(late)
@@ -219,7 +219,9 @@ def test_with_many_symbols_the_rest_of_the_gaps_are_summed_up() -> None:
 
 def test_a_snapshot_on_disk_is_read_by_its_keys_to_the_same_figures(tmp_path: Path) -> None:
     tables = without(small_tables(), "SPY", "2024-01-12")
-    write_snapshot(tmp_path / "s", **tables, window=WINDOW, source="a test", now=NOW)
+    write_snapshot(
+        tmp_path / "s", **tables, window=WINDOW, source="a test", now=NOW, taxonomy=DEFAULT_TAXONOMY
+    )
     found, expected = read_coverage(tmp_path / "s"), covered(tables)
     assert (found.bars, found.calendar_rows, found.reach) == (95, 4, date(2024, 2, 13))
     pd.testing.assert_frame_equal(found.symbols, expected.symbols)

@@ -18,7 +18,7 @@ from kronos_service.data.plausibility import (
 )
 from kronos_service.data.public_facts import CLASSES, LEADER_PRICES, RELEASES
 from kronos_service.data.tables import bar_table, calendar_table
-from kronos_service.events.taxonomy import EVENT_TYPES, LEADERS
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.finetune.__main__ import main
 from kronos_shared.columns import ASSET_CLASSES
 
@@ -88,9 +88,9 @@ def shifted(dates: list[str], days: int) -> list[str]:
 
 
 def test_the_table_knows_every_type_class_and_leader() -> None:
-    assert set(RELEASES) == set(EVENT_TYPES)
+    assert set(RELEASES) == set(DEFAULT_TAXONOMY.event_types)
     assert set(CLASSES) == set(ASSET_CLASSES)
-    assert set(LEADER_PRICES) == set(LEADERS)
+    assert set(LEADER_PRICES) == set(DEFAULT_TAXONOMY.leaders)
 
 
 @pytest.mark.parametrize(

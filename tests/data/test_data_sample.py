@@ -26,7 +26,7 @@ from kronos_service.data.snapshot.read import load_snapshot
 from kronos_service.events.calendar import read_calendar
 from kronos_service.events.labels import label_targets
 from kronos_service.events.sessions import locate, sessions
-from kronos_service.events.taxonomy import EVENT_TYPES, LEADER_ASSET_CLASS
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 
 START, END = date(2020, 1, 1), date(2026, 3, 31)
 DOCUMENT = Path(__file__).parents[2] / "docs" / "sample-market.md"
@@ -44,7 +44,7 @@ def market(effects: str = "default") -> Market:
 def measure(tables: Market) -> dict[str, float]:
     """Sizes of the effects over the equities that SPY leads, in units of each one's quiet residual."""
     bars = {str(name): rows for name, rows in tables.bars.groupby("symbol")}
-    days = {name: sessions(kind, START, END) for name, kind in LEADER_ASSET_CLASS.items()}
+    days = {name: sessions(kind, START, END) for name, kind in DEFAULT_TAXONOMY.leader_asset_class.items()}
     known = tables.calendar.dropna(subset=["actual", "forecast"])
     deviations = (known.actual - known.forecast).groupby(known.event_type).std()
     scale = {str(name): float(deviation) for name, deviation in deviations.items()}
@@ -99,9 +99,9 @@ def test_medium_and_low_impact_releases_do_not_widen_a_bar() -> None:
 
 def test_event_bars_agree_with_the_labels_that_training_uses() -> None:
     calendar = market().calendar
-    for asset_class in set(LEADER_ASSET_CLASS.values()):
+    for asset_class in set(DEFAULT_TAXONOMY.leader_asset_class.values()):
         days = sessions(asset_class, START, END)
-        labels = label_targets(read_calendar(calendar), asset_class, days.dates)
+        labels = label_targets(read_calendar(calendar), asset_class, days.dates, symbol=None)
         assert np.array_equal(event_bars(calendar, days), labels.is_event)
 
 
@@ -129,7 +129,9 @@ def test_event_days_are_15_to_18_percent_of_the_sessions() -> None:
 @pytest.mark.parametrize("stamp", ["day_of_week", "day", "month"])
 def test_event_dates_are_independent_of_the_stamps(seed: int, stamp: str) -> None:
     days = sessions("us_equity", START, END)
-    on = label_targets(read_calendar(make_market(seed, symbols=2).calendar), "us_equity", days.dates).is_event
+    on = label_targets(
+        read_calendar(make_market(seed, symbols=2).calendar), "us_equity", days.dates, symbol=None
+    ).is_event
     value = getattr(pd.DatetimeIndex(days.dates), stamp).to_numpy()
     assert chi_square_p(value, on) > 0.002
 
@@ -154,7 +156,7 @@ def chi_square_p(value: npt.NDArray[np.integer], on: npt.NDArray[np.bool_]) -> f
 
 def test_all_event_types_occur_at_new_york_times_and_carry_surprises() -> None:
     calendar = market().calendar
-    assert set(calendar.event_type) == set(EVENT_TYPES)
+    assert set(calendar.event_type) == set(DEFAULT_TAXONOMY.event_types)
     local = calendar.release_at.dt.tz_convert("America/New_York")
     assert set(local.dt.strftime("%H:%M")) == {"08:30", "10:00", "14:00"}
     assert set(calendar.release_at.dt.strftime("%H:%M")) == {
@@ -168,7 +170,11 @@ def test_all_event_types_occur_at_new_york_times_and_carry_surprises() -> None:
     assert calendar[calendar.impact == "high"][["actual", "forecast"]].notna().all(axis=None)
     per_year = calendar.groupby("event_type").size() / 6.4
     assert per_year.between(7, 15).all()
-    dates = {t: set(calendar[calendar.event_type == t].release_at) for t in EVENT_TYPES if "fomc" in t}
+    dates = {
+        t: set(calendar[calendar.event_type == t].release_at)
+        for t in DEFAULT_TAXONOMY.event_types
+        if "fomc" in t
+    }
     assert dates["fomc_rate_decision"] == dates["fomc_statement"] == dates["fomc_press_conference"]
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from event_samples import World
 
 from kronos_service.events.sessions import sessions
-from kronos_service.events.taxonomy import EVENT_TYPES, FAMILIES, LEADER_ASSET_CLASS, LEADERS
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 
 WEIGHTS = {"high": 1.0, "medium": 0.5, "low": 0.25}
 
@@ -27,7 +27,7 @@ def reference_tensor(world: World, horizon: int) -> npt.NDArray[np.float64]:
         as_of, before = every[k]["as_of"], every[bars[i - 1] if i else k - 1]["as_of"]
         sitting = [z for usable, z in found if usable < as_of and not usable < before]
         surprise = max(sitting, key=lambda z: (abs(z), z), default=0.0)
-        leaders = [_leader(name, world.leaders[name], as_of, before) for name in LEADERS]
+        leaders = [_leader(name, world.leaders[name], as_of, before) for name in DEFAULT_TAXONOMY.leaders]
         families, nearness = _schedule(events, every, k + 1, as_of)
         rows.append([*families, surprise, nearness, *leaders])
     for step in range(1, horizon):
@@ -46,13 +46,13 @@ def _schedule(events: list[Any], every: list[Any], target: int, as_of: pd.Timest
     for row in sorted(events, key=lambda row: _seen(row)):
         if _seen(row) <= as_of:
             standing[row["event_id"]] = row
-    families, next_days = np.zeros(len(FAMILIES)), 10
+    families, next_days = np.zeros(len(DEFAULT_TAXONOMY.families)), 10
     for row in standing.values():
         for later in range(target, min(target + 11, len(every))):
             if not every[later - 1]["closes"] <= row["release_at"] < every[later]["closes"]:
                 continue
             if later == target:
-                family = FAMILIES.index(EVENT_TYPES[row["event_type"]])
+                family = DEFAULT_TAXONOMY.families.index(DEFAULT_TAXONOMY.event_types[row["event_type"]])
                 families[family] = max(families[family], WEIGHTS[row["impact"]])
             if row["impact"] == "high":
                 next_days = min(next_days, (every[later]["date"] - every[target]["date"]).days)
@@ -84,7 +84,7 @@ def _surprises(events: list[Any]) -> list[tuple[pd.Timestamp, float]]:
 def _leader(name: str, bars: pd.DataFrame, as_of: pd.Timestamp, before: pd.Timestamp) -> float:
     ordered = bars.sort_values("ts")
     days = [ts.date() for ts in ordered["ts"]]
-    table = sessions(LEADER_ASSET_CLASS[name], days[0], days[-1])
+    table = sessions(DEFAULT_TAXONOMY.leader_asset_class[name], days[0], days[-1])
     closes = {
         day.item(): pd.Timestamp(close, tz="UTC")
         for day, close in zip(table.dates, table.closes, strict=True)

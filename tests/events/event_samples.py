@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from kronos_service.events.encoder import EventTables, prepare
-from kronos_service.events.sessions import sessions
-from kronos_service.events.taxonomy import LEADER_ASSET_CLASS, LEADERS
+from kronos_service.events.sessions import DAILY, Interval, sessions
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_shared.columns import ASSET_CLASSES, CALENDAR_COLUMNS
 
 # Sessions next to what tends to go wrong: clock changes (also Europe's), half days, holidays, closures.
@@ -27,6 +27,8 @@ ANCHORS = (
     date(2025, 1, 8),
 )
 HISTORY, SPAN = timedelta(days=130), timedelta(days=16)
+SHORT_SPAN = timedelta(days=3)
+"""For bars shorter than a day."""
 TYPES = ("cpi", "nfp", "fomc_rate_decision")
 
 
@@ -38,6 +40,7 @@ class World:
     bars: pd.DataFrame
     calendar: pd.DataFrame
     leaders: dict[str, pd.DataFrame]
+    interval: Interval = DAILY
 
     def tables(self) -> EventTables:
         return prepare(self.calendar, self.leaders)
@@ -87,53 +90,67 @@ def session_days(asset_class: str, start: str, end: str) -> npt.NDArray[np.datet
 
 def empty_leaders() -> dict[str, pd.DataFrame]:
     frame = bars_of([]).assign(close=np.zeros(0))
-    return dict.fromkeys(LEADERS, frame)
+    return dict.fromkeys(DEFAULT_TAXONOMY.leaders, frame)
 
 
 @lru_cache(maxsize=1)
 def walking_leaders() -> dict[str, pd.DataFrame]:
     """A random walk of each leader over all its sessions from autumn 2023 to spring 2025."""
     leaders = {}
-    for seed, leader in enumerate(LEADERS):
-        days = session_days(LEADER_ASSET_CLASS[leader], "2023-09-01", "2025-04-30")
+    for seed, leader in enumerate(DEFAULT_TAXONOMY.leaders):
+        days = session_days(DEFAULT_TAXONOMY.leader_asset_class[leader], "2023-09-01", "2025-04-30")
         walk = np.random.default_rng(seed).normal(0, 0.02, len(days)).cumsum()
         leaders[leader] = bars_of(days).assign(close=100 * np.exp(walk))
     return leaders
 
 
-def random_world(asset_class: str, anchor: date, seed: int) -> World:
+def span_of(interval: Interval) -> timedelta:
+    return SPAN if interval == DAILY else SHORT_SPAN
+
+
+def random_world(asset_class: str, anchor: date, seed: int, interval: Interval = DAILY) -> World:
     """Some weeks around an anchor, with gaps, revisions, postponements and times on every boundary."""
     if asset_class not in ASSET_CLASSES:
         raise AssertionError(asset_class)
     rng = np.random.default_rng(seed)
-    table = sessions(asset_class, anchor - SPAN, anchor + SPAN)
+    span = span_of(interval)
+    table = sessions(asset_class, anchor - span, anchor + span, interval)
     kept = rng.random(len(table.dates)) < 0.9
     kept[len(kept) // 2] = True
     return World(
         asset_class=asset_class,
         bars=bars_of(table.dates[kept]),
-        calendar=_random_calendar(asset_class, anchor, rng),
+        calendar=_random_calendar(asset_class, anchor, rng, interval),
         leaders={name: _window(bars, anchor, rng) for name, bars in walking_leaders().items()},
+        interval=interval,
     )
 
 
-def random_moments(asset_class: str, anchor: date, rng: np.random.Generator, n: int) -> pd.DatetimeIndex:
+def random_moments(
+    asset_class: str, anchor: date, rng: np.random.Generator, n: int, interval: Interval = DAILY
+) -> pd.DatetimeIndex:
     """n moments around the anchor: on, just before and just after closes and as_ofs, or any minute at all."""
-    table = sessions(asset_class, anchor - SPAN, anchor + SPAN)
+    span = span_of(interval)
+    table = sessions(asset_class, anchor - span, anchor + span, interval)
     edges = rng.choice(np.concatenate([table.closes, table.as_of]), n)
     nudges = rng.choice(np.array([0, 0, 1, -1, 60_000_000_000, -3_600_000_000_000]), n)
-    span = int(SPAN / timedelta(minutes=1))
-    minutes = rng.integers(-span, span, n).astype("timedelta64[m]")
+    reach = int(span / timedelta(minutes=1))
+    minutes = rng.integers(-reach, reach, n).astype("timedelta64[m]")
     anywhere = np.datetime64(anchor, "ns") + minutes
     moments = np.where(rng.random(n) < 0.6, edges + nudges.astype("timedelta64[ns]"), anywhere)
     return pd.DatetimeIndex(moments).tz_localize("UTC")
 
 
 def random_rows(
-    asset_class: str, anchor: date, rng: np.random.Generator, ids: list[str], seen: pd.DatetimeIndex
+    asset_class: str,
+    anchor: date,
+    rng: np.random.Generator,
+    ids: list[str],
+    seen: pd.DatetimeIndex,
+    interval: Interval = DAILY,
 ) -> list[dict[str, Any]]:
     """One random row per event_id, first seen at the moments given."""
-    releases = random_moments(asset_class, anchor, rng, len(ids))
+    releases = random_moments(asset_class, anchor, rng, len(ids), interval)
     return [
         event(
             event_id,
@@ -149,7 +166,9 @@ def random_rows(
     ]
 
 
-def _random_calendar(asset_class: str, anchor: date, rng: np.random.Generator) -> pd.DataFrame:
+def _random_calendar(
+    asset_class: str, anchor: date, rng: np.random.Generator, interval: Interval
+) -> pd.DataFrame:
     rows = [
         event(
             f"past-{kind}-{i}", kind, utc_time(str(anchor - timedelta(days=40 + 7 * i))) + pd.Timedelta("13h")
@@ -160,9 +179,10 @@ def _random_calendar(asset_class: str, anchor: date, rng: np.random.Generator) -
     ]
     ids = [f"event-{i}" for i in range(24)]
     always = pd.DatetimeIndex([pd.NaT] * len(ids), tz="UTC")
-    rows += random_rows(asset_class, anchor, rng, ids, always)
+    rows += random_rows(asset_class, anchor, rng, ids, always, interval)
     versions = [str(name) for name in rng.choice([*ids, "late-1", "late-2", "late-3"], 16)]
-    rows += random_rows(asset_class, anchor, rng, versions, random_moments(asset_class, anchor, rng, 16))
+    seen = random_moments(asset_class, anchor, rng, 16, interval)
+    rows += random_rows(asset_class, anchor, rng, versions, seen, interval)
     frame = calendar_of(rows).drop_duplicates(["event_id", "first_seen_at"])
     return frame.sample(frac=1, random_state=int(rng.integers(2**31)))
 

@@ -21,14 +21,7 @@ from kronos_service.events.calendar import CalendarError
 from kronos_service.events.encoder import EventEncoder, encode_rows, prepare
 from kronos_service.events.leaders import LeaderError
 from kronos_service.events.sessions import SessionError
-from kronos_service.events.taxonomy import (
-    CHANNELS,
-    DAYS_UNTIL,
-    FAMILIES,
-    FIRST_LEADER,
-    SURPRISE,
-    UnknownEventType,
-)
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY, UnknownEventType
 from kronos_shared.columns import ASSET_CLASSES
 from kronos_shared.errors import KronosError
 
@@ -37,7 +30,7 @@ from kronos_shared.errors import KronosError
 @pytest.mark.parametrize("number", range(len(ANCHORS)))
 def test_the_tensor_agrees_with_its_definition(asset_class: str, number: int) -> None:
     world = random_world(asset_class, ANCHORS[number], seed=100 + number)
-    encoded = encode_rows(world.tables(), world.bars["ts"], asset_class, horizon=5)
+    encoded = encode_rows(world.tables(), world.bars["ts"], asset_class, horizon=5, symbol=None)
     assert encoded.dtype == np.float32
     np.testing.assert_allclose(encoded, reference_tensor(world, horizon=5), atol=1e-6)
 
@@ -45,13 +38,21 @@ def test_the_tensor_agrees_with_its_definition(asset_class: str, number: int) ->
 @pytest.mark.parametrize("asset_class", ASSET_CLASSES)
 def test_the_first_bar_that_may_be_is_encoded(asset_class: str) -> None:
     tables = random_world(asset_class, ANCHORS[0], seed=100).tables()
-    assert encode_rows(tables, ["1990-01-02", "1990-01-03"], asset_class).shape == (2, len(CHANNELS))
+    assert encode_rows(tables, ["1990-01-02", "1990-01-03"], asset_class, symbol=None).shape == (
+        2,
+        len(DEFAULT_TAXONOMY.channels),
+    )
 
 
 def test_the_random_worlds_use_every_kind_of_channel() -> None:
     world = random_world("us_equity", ANCHORS[0], seed=100)
-    encoded = encode_rows(world.tables(), world.bars["ts"], "us_equity")
-    for kind in (slice(SURPRISE), SURPRISE, DAYS_UNTIL, slice(FIRST_LEADER, None)):
+    encoded = encode_rows(world.tables(), world.bars["ts"], "us_equity", symbol=None)
+    for kind in (
+        slice(DEFAULT_TAXONOMY.surprise),
+        DEFAULT_TAXONOMY.surprise,
+        DEFAULT_TAXONOMY.days_until,
+        slice(DEFAULT_TAXONOMY.first_leader, None),
+    ):
         assert np.unique(encoded[:, kind]).size > 2
 
 
@@ -70,20 +71,24 @@ def test_rows_past_the_last_bar_know_the_schedule_and_nothing_else(asset_class: 
     always = world.calendar[world.calendar["first_seen_at"].isna()]
     days = session_days(asset_class, "2024-11-18", "2024-12-10")
     world = World(asset_class, bars_of(days), always, world.leaders)
-    whole = encode_rows(world.tables(), days, asset_class)
-    ahead = encode_rows(world.tables(), days[:8], asset_class, horizon=len(days) - 7)
+    whole = encode_rows(world.tables(), days, asset_class, symbol=None)
+    ahead = encode_rows(world.tables(), days[:8], asset_class, horizon=len(days) - 7, symbol=None)
     np.testing.assert_array_equal(ahead[:8], whole[:8])
-    np.testing.assert_array_equal(ahead[:, :SURPRISE], whole[:, :SURPRISE])
-    np.testing.assert_array_equal(ahead[:, DAYS_UNTIL], whole[:, DAYS_UNTIL])
-    assert not ahead[8:, [SURPRISE, *range(FIRST_LEADER, 20)]].any()
-    assert ahead[8:, :SURPRISE].any()
+    np.testing.assert_array_equal(
+        ahead[:, : DEFAULT_TAXONOMY.surprise], whole[:, : DEFAULT_TAXONOMY.surprise]
+    )
+    np.testing.assert_array_equal(
+        ahead[:, DEFAULT_TAXONOMY.days_until], whole[:, DEFAULT_TAXONOMY.days_until]
+    )
+    assert not ahead[8:, [DEFAULT_TAXONOMY.surprise, *range(DEFAULT_TAXONOMY.first_leader, 20)]].any()
+    assert ahead[8:, : DEFAULT_TAXONOMY.surprise].any()
 
 
 def test_the_target_is_the_next_session_even_where_the_next_bar_is_missing() -> None:
     cpi = calendar_of([event("cpi", "cpi", new_york("2024-03-12 08:30"))])
     days = pd.to_datetime(["2024-03-08", "2024-03-11", "2024-03-13"])  # the bar of the 12th is missing
     encoded = EventEncoder().encode(bars_of(days), "us_equity", cpi, empty_leaders())
-    np.testing.assert_array_equal(encoded[:, FAMILIES.index("cpi")], [0, 1, 0])
+    np.testing.assert_array_equal(encoded[:, DEFAULT_TAXONOMY.families.index("cpi")], [0, 1, 0])
 
 
 def test_a_calendar_says_everything_about_targets_until_ten_days_before_its_last_release() -> None:
@@ -99,7 +104,7 @@ def test_the_order_of_rows_does_not_matter() -> None:
         world.calendar.sort_values(["release_at", "event_id"], ascending=False),
         {name: frame.sort_values("ts", ascending=False) for name, frame in world.leaders.items()},
     )
-    first, second = (encode_rows(w.tables(), w.bars["ts"], "fx") for w in (world, ordered))
+    first, second = (encode_rows(w.tables(), w.bars["ts"], "fx", symbol=None) for w in (world, ordered))
     np.testing.assert_array_equal(first, second)
 
 

@@ -8,13 +8,13 @@ from event_samples import bars_of, calendar_of, empty_leaders, session_days, wal
 from kronos_service.events.encoder import encode_rows, prepare
 from kronos_service.events.leaders import LeaderError, missing_leaders, read_leader, usable_bars
 from kronos_service.events.sessions import session_dates
-from kronos_service.events.taxonomy import CHANNELS, LEADERS
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 
 
 def channel(leader: str, bars: pd.DataFrame, asset_class: str, *days: str) -> list[float]:
     tables = prepare(calendar_of([]), {**empty_leaders(), leader: bars})
-    encoded = encode_rows(tables, list(days), asset_class)
-    return [float(value) for value in encoded[:, CHANNELS.index(f"leader_{leader.lower()}")]]
+    encoded = encode_rows(tables, list(days), asset_class, symbol=None)
+    return [float(value) for value in encoded[:, DEFAULT_TAXONOMY.channels.index(f"leader_{leader.lower()}")]]
 
 
 def expected(bars: pd.DataFrame, last: str, before: str) -> float:
@@ -90,9 +90,9 @@ def test_a_bar_that_closes_exactly_at_as_of_counts_and_is_not_missing() -> None:
     assert usable_bars(leader, np.array([as_of]))[0] == usable_bars(leader, np.array([as_of + 1]))[0]
     assert usable_bars(leader, np.array([as_of - 1]))[0] == usable_bars(leader, np.array([as_of]))[0] - 1
     until = read_leader("DXY", bars[session_dates(bars["ts"]) < np.datetime64("2024-03-06")])
-    others = {name: read_leader(name, walking_leaders()[name]) for name in LEADERS}
+    others = {name: read_leader(name, walking_leaders()[name]) for name in DEFAULT_TAXONOMY.leaders}
     for moment, missing in ((as_of - 1, False), (as_of, True)):
-        found = missing_leaders([{**others, "DXY": until}[name] for name in LEADERS], moment)
+        found = missing_leaders([{**others, "DXY": until}[name] for name in DEFAULT_TAXONOMY.leaders], moment)
         assert ("DXY" in found) == missing
 
 
@@ -111,7 +111,7 @@ def test_a_jump_is_clipped_and_a_constant_leader_is_zero() -> None:
     assert channel("VIX", bars.assign(close=20.0), "us_equity", "2024-03-06") == [0.0]
 
 
-@pytest.mark.parametrize("leader", LEADERS)
+@pytest.mark.parametrize("leader", DEFAULT_TAXONOMY.leaders)
 def test_a_leader_without_bars_is_unknown(leader: str) -> None:
     assert channel(leader, empty_leaders()[leader], "us_equity", "2024-03-06") == [0.0]
 

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from kronos_service.events.encoder import encode_rows, prepare
 from kronos_service.events.sessions import sessions
-from kronos_service.events.taxonomy import DAYS_UNTIL, FAMILIES
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_shared.columns import ASSET_CLASSES
 
 
 def encode(asset_class: str, days: npt.ArrayLike, *rows: dict[str, object]) -> npt.NDArray[np.float32]:
     bars = bars_of(np.asarray(days))
-    return encode_rows(prepare(calendar_of(rows), empty_leaders()), bars["ts"], asset_class)
+    return encode_rows(prepare(calendar_of(rows), empty_leaders()), bars["ts"], asset_class, symbol=None)
 
 
 def targets_of(asset_class: str, around: str, event_type: str, release_at: pd.Timestamp) -> list[str]:
@@ -26,7 +26,7 @@ def targets_of(asset_class: str, around: str, event_type: str, release_at: pd.Ti
     day, week = date.fromisoformat(around), timedelta(days=7)
     days = sessions(asset_class, day - week, day + week).dates
     events = encode(asset_class, days[:-1], event("e", event_type, release_at))
-    return [str(day) for day in days[1:][events[:, : len(FAMILIES)].any(axis=1)]]
+    return [str(day) for day in days[1:][events[:, : len(DEFAULT_TAXONOMY.families)].any(axis=1)]]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_family_keeps_its_largest_weight() -> None:
         event("e", "jolts", new_york("2024-03-20 10:00"), impact="low"),
     ]
     events = encode("us_equity", ["2024-03-19"], *rows)
-    weights = dict(zip(FAMILIES, events[0], strict=False))
+    weights = dict(zip(DEFAULT_TAXONOMY.families, events[0], strict=False))
     assert {name: weight for name, weight in weights.items() if weight} == {
         "fomc_rate": 1.0,
         "jobless_claims": 0.5,
@@ -92,10 +92,10 @@ def test_a_postponement_moves_the_event_once_it_is_seen() -> None:
     days = ["2024-03-11", "2024-03-12", "2024-03-13"]
     moved = event("cpi", "cpi", new_york("2024-03-14 08:30"), first_seen_at=new_york("2024-03-12 17:00"))
     planned = event("cpi", "cpi", new_york("2024-03-13 08:30"))
-    cpi = encode("us_equity", days, planned, moved)[:, FAMILIES.index("cpi")]
+    cpi = encode("us_equity", days, planned, moved)[:, DEFAULT_TAXONOMY.families.index("cpi")]
     assert cpi.tolist() == [0, 0, 1]
     late = moved | {"first_seen_at": new_york("2024-03-12 17:00:01")}
-    cpi = encode("us_equity", days, planned, late)[:, FAMILIES.index("cpi")]
+    cpi = encode("us_equity", days, planned, late)[:, DEFAULT_TAXONOMY.families.index("cpi")]
     assert cpi.tolist() == [0, 1, 1]
 
 
@@ -113,7 +113,9 @@ def test_days_until_counts_from_the_target_to_the_session_of_the_next_high_impac
         event("a", "gdp", new_york("2024-03-09 10:00")),
         event("b", "jobless_claims", new_york("2024-03-07 08:30"), impact="medium"),
     ]
-    found = dict(zip(days[1:], encode("us_equity", days, *rows)[:, DAYS_UNTIL], strict=False))
+    found = dict(
+        zip(days[1:], encode("us_equity", days, *rows)[:, DEFAULT_TAXONOMY.days_until], strict=False)
+    )
     expected = {
         "02-29": 0.0,
         "03-01": 0.0,
@@ -129,4 +131,4 @@ def test_days_until_counts_from_the_target_to_the_session_of_the_next_high_impac
 
 def test_days_until_looks_only_ahead() -> None:
     events = encode("crypto", ["2024-03-12"], event("a", "gdp", utc_time("2024-03-12 23:59")))
-    assert events[0, DAYS_UNTIL] == 0
+    assert events[0, DEFAULT_TAXONOMY.days_until] == 0

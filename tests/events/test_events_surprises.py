@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kronos_service.events.encoder import encode_rows, prepare
 from kronos_service.events.surprises import _sigma
-from kronos_service.events.taxonomy import SURPRISE
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 
 WEEK = ("2024-03-11", "2024-03-15")
 EARLIER = (0.1, -0.2, 0.3, 0.0, -0.1, 0.2, 0.1, -0.3)
@@ -31,7 +31,7 @@ def channel(
 ) -> npt.NDArray[np.float32]:
     days = [day for day in session_days(asset_class, *WEEK) if str(day) not in drop]
     tables = prepare(calendar_of(rows), empty_leaders())
-    return encode_rows(tables, bars_of(days)["ts"], asset_class)[:, SURPRISE]
+    return encode_rows(tables, bars_of(days)["ts"], asset_class)[:, DEFAULT_TAXONOMY.surprise]
 
 
 def cpi(release: str, actual: float = 0.2, **values: object) -> dict[str, object]:

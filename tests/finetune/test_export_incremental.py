@@ -13,7 +13,7 @@ from rich.console import Console
 
 from kronos_service.data.snapshot.manifest import SnapshotError
 from kronos_service.data.snapshot.read import load_snapshot
-from kronos_service.events.sessions import sessions
+from kronos_service.events.sessions import DAILY, Interval, sessions
 from kronos_service.finetune.__main__ import main
 from kronos_service.finetune.export_training_data import ExportSummary, export
 
@@ -36,7 +36,9 @@ class Market:
         classes = [CLASSES.get(name, "crypto") for name in names]
         return pd.DataFrame({"symbol": names, "asset_class": classes, "tradable": True})
 
-    def bars(self, since: date | None = None, after: str | None = None) -> Iterator[pd.DataFrame]:
+    def bars(
+        self, since: date | None = None, after: str | None = None, interval: Interval = DAILY
+    ) -> Iterator[pd.DataFrame]:
         self.asked.append(since)
         rows = self.table[self.table["ts"] >= str(since or "")]
         rows = rows[rows["symbol"] > (after or "")]

@@ -15,7 +15,7 @@ from kronos_service.data.bar_filter import OnBadRow
 from kronos_service.data.snapshot.read import load_snapshot, read_tables
 from kronos_service.data.tables import ReleaseTimeError, TableError
 from kronos_service.data.validation import BadBarsError
-from kronos_service.events.sessions import sessions
+from kronos_service.events.sessions import DAILY, Interval, sessions
 from kronos_service.events.taxonomy import UnknownEventType
 from kronos_service.finetune.export_training_data import ExportSummary, export
 
@@ -36,7 +36,9 @@ class FrameSource:
     def symbols(self) -> pd.DataFrame:
         return self.symbol_rows
 
-    def bars(self, since: date | None = None, after: str | None = None) -> Iterator[pd.DataFrame]:
+    def bars(
+        self, since: date | None = None, after: str | None = None, interval: Interval = DAILY
+    ) -> Iterator[pd.DataFrame]:
         rows = self.bar_rows
         rows = rows if since is None else rows[rows["ts"] >= since.isoformat()]
         rows = rows if after is None else rows[rows["symbol"] > after]

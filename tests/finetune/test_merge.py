@@ -20,7 +20,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from kronos_service.events.taxonomy import CHANNELS
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.finetune.__main__ import main
 from kronos_service.finetune.event_conditioned.provenance import seen_by
 from kronos_service.model.adapter.read import LoadedAdapter, find_adapter, load_adapter, read_adapter
@@ -35,8 +35,10 @@ from kronos_shared.adapter_manifest import (
     DAY_KINDS,
     EVENT_WEIGHTS,
     MANIFEST,
+    LoraRecord,
     RecalibrationRecord,
 )
+from kronos_shared.lora_targets import DEFAULT_TARGETS, LINEAR_NAMES, target_pattern
 
 ROOT = Path(__file__).parents[2]
 GOLDENS = ROOT / "tests" / "goldens" / "parity"
@@ -194,9 +196,25 @@ def with_manifest(adapter: Path, copy: Path, **changes: Any) -> Path:
     return copy
 
 
+LORA = {
+    "default": LoraRecord(rank=4, alpha=8, dropout=0.05),
+    "all": LoraRecord(
+        rank=2, alpha=3, dropout=0.0, target_modules=LINEAR_NAMES, use_dora=True, use_rslora=True
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=LORA)
+def lora(request: pytest.FixtureRequest) -> LoraRecord:
+    """What every test of a merged base is run with: the default, and every layer in every way."""
+    return LORA[request.param]
+
+
 @pytest.fixture(scope="module")
-def merged(adapter_of: Any, long_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Merged:
-    adapter, out = adapter_of(1), tmp_path_factory.mktemp("merged") / "merged"
+def merged(
+    adapter_of: Any, lora: LoraRecord, long_base: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Merged:
+    adapter, out = adapter_of(1, lora), tmp_path_factory.mktemp("merged") / "merged"
     assert main(["merge", str(adapter), "--base-model", str(long_base), "--out", str(out)]) == 0
     bundle = load_bundle(str(long_base))
     return Merged(adapter, load_adapter(read_adapter(adapter), bundle), bundle, out)
@@ -271,8 +289,14 @@ def test_upstreams_loader_reads_every_tensor_of_its_own_names_shapes_and_dtypes(
 def test_only_what_lora_touches_differs_from_the_base(merged: Merged) -> None:
     before, after = merged.base.model.state_dict(), load_file(merged.out / "predictor" / "model.safetensors")
     changed = {name for name in after if not torch.equal(before[name], after[name])}
-    projections = [f"transformer.{i}.self_attn.{name}_proj.weight" for i in range(2) for name in "qv"]
-    assert changed == set(projections)
+    adapted = merged.loaded.adapter.manifest.lora.target_modules
+    if adapted == DEFAULT_TARGETS:
+        projections = [f"transformer.{i}.self_attn.{name}_proj.weight" for i in range(2) for name in "qv"]
+        assert changed == set(projections)
+    else:
+        pattern = target_pattern(adapted)
+        assert changed == {name for name in after if re.fullmatch(rf"({pattern})\.weight", name)}
+        assert {"embedding.fusion_proj.weight", "head.proj_s2.weight"} < changed
     tokenizer = load_file(merged.out / "tokenizer" / "model.safetensors")
     assert equal(
         [*merged.base.tokenizer.state_dict().values()],
@@ -288,7 +312,7 @@ def test_our_loader_reads_it_and_its_logits_are_the_adapted_models_without_event
     assert bundle.model.event_emb is None
     got, want = logits(bundle.model, inputs), logits(merged.loaded.merged, inputs)
     assert equal(got, want)
-    events = torch.ones(3, BARS, len(CHANNELS))
+    events = torch.ones(3, BARS, len(DEFAULT_TAXONOMY.channels))
     assert not equal(want, logits(merged.loaded.merged, inputs, events))
     assert not equal(want, logits(merged.base.model, inputs))
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from kronos_service.finetune.event_conditioned.training.lora import adapt, trainable, training_mode
 from kronos_service.finetune.precision import BF16_WIDTH, fast_precision, storage
 from kronos_service.model.factory import Bundle
+from kronos_shared.adapter_manifest import LoraRecord
 
 
 @pytest.mark.parametrize("asked", ["no", "bf16"])
@@ -36,7 +37,7 @@ def bf16_step(bundle: Bundle, stored: str) -> list[Tensor]:
     s1, s2, s1_targets = torch.randint(2**bundle.model.s1_bits, (3, 4, 40), generator=generator)
     stamp = torch.ones(4, 40, 5, dtype=torch.int64)
     events = torch.randn(4, 40, 20, generator=generator)
-    model = adapt(bundle.model, rank=2, dropout=0.05, taps="both", seed=0)
+    model = adapt(bundle.model, lora=LoraRecord(rank=2, alpha=4, dropout=0.05), taps="both", seed=0)
     with torch.no_grad():
         for _, parameter in trainable(model):
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
@@ -59,7 +60,7 @@ def test_frozen_layers_held_in_bf16_change_no_bit_of_a_bf16_step(bundle: Bundle)
 
 @pytest.mark.parametrize("precision", ["no", "bf16"])
 def test_the_fp32_tensors_come_back_and_the_base_never_loses_them(bundle: Bundle, precision: str) -> None:
-    model = adapt(bundle.model, rank=2, dropout=0.0, taps="both", seed=0)
+    model = adapt(bundle.model, lora=LoraRecord(rank=2, alpha=4, dropout=0.0), taps="both", seed=0)
     before = dict(model.named_parameters())
     with contextlib.suppress(KeyboardInterrupt), storage(model, precision):
         dtypes = {p.dtype for name, p in model.named_parameters() if ".ffn." in name}

@@ -15,6 +15,7 @@ from kronos_service.inference.http.app import create_app
 from kronos_service.inference.models.loader import AdapterLoader
 from kronos_service.inference.settings import Settings, load_settings
 from kronos_service.model.factory import BaseChoice
+from kronos_shared.adapter_location import StoreUrl
 from kronos_shared.adapter_store import publish
 
 AFTER = datetime(2023, 1, 3, 12, 0, tzinfo=UTC)
@@ -106,7 +107,7 @@ def empty_store(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def new_loader(empty_store: Path, base_path: Path, tmp_path: Path) -> Iterator[NewLoader]:
+def new_loader(empty_store: Path | StoreUrl, base_path: Path, tmp_path: Path) -> Iterator[NewLoader]:
     """Loaders that follow the store, all of one replica unless told otherwise."""
     made: list[AdapterLoader] = []
 

@@ -22,7 +22,7 @@ from schemathesis.core.result import Ok
 from schemathesis.generation import GenerationMode
 
 from kronos_service.events.sessions import sessions
-from kronos_service.events.taxonomy import EVENT_TYPES, LEADERS
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_shared.adapter_store import publish
 from kronos_shared.columns import ASSET_CLASSES
 
@@ -103,7 +103,7 @@ def described(replica: Replica) -> dict[str, Any]:
     schemas = document["components"]["schemas"]
     schemas["SeriesIn"]["properties"]["symbol"] = {"enum": ["SPY", "SYN01"]}
     for name in ("EventIn", "SupposedSurprise"):
-        schemas[name]["properties"]["event_type"] = {"enum": [*EVENT_TYPES]}
+        schemas[name]["properties"]["event_type"] = {"enum": [*DEFAULT_TAXONOMY.event_types]}
     for parameter in document["paths"]["/v1/bars"]["get"]["parameters"]:
         if parameter["name"] == "symbol":
             parameter["schema"] = {"enum": ["SPY", "SYN01"]}
@@ -161,13 +161,13 @@ def fitting(draw: st.DrawFn, body: dict[str, Any]) -> dict[str, Any]:
     tomorrow = str(future.dates[0])
     event = {
         "event_id": "a",
-        "event_type": draw(st.sampled_from([*EVENT_TYPES])),
+        "event_type": draw(st.sampled_from([*DEFAULT_TAXONOMY.event_types])),
         "impact": draw(st.sampled_from(["high", "medium", "low"])),
         "release_at": f"{np.datetime_as_string(future.opens[0], unit='s')}Z",
     }
     z = st.floats(-5, 5)
     surprise = {"date": tomorrow, "event_type": event["event_type"], "z": draw(z)}
-    move = {"date": tomorrow, "leader": draw(st.sampled_from(LEADERS)), "z": draw(z)}
+    move = {"date": tomorrow, "leader": draw(st.sampled_from(DEFAULT_TAXONOMY.leaders)), "z": draw(z)}
     scenario = draw(st.none() | st.just({"surprises": [surprise], "leaders": [move]}))
     return {
         **body,

@@ -41,7 +41,9 @@ def requests() -> list[dict[str, Any]]:
     snapshot = load_snapshot(sample_snapshot_path())
     bars = snapshots.series(snapshot, "SPY")
     days = session_dates(bars["ts"])
-    (events,) = np.nonzero(label_targets(read_calendar(snapshot.calendar), "us_equity", days).is_event)
+    (events,) = np.nonzero(
+        label_targets(read_calendar(snapshot.calendar), "us_equity", days, symbol=None).is_event
+    )
     return [one_request(bars, int(event)) for event in events[-DAYS:]]
 
 

@@ -14,6 +14,7 @@ from replica import Replica, running
 
 from kronos_service.inference.http.app import create_app
 from kronos_service.inference.settings import Settings
+from kronos_shared.adapter_location import StoreUrl
 from kronos_shared.adapter_store import publish
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
@@ -66,9 +67,14 @@ def p99(sent: list[Sent]) -> float:
 
 
 def test_swaps_under_load_lose_nothing_and_mix_nothing(
-    adapter_of: Callable[[int], Path], expected: Expected, base_path: Path, market_path: Path, tmp_path: Path
+    adapter_of: Callable[[int], Path],
+    either_store: Path | StoreUrl,
+    expected: Expected,
+    base_path: Path,
+    market_path: Path,
+    tmp_path: Path,
 ) -> None:
-    store = tmp_path / "adapters"
+    store = either_store
     first = publish(adapter_of(0), store, keep=4)
     published = {first.version: first.manifest_sha256}
     replica = Replica(
@@ -125,9 +131,13 @@ def test_swaps_under_load_lose_nothing_and_mix_nothing(
 
 
 def test_two_replicas_follow_what_is_published_and_what_is_rolled_back(
-    adapter_of: Callable[[int], Path], base_path: Path, market_path: Path, tmp_path: Path
+    adapter_of: Callable[[int], Path],
+    either_store: Path | StoreUrl,
+    base_path: Path,
+    market_path: Path,
+    tmp_path: Path,
 ) -> None:
-    store = tmp_path / "adapters"
+    store = either_store
     first = publish(adapter_of(0), store, keep=4)
     one, other = (
         Replica(adapters=store, directory=tmp_path / name, base=str(base_path), snapshot=market_path)

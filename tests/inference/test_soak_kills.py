@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from memory_bucket import read, write
 from replica import Replica, running
 
+from kronos_shared.adapter_location import StoreUrl
 from kronos_shared.adapter_store import latest, publish
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
@@ -33,7 +35,9 @@ class Published:
 
 
 @contextmanager
-def publisher(adapter_of: Callable[[int], Path], store: Path, *, every: float) -> Iterator[Published]:
+def publisher(
+    adapter_of: Callable[[int], Path], store: Path | StoreUrl, *, every: float
+) -> Iterator[Published]:
     """Publishes one adapter after the other in a thread."""
     done, published = threading.Event(), Published()
 
@@ -59,11 +63,15 @@ def publisher(adapter_of: Callable[[int], Path], store: Path, *, every: float) -
 
 
 def test_a_killed_server_is_ready_again_on_a_whole_version(
-    adapter_of: Callable[[int], Path], base_path: Path, market_path: Path, tmp_path: Path
+    adapter_of: Callable[[int], Path],
+    either_store: Path | StoreUrl,
+    base_path: Path,
+    market_path: Path,
+    tmp_path: Path,
 ) -> None:
     for number in range(ADAPTERS):
         adapter_of(number)
-    store = tmp_path / "adapters"
+    store = either_store
     replica = Replica(
         adapters=store,
         directory=tmp_path / "replica",
@@ -94,10 +102,14 @@ def test_a_killed_server_is_ready_again_on_a_whole_version(
 
 
 def test_a_server_without_its_store_comes_back_on_the_last_good_version(
-    adapter_of: Callable[[int], Path], base_path: Path, market_path: Path, tmp_path: Path
+    adapter_of: Callable[[int], Path],
+    either_store: Path | StoreUrl,
+    base_path: Path,
+    market_path: Path,
+    tmp_path: Path,
 ) -> None:
     """Killed while the newest version is damaged, and LATEST.json names it."""
-    store = tmp_path / "adapters"
+    store = either_store
     good = publish(adapter_of(0), store, keep=4)
     replica = Replica(
         adapters=store, directory=tmp_path / "replica", base=str(base_path), snapshot=market_path
@@ -106,8 +118,8 @@ def test_a_server_without_its_store_comes_back_on_the_last_good_version(
         before = replica.post("/v1/forecast", BODY).json()
         replica.kill()
         bad = publish(adapter_of(1), store, keep=4)
-        weights = store / "versions" / bad.version / "event_emb.safetensors"
-        weights.write_bytes(weights.read_bytes()[:-1])
+        weights = f"versions/{bad.version}/event_emb.safetensors"
+        write(store, weights, read(store, weights)[:-1])
         replica.start()
         replica.wait_until_ready(READY_WITHIN)
         status = replica.model()

@@ -75,8 +75,8 @@ def capacity(replica: Replica) -> float:
 
 @pytest.mark.slow
 def test_three_times_the_load_is_turned_away_at_once_or_answered_in_time(replica: Replica) -> None:
-    """Of the full soak alone: about one run in two answers a request 0.03 to 0.33 s after its 3 s, a few with
-    504. The estimate at admission is too short then; why is not known, and a wider margin did not mend it.
+    """Of the full soak alone: a machine that becomes slower by more than MARGIN after a request was admitted
+    answers it late, and other work on the same cores does that.
     """
     with running(replica):
         can = capacity(replica)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from kronos_service.data.tables import bar_table, calendar_table, symbol_table
 from kronos_service.events.sessions import sessions
-from kronos_service.events.taxonomy import EVENT_TYPES, LEADER_ASSET_CLASS
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 
 FIRST, LAST = date(2018, 1, 2), date(2025, 6, 30)
 SMALL_FIRST = date(2025, 1, 2)
@@ -26,7 +26,7 @@ class MarketRows(NamedTuple):
 
 def market_rows(equities: int = 76, events: int = 9_000) -> MarketRows:
     names = [*AWKWARD, *(f"SYN{i:03}" for i in range(max(0, equities - len(AWKWARD))))][:equities]
-    classes = dict.fromkeys(names, "us_equity") | dict(LEADER_ASSET_CLASS)
+    classes = dict.fromkeys(names, "us_equity") | dict(DEFAULT_TAXONOMY.leader_asset_class)
     symbols = pd.DataFrame({"symbol": list(classes), "asset_class": list(classes.values()), "tradable": True})
     bars = [_bars(name, kind, seed) for seed, (name, kind) in enumerate(classes.items())]
     return MarketRows(symbol_table(symbols), bar_table(pd.concat(bars)), calendar_table(_calendar(events)))
@@ -34,7 +34,7 @@ def market_rows(equities: int = 76, events: int = 9_000) -> MarketRows:
 
 def small_market_rows() -> MarketRows:
     """A dozen coins and the leaders over half a year: 3K bars, 300 calendar rows."""
-    classes = {f"C{i:02}": "crypto" for i in range(12)} | dict(LEADER_ASSET_CLASS)
+    classes = {f"C{i:02}": "crypto" for i in range(12)} | dict(DEFAULT_TAXONOMY.leader_asset_class)
     symbols = pd.DataFrame({"symbol": list(classes), "asset_class": list(classes.values()), "tradable": True})
     bars = [_bars(name, kind, seed, SMALL_FIRST) for seed, (name, kind) in enumerate(classes.items())]
     return MarketRows(symbol_table(symbols), bar_table(pd.concat(bars)), calendar_table(_calendar(270)))
@@ -63,7 +63,7 @@ def _bars(symbol: str, asset_class: str, seed: int, first: date = FIRST) -> pd.D
 
 def _calendar(events: int) -> pd.DataFrame:
     generator = np.random.default_rng(1)
-    types = np.array(sorted(EVENT_TYPES))
+    types = np.array(sorted(DEFAULT_TAXONOMY.event_types))
     span = pd.Timestamp(LAST) - pd.Timestamp(FIRST)
     released = pd.Timestamp(FIRST, tz="UTC") + pd.to_timedelta(
         generator.uniform(0.001, 1, events) * span.total_seconds() // 60 * 60 + 1, unit="s"

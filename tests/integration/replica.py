@@ -50,7 +50,7 @@ def running(*replicas: "Replica") -> Iterator[None]:
 class Replica:
     """One server; `directory` holds its state and its log, and survives the process."""
 
-    adapters: Path
+    adapters: Path | str
     directory: Path
     base: str
     snapshot: Path

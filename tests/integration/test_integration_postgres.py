@@ -19,6 +19,7 @@ from kronos_service.data.sources.postgres import (
     postgres_source,
 )
 from kronos_service.data.tables import TableError, bar_table, calendar_table, symbol_table
+from kronos_service.events.sessions import Interval
 from kronos_service.finetune.__main__ import main
 from kronos_service.finetune.export_training_data import export
 
@@ -182,3 +183,34 @@ def test_an_address_that_opens_nothing_is_explained_in_one_line_by_the_command(
     assert shown.err.count("\n") == 1
     assert not any(word in shown.out + shown.err for word in secret.values())
     assert not (tmp_path / "s").exists()
+
+
+INTERVALS: dict[Interval, int] = {"1h": 1, "4h": 4}
+"""Length of a bar, and its hours."""
+
+
+def test_bars_of_an_hour_have_a_table_of_their_own(backend: Backend, tmp_path: Path) -> None:
+    """Read by length, in order; a time at which no such bar opens, or another length, is refused."""
+    hours = pd.date_range("2025-01-01", periods=30, freq="h")
+    lines = [
+        f"('BTCUSDT', '{length}', '{at}Z', 1, 2, 0.5, 1.5, 3)"
+        for length, step in INTERVALS.items()
+        for at in hours[::step]
+    ]
+    columns = '(symbol, "interval", ts, open, high, low, close, volume)'
+    backend.sql(f"insert into public.ohlcv {columns} values {', '.join(lines)}")
+    try:
+        with opened(backend.url("trainer")) as source:
+            for interval, step in INTERVALS.items():
+                bars = bar_table(pd.concat(source.bars(interval=interval), ignore_index=True), interval)
+                assert bars["ts"].dt.tz_localize(None).tolist() == hours[::step].tolist()
+            summary = export(source, tmp_path / "s", interval="1h", now=NOW)
+        assert summary.bars == 30
+        assert load_snapshot(tmp_path / "s", now=NOW).interval == "1h"
+        for wrong in ("'1h', '2025-02-01T00:30Z'", "'4h', '2025-02-01T02:00Z'", "'1d', '2025-02-01T00:00Z'"):
+            with pytest.raises(Exception, match="check constraint"):
+                backend.sql(
+                    f"insert into public.ohlcv {columns} values ('BTCUSDT', {wrong}, 1, 2, 0.5, 1.5, 3)"
+                )
+    finally:
+        backend.sql("delete from public.ohlcv")

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import count_parameters, random_inputs, tiny_predictor
 
-from kronos_service.events.taxonomy import CHANNELS
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.model.event_embedding import EventEmbedding
 
 
@@ -34,7 +34,7 @@ def test_a_fresh_one_changes_no_bit_whatever_the_events(
     ("taps", "expected"), [(("input", "output"), 712_640), (("input",), 284_992), (("output",), 498_816)]
 )
 def test_parameter_counts_at_the_width_of_the_base_preset(taps: tuple[str, ...], expected: int) -> None:
-    assert count_parameters(EventEmbedding(832, taps, n_channels=len(CHANNELS))) == expected
+    assert count_parameters(EventEmbedding(832, taps, n_channels=len(DEFAULT_TAXONOMY.channels))) == expected
 
 
 def test_only_the_taps_asked_for_exist_and_all_start_at_zero() -> None:

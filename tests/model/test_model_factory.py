@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import PREDICTOR, TOKENIZER, random_inputs, tiny_predictor, tiny_tokenizer
 
 from kronos_service.events.encoder import EventEncoder
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.model.base_files import BaseModelError, Fingerprint
 from kronos_service.model.factory import BaseChoice, hub_repositories, load_bundle, save_base
 from kronos_service.model.presets import PRESETS
@@ -252,7 +253,7 @@ def test_a_base_that_cannot_be_found_is_refused(
 ) -> None:
     assert offline_hub
     with pytest.raises(BaseModelError) as error:
-        load_bundle(name, **options)
+        load_bundle(name, **options, taxonomy=DEFAULT_TAXONOMY)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 

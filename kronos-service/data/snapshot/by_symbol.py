@@ -9,8 +9,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kronos_service.data.snapshot.manifest import SnapshotError, read_manifest
+from kronos_service.data.snapshot.manifest import SnapshotError, read_manifest, require_daily, taxonomy_in
 from kronos_service.data.tables import bar_table, calendar_table, symbol_table
+from kronos_service.events.taxonomy import Taxonomy
 from kronos_shared.columns import BAR_COLUMNS
 from kronos_shared.errors import first_line
 
@@ -23,6 +24,7 @@ class SymbolReader:
     sha256: str
     symbols: pd.DataFrame
     calendar: pd.DataFrame
+    taxonomy: Taxonomy
     longest: int
     """Bars of the symbol that has most."""
     _bars: Path
@@ -48,6 +50,7 @@ def open_by_symbol(directory: Path) -> SymbolReader:
         SnapshotError: a file is missing, damaged or not of the form that `write` makes.
     """
     manifest = read_manifest(directory)
+    require_daily(directory, manifest)
     paths = {name: directory / str(entry["file"]) for name, entry in manifest["tables"].items()}
     try:
         for name, path in paths.items():
@@ -64,6 +67,7 @@ def open_by_symbol(directory: Path) -> SymbolReader:
         sha256=str(manifest["sha256"]),
         symbols=symbol_table(symbols),
         calendar=calendar_table(calendar),
+        taxonomy=taxonomy_in(manifest, str(directory)),
         longest=max(footer.row_group(i).num_rows for i in range(footer.num_row_groups)),
         _bars=paths["ohlcv_1d"],
         _groups=_groups(footer, paths["ohlcv_1d"]),

@@ -24,7 +24,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kronos_service.data.tables import TableError, bar_table, batches
+from kronos_service.data.tables import TableError, bar_table, bars_of, batches
+from kronos_service.events.sessions import DAILY, Interval
 from kronos_shared.atomic import replace_file
 
 PART_ROWS = 20_000
@@ -38,11 +39,14 @@ class Staging:
     directory: Path
     read_at: datetime
     """When the reading began, in this export or in the one it resumes."""
+    interval: Interval = DAILY
 
     def fill(self, chunks: Iterable[pd.DataFrame]) -> None:
         """Write the remaining bars; chunks come symbol by symbol and may have any size."""
         there = len(list(self.directory.glob("*.parquet")))
-        for number, frames in enumerate(batches(symbol_frames(chunks), PART_ROWS), start=there):
+        for number, frames in enumerate(
+            batches(symbol_frames(chunks, self.interval), PART_ROWS), start=there
+        ):
             replace_file(self.directory / f"{number:05}.parquet", _to_parquet(frames))
 
     def bars(self) -> Iterator[pd.DataFrame]:
@@ -55,7 +59,7 @@ class Staging:
         for symbol in sorted(groups):
             path, group = groups[symbol]
             with pq.ParquetFile(path) as file:
-                yield bar_table(file.read_row_group(group).to_pandas())
+                yield bar_table(file.read_row_group(group).to_pandas(), self.interval)
 
     def names(self) -> list[str]:
         """Every symbol that has been read whole, in the order of the source."""
@@ -72,19 +76,24 @@ class Staging:
 
 @contextmanager
 def open_staging(
-    directory: Path, request: dict[str, Any], *, resume: bool, now: datetime
+    directory: Path,
+    request: dict[str, Any],
+    *,
+    resume: bool,
+    now: datetime,
+    interval: Interval = DAILY,
 ) -> Iterator[Staging]:
     """Start empty or, with `resume`, with what an interrupted export of the same request left here.
 
     After an interruption the bars read so far stay, so that the next export can resume; else the directory is
     removed at the end.
     """
-    staging = _resumable(directory, request) if resume else None
+    staging = _resumable(directory, request, interval) if resume else None
     if staging is None:
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir()
         replace_file(directory / STATE, json.dumps({"request": request, "read_at": now.isoformat()}).encode())
-        staging = Staging(directory=directory, read_at=now)
+        staging = Staging(directory=directory, read_at=now, interval=interval)
     try:
         yield staging
     except TableError:  # resuming would meet the same bad rows again, so they must be read anew
@@ -93,34 +102,37 @@ def open_staging(
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def _resumable(directory: Path, request: dict[str, Any]) -> Staging | None:
+def _resumable(directory: Path, request: dict[str, Any], interval: Interval) -> Staging | None:
     state = directory / STATE
     if not state.exists():
         return None
     left = json.loads(state.read_bytes())
     if left["request"] != request:
         return None
-    return Staging(directory=directory, read_at=datetime.fromisoformat(left["read_at"]))
+    read_at = datetime.fromisoformat(left["read_at"])
+    return Staging(directory=directory, read_at=read_at, interval=interval)
 
 
-def symbol_frames(chunks: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+def symbol_frames(chunks: Iterable[pd.DataFrame], interval: Interval = DAILY) -> Iterator[pd.DataFrame]:
     """Regroup chunks, which may end anywhere, into one typed frame per symbol.
 
     Raises:
         TableError: the bars of a symbol are not consecutive, or a chunk lacks a column or does not parse.
     """
     seen = set[str]()
-    for symbol, pieces in groupby(_pieces(chunks), key=itemgetter(0)):
+    for symbol, pieces in groupby(_pieces(chunks, interval), key=itemgetter(0)):
         if symbol in seen:
-            raise TableError(f"table ohlcv_1d: bars of {symbol} come in two places; order by symbol")
+            raise TableError(
+                f"table {bars_of(interval)}: bars of {symbol} come in two places; order by symbol"
+            )
         seen.add(symbol)
-        yield bar_table(pd.concat([rows for _, rows in pieces], ignore_index=True))
+        yield bar_table(pd.concat([rows for _, rows in pieces], ignore_index=True), interval)
 
 
-def _pieces(chunks: Iterable[pd.DataFrame]) -> Iterator[tuple[str, pd.DataFrame]]:
+def _pieces(chunks: Iterable[pd.DataFrame], interval: Interval) -> Iterator[tuple[str, pd.DataFrame]]:
     for chunk in chunks:
         if "symbol" not in chunk.columns:
-            bar_table(chunk)  # raises, naming what is missing
+            bar_table(chunk, interval)  # raises, naming what is missing
         for name, rows in chunk.groupby("symbol", sort=False, dropna=False):
             yield str(name), rows
 

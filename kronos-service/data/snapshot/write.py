@@ -9,7 +9,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -21,20 +21,18 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from kronos_service.data.snapshot.manifest import MANIFEST, Origin, SnapshotError, make_manifest
-from kronos_service.data.tables import TABLES, bar_table, calendar_table, symbol_table
+from kronos_service.data.tables import SHORT_BARS, TABLES, bar_table, bars_of, calendar_table, symbol_table
 from kronos_service.data.validation import check_tables
+from kronos_service.events.sessions import DAILY, Interval
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY, Taxonomy
 from kronos_shared.atomic import fsync, replace_file
+from kronos_shared.columns import INTERVAL
 
 LOCK: Final = ".lock"
 STAGING: Final = ".partial"
 """What an interrupted export had read, for the next one to resume from."""
 
-TYPED: Final[dict[str, Callable[[pd.DataFrame], pd.DataFrame]]] = {
-    "ohlcv_1d": bar_table,
-    "symbols": symbol_table,
-    "economic_calendar": calendar_table,
-}
-_TABLE: Final = f"({'|'.join(TABLES)})"
+_TABLE: Final = f"({'|'.join((*TABLES, SHORT_BARS))})"
 _OURS: Final = re.compile(
     rf"\{LOCK}|\{STAGING}|\.?{MANIFEST}(\.tmp)?|\.{MANIFEST}-\w+|{_TABLE}-[0-9a-f]{{12}}\.parquet|"
     rf"\.{_TABLE}[-.0-9a-z]*\.tmp"
@@ -50,6 +48,9 @@ def write_snapshot(
     window: tuple[date, date],
     source: str,
     now: datetime | None = None,
+    interval: Interval = DAILY,
+    leaders: pd.DataFrame | None = None,
+    taxonomy: Taxonomy = DEFAULT_TAXONOMY,
 ) -> dict[str, Any]:
     """Validate the tables, make them the snapshot in `directory` in one step, and return the manifest.
 
@@ -59,24 +60,28 @@ def write_snapshot(
         window: first and last date that the source was asked for.
         source: where the rows came from, for the manifest; never a secret.
         now: the time up to which sessions have closed (default: the present).
+        interval: how long `bars` are.
+        leaders: daily bars of the leaders, where `bars` are shorter.
+        taxonomy: what the calendar's types and the leaders are.
 
     Raises:
         SnapshotError: the directory holds something else, or another export is writing into it.
         TableError: as for `load_snapshot`; nothing has been written then.
     """
-    raw = {"ohlcv_1d": bars, "symbols": symbols, "economic_calendar": calendar}
-    tables = {name: TYPED[name](raw[name]) for name in TABLES}
-    check_tables(
-        tables["symbols"], tables["ohlcv_1d"], tables["economic_calendar"], now=now or datetime.now(UTC)
-    )
-    groups = (rows for _, rows in tables["ohlcv_1d"].groupby("symbol", sort=True))
+    now = now or datetime.now(UTC)
+    symbols, bars, calendar = symbol_table(symbols), bar_table(bars, interval), calendar_table(calendar)
+    check_tables(symbols, bars, calendar, now=now, interval=interval, taxonomy=taxonomy)
+    if leaders is not None:
+        leaders = bar_table(leaders)
+        check_tables(symbols, leaders, calendar, now=now, taxonomy=taxonomy)
     with exclusive(Path(directory)):
         return commit(
             Path(directory),
-            symbols=tables["symbols"],
-            bars=groups,
-            calendar=tables["economic_calendar"],
-            origin=Origin(source=source, window=window),
+            symbols=symbols,
+            bars=_by_symbol(bars),
+            calendar=calendar,
+            origin=Origin(source=source, window=window, interval=interval, taxonomy=taxonomy),
+            leaders=leaders,
         )
 
 
@@ -114,6 +119,7 @@ def commit(
     bars: Iterable[pd.DataFrame],
     calendar: pd.DataFrame,
     origin: Origin,
+    leaders: pd.DataFrame | None = None,
 ) -> dict[str, Any]:
     """Make checked, typed tables the snapshot of a directory that `exclusive` has locked.
 
@@ -121,6 +127,7 @@ def commit(
         symbols, calendar: the whole tables.
         bars: one frame per symbol, in the order of the symbols; an error it raises ends the write.
         origin: for the manifest.
+        leaders: daily bars of the leaders, where `bars` are shorter than a day.
 
     Returns:
         The manifest.
@@ -128,14 +135,21 @@ def commit(
     Raises:
         SnapshotError: the disk is full, or cannot be written.
     """
+    if calendar["symbol"].isna().all():  # so that a column of nulls at the source changes no hash
+        calendar = calendar.drop(columns="symbol")
+    contents: dict[str, Iterable[pd.DataFrame]]
     contents = {"ohlcv_1d": bars, "symbols": [symbols], "economic_calendar": [calendar]}
-    scratch = {name: directory / f".{name}.tmp" for name in TABLES}
+    if origin.interval != DAILY:
+        assert leaders is not None
+        short = (frame.assign(**{INTERVAL: origin.interval}) for frame in bars)
+        contents |= {"ohlcv_1d": _by_symbol(leaders), bars_of(origin.interval): short}
+    scratch = {name: directory / f".{name}.tmp" for name in contents}
     with _explained(directory):
         try:
-            rows = {name: _write_table(scratch[name], contents[name]) for name in TABLES}
+            rows = {name: _write_table(scratch[name], contents[name]) for name in contents}
             hashes = {name: _sha256(path) for name, path in scratch.items()}
             manifest = make_manifest(rows, hashes, origin)
-            files = {name: str(manifest["tables"][name]["file"]) for name in TABLES}
+            files = {name: str(manifest["tables"][name]["file"]) for name in contents}
             for name, path in scratch.items():
                 os.replace(path, directory / files[name])
         except BaseException:
@@ -147,6 +161,10 @@ def commit(
         replace_file(directory / MANIFEST, json.dumps(manifest, indent=2).encode() + b"\n")
         _remove_leftovers(directory, {MANIFEST, LOCK, *files.values()})
     return manifest
+
+
+def _by_symbol(bars: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    return (rows for _, rows in bars.groupby("symbol", sort=True))
 
 
 def _write_table(path: Path, frames: Iterable[pd.DataFrame]) -> int:

@@ -16,6 +16,8 @@ from kronos_shared.errors import KronosError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from kronos_service.events.sessions import Interval
+
 
 class Source(Protocol):
     """Hands over the three tables of `data.tables` as its reader gave them; nothing is validated yet."""
@@ -27,15 +29,20 @@ class Source(Protocol):
     def symbols(self) -> "pd.DataFrame":
         """The whole table symbols."""
 
-    def bars(self, since: date | None = None, after: str | None = None) -> "Iterator[pd.DataFrame]":
-        """Chunks of ohlcv_1d in the order of (symbol, ts), from the session date `since` on.
+    def bars(
+        self, since: date | None = None, after: str | None = None, interval: "Interval" = "1d"
+    ) -> "Iterator[pd.DataFrame]":
+        """Chunks of ohlcv_1d, or of the bars of this length in ohlcv, in the order of (symbol, ts), from the
+        session date `since` on.
 
         The source decides the order of symbols; `after` skips those up to that one, so that an interrupted
         export can resume.
         """
 
     def count_bars(self, first: date | None, before: date) -> int:
-        """How many bars there are from the session date `first` (default: any) to the one before `before`."""
+        """How many daily bars there are from the session date `first` (default: any) to the one before
+        `before`.
+        """
 
     def calendar(self) -> "pd.DataFrame":
         """The whole table economic_calendar."""

@@ -18,7 +18,7 @@ from kronos_service.data.sources.timestamps import (
     without_zone,
 )
 from kronos_service.data.tables import TableError, some
-from kronos_service.events.taxonomy import CURRENCY, EVENT_TYPES
+from kronos_service.events.taxonomy import Taxonomy
 from kronos_shared.columns import IMPACTS
 
 FIGURES: Final = ("actual", "forecast", "previous")
@@ -29,33 +29,48 @@ Rows = tuple[Path, pd.DataFrame, pd.DataFrame, CalendarMap]
 """A file, its rows with our values, the same with theirs, and its section of the map."""
 
 
-def read_events(files: Sequence[Rows], faults: Faults, notes: list[str]) -> pd.DataFrame:
-    """The releases of all files in the channels' currency and of known types, with moments and numbers."""
+def read_events(files: Sequence[Rows], faults: Faults, notes: list[str], taxonomy: Taxonomy) -> pd.DataFrame:
+    """The releases of all files in their type's currency and of known types, with moments and numbers."""
+    currencies, listed = ", ".join(taxonomy.all_currencies), "event_types.toml"
+    if not taxonomy.is_default:
+        listed = "the taxonomy"
     kept, foreign, dropped, hints = [], list[str](), list[str](), list[str]()
     for path, rows, theirs, section in files:
-        is_ours = rows["currency"] == CURRENCY
+        is_ours = taxonomy.counts(rows["event_type"], rows["currency"])
         foreign += rows.loc[~is_ours, "currency"].fillna("none").astype("str").tolist()
-        is_known = rows["event_type"].isin(list(EVENT_TYPES))
+        is_known = rows["event_type"].isin(list(taxonomy.event_types))
         unknown = is_ours & ~is_known
         names = rows.loc[unknown, "event_type"].fillna("none").astype("str")
-        hints += _near_misses(names, section)
+        hints += _near_misses(names, section, taxonomy)
         if section.unknown_event_types == "drop":
             dropped += names.tolist()
         elif unknown.any():
-            faults.add(_unknown_types(path, names))
-        kept.append(_parsed(path, rows[is_ours & is_known], theirs, section, faults, notes))
-    notes += _left_out(f"rows of other currencies than {CURRENCY}", foreign)
-    notes += _left_out(f"{CURRENCY} rows of other event types", dropped) + hints
+            faults.add(_unknown_types(path, names, listed))
+        counting = _own_symbols(path, rows[is_ours & is_known], taxonomy, notes)
+        kept.append(_parsed(path, counting, theirs, section, faults, notes))
+    notes += _left_out(f"rows of other currencies than {currencies}", foreign)
+    notes += _left_out(f"{currencies} rows of other event types", dropped) + hints
     events = pd.concat(kept, ignore_index=True)
     if events.empty and not faults.found:
         why = "; ".join(notes[-2:])
         faults.add(
             TableError(
-                f"the calendar has no {CURRENCY} rows of the event types in event_types.toml ({why}): map "
-                "its names to ours under [calendar.values.event_type], and its currency to USD"
+                f"the calendar has no {currencies} rows of the event types in {listed} ({why}): map "
+                f"its names to ours under [calendar.values.event_type], and its currency to {currencies}"
             )
         )
     return events
+
+
+def _own_symbols(path: Path, rows: pd.DataFrame, taxonomy: Taxonomy, notes: list[str]) -> pd.DataFrame:
+    """Symbols of symbol events alone: vendors give other releases codes of their own in such a column."""
+    if "symbol" not in rows.columns:
+        return rows
+    is_own = rows["event_type"].isin(taxonomy.symbol_types)
+    others = int((~is_own & without_missing(rows["symbol"]).notna()).sum())
+    if others:
+        notes.append(f"{path.name}: {others} symbols of events that fall on every symbol's bars are left out")
+    return rows.assign(symbol=without_missing(rows["symbol"]).where(is_own))
 
 
 def _parsed(
@@ -121,11 +136,11 @@ def _moments(
     return rows
 
 
-def _unknown_types(path: Path, names: pd.Series) -> TableError:
+def _unknown_types(path: Path, names: pd.Series, where: str) -> TableError:
     counts = names.value_counts()
     listed = some([f"{name} ({count})" if count > 1 else str(name) for name, count in counts.items()])
     return TableError(
-        f"{path.name}: expected event types of event_types.toml, got {listed}: map them under "
+        f"{path.name}: expected event types of {where}, got {listed}: map them under "
         '[calendar.values.event_type], or leave them out with unknown_event_types = "drop"'
     )
 
@@ -137,9 +152,9 @@ def _left_out(what: str, names: Sequence[str]) -> list[str]:
     return [f"left out {len(names)} {what}: {some([f'{name} ({count})' for name, count in counts.items()])}"]
 
 
-def _near_misses(names: pd.Series, section: CalendarMap) -> list[str]:
+def _near_misses(names: pd.Series, section: CalendarMap, taxonomy: Taxonomy) -> list[str]:
     """Hints on rows whose name is nearly one that the map has: a period behind it, or another spelling."""
-    known = {**section.values.get("event_type", {}), **{name: name for name in EVENT_TYPES}}
+    known = {**section.values.get("event_type", {}), **{name: name for name in taxonomy.event_types}}
     stems = {_PERIOD.sub("", name): name for name in known if "*" not in name}
     lines: dict[str, tuple[str, int]] = {}
     for name, count in names.value_counts().items():

@@ -29,6 +29,7 @@ from kronos_service.data.sources.text_files import SUFFIXES, read_text_table
 from kronos_service.data.sources.text_files import FileError as FileError
 from kronos_service.data.sources.timestamps import UNITS, epoch_units, read_timestamps, without_zone
 from kronos_service.data.tables import OPTIONAL, TableError, some
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY, Taxonomy
 from kronos_shared.columns import BAR_COLUMNS, CALENDAR_COLUMNS, FEATURES, SYMBOL_COLUMNS
 from kronos_shared.errors import first_line
 
@@ -45,7 +46,11 @@ class _File(NamedTuple, Generic[Section]):
 
 
 def read_files(
-    ohlcv: Sequence[Path], calendar: Sequence[Path], symbols: Path | None, maps: ColumnMaps
+    ohlcv: Sequence[Path],
+    calendar: Sequence[Path],
+    symbols: Path | None,
+    maps: ColumnMaps,
+    taxonomy: Taxonomy = DEFAULT_TAXONOMY,
 ) -> TableSource:
     """Read the files as the map says.
 
@@ -54,6 +59,7 @@ def read_files(
         calendar: files of releases.
         symbols: a file of symbols; without one the map gives each symbol of the bars its asset class.
         maps: names, constants, zones.
+        taxonomy: which releases count.
 
     Raises:
         FileError: a file cannot be read, or lacks a column that the map names, or a number does not parse.
@@ -70,7 +76,10 @@ def read_files(
     asset_class = symbol_rows.drop_duplicates("symbol").set_index("symbol")["asset_class"]
     bar_rows = pd.concat([_bars(one, asset_class, faults, notes) for one in bars], ignore_index=True)
     event_rows = read_events(
-        [(one.path, mapped(one.rows, one.section), one.rows, one.section) for one in events], faults, notes
+        [(one.path, mapped(one.rows, one.section), one.rows, one.section) for one in events],
+        faults,
+        notes,
+        taxonomy,
     )
     faults.refuse()
     more = f" and {len(ohlcv) - 1} more" if len(ohlcv) > 1 else ""
@@ -80,6 +89,7 @@ def read_files(
         bar_rows=bar_rows.sort_values(["symbol", "ts"], kind="stable", ignore_index=True),
         event_rows=event_rows,
         notes=tuple(notes),
+        taxonomy=taxonomy,
     )
 
 

@@ -22,7 +22,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from kronos_service.data.sources.database_url import Address, read_address
 from kronos_service.data.sources.database_url import PostgresError as PostgresError
-from kronos_shared.columns import BAR_COLUMNS, CALENDAR_COLUMNS, FEATURES, SYMBOL_COLUMNS
+from kronos_service.data.tables import bars_of
+from kronos_service.events.sessions import DAILY, Interval
+from kronos_shared.columns import BAR_COLUMNS, CALENDAR_COLUMNS, FEATURES, INTERVAL, SYMBOL_COLUMNS
 
 NUMBERS: Final = {*FEATURES, "actual", "forecast", "previous"}
 REMEDIES: Final = (
@@ -72,9 +74,12 @@ class PostgresSource:
     def symbols(self) -> pd.DataFrame:
         return pd.concat(self._read("symbols", SYMBOL_COLUMNS, "symbol"), ignore_index=True)
 
-    def bars(self, since: date | None = None, after: str | None = None) -> Iterator[pd.DataFrame]:
-        where = _conditions({"ts >= {}::date": since, "symbol > {}": after})
-        return self._read("ohlcv_1d", BAR_COLUMNS, "symbol, ts", where)
+    def bars(
+        self, since: date | None = None, after: str | None = None, interval: Interval = DAILY
+    ) -> Iterator[pd.DataFrame]:
+        length = None if interval == DAILY else interval
+        where = _conditions({f'"{INTERVAL}" = {{}}': length, "ts >= {}::date": since, "symbol > {}": after})
+        return self._read(bars_of(interval), BAR_COLUMNS, "symbol, ts", where)
 
     def count_bars(self, first: date | None, before: date) -> int:
         where = _conditions({"ts >= {}::date": first, "ts < {}::date": before})

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from itertools import islice, pairwise
 from typing import Final, TypeVar
 
@@ -22,16 +23,22 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from supabase import Client, ClientOptions, SupabaseException, create_client
 
 from kronos_service.data.sources.postgrest import RestReader, Span, SupabaseError, refuse_busy
+from kronos_service.data.tables import SHORT_BARS, bars_of
+from kronos_service.events.sessions import DAILY, Interval
+from kronos_shared.columns import INTERVAL
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 KEYS: Final = {
     "ohlcv_1d": ("symbol", "ts"),
+    SHORT_BARS: ("symbol", "ts"),
     "symbols": ("symbol",),
     "economic_calendar": ("event_id", "first_seen_at"),
 }
-"""Unique key that orders each table; in the calendar the row that was always known comes first."""
+"""Unique key that orders each table, of bars in ohlcv among those of one length; in the calendar the row that
+was always known comes first.
+"""
 _ADDRESS: Final = re.compile(
     r"https?://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?(?:/[A-Za-z0-9._~/-]*)?"
 )
@@ -73,19 +80,23 @@ class SupabaseSource:
     def symbols(self) -> pd.DataFrame:
         return self._whole("symbols")
 
-    def bars(self, since: date | None = None, after: str | None = None) -> Iterator[pd.DataFrame]:
+    def bars(
+        self, since: date | None = None, after: str | None = None, interval: Interval = DAILY
+    ) -> Iterator[pd.DataFrame]:
         names = [str(name) for name in self.symbols()["symbol"]]
         spans = _ranges(names[names.index(after) + 1 :] if after in names else names)
         if after is not None:
             spans[0].append(("symbol", "gt", after))
         if since is not None:
             spans = [[*span, ("ts", "gte", _midnight(since))] for span in spans]
-        is_empty = True
-        for frames in ordered_map(self._bars_within, spans, at_once=self.settings.connections):
+        if interval != DAILY:
+            spans = [[*span, (INTERVAL, "eq", interval)] for span in spans]
+        read, is_empty = partial(self._bars_within, bars_of(interval)), True
+        for frames in ordered_map(read, spans, at_once=self.settings.connections):
             is_empty = is_empty and not frames
             yield from frames
         if is_empty and since is None and after is None:
-            raise SupabaseError(self._hidden("ohlcv_1d"))
+            raise SupabaseError(self._hidden(bars_of(interval)))
 
     def count_bars(self, first: date | None, before: date) -> int:
         at_least = [] if first is None else [("ts", "gte", _midnight(first))]
@@ -94,8 +105,8 @@ class SupabaseSource:
     def calendar(self) -> pd.DataFrame:
         return self._whole("economic_calendar")
 
-    def _bars_within(self, span: Span) -> list[pd.DataFrame]:
-        return list(self.reader.pages("ohlcv_1d", KEYS["ohlcv_1d"], span))
+    def _bars_within(self, table: str, span: Span) -> list[pd.DataFrame]:
+        return list(self.reader.pages(table, KEYS[table], span))
 
     def _whole(self, table: str) -> pd.DataFrame:
         frames = list(self.reader.pages(table, KEYS[table], ()))

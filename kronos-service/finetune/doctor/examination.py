@@ -23,6 +23,7 @@ from kronos_service.finetune.doctor.machine import (
     check_torch,
 )
 from kronos_service.finetune.event_conditioned.config import DoctorConfig
+from kronos_shared.adapter_location import StoreUrl
 from kronos_shared.errors import KronosError
 from kronos_shared.progress import console, working
 
@@ -56,13 +57,18 @@ def examine(config: DoctorConfig) -> Iterator[tuple[str, Finding]]:
         yield name, finding
 
 
+def _places(store: Path | StoreUrl) -> list[Path]:
+    """The directories that a run writes to."""
+    return [Path("runs"), *([store] if isinstance(store, Path) else [])]
+
+
 def _checks(config: DoctorConfig) -> Mapping[str, Callable[[], Finding]]:
     inputs = Inputs(config)
     return {
         "torch": check_torch,
         "device": lambda: check_device(config.device),
         "machine": check_machine,
-        "disk": lambda: check_disk((Path("runs"), config.adapter_store)),
+        "disk": lambda: check_disk(_places(config.adapter_store)),
         "hub": lambda: check_hub(inputs.needs_hub),
         "base": lambda: check_base(inputs),
         "snapshot": lambda: check_snapshot(inputs),

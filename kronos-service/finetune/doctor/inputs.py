@@ -13,6 +13,7 @@ from kronos_shared.errors import KronosError
 
 if TYPE_CHECKING:
     from kronos_service.data.snapshot.read import Snapshot
+    from kronos_service.events.taxonomy import Taxonomy
     from kronos_service.model.factory import BaseChoice, Bundle
 
 
@@ -66,10 +67,20 @@ class Inputs:
         except Exception:
             return False
 
+    @property
+    def _taxonomy(self) -> "Taxonomy":
+        """The snapshot's; the default one where it does not load, as the snapshot's line says."""
+        from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
+
+        try:
+            return self.snapshot.taxonomy
+        except KronosError:
+            return DEFAULT_TAXONOMY
+
     @cached_property
     def bundle(self) -> "Bundle":
         """The base, of which nothing is `missing`; raises BaseModelError."""
-        return self.choice.load("cpu")
+        return self.choice.load("cpu", self._taxonomy)
 
 
 def check_base(inputs: Inputs) -> Finding:
@@ -90,8 +101,6 @@ def check_base(inputs: Inputs) -> Finding:
 
 def check_snapshot(inputs: Inputs) -> Finding:
     """That it loads, with its hash, its symbols and its last bar."""
-    from kronos_service.events.taxonomy import LEADERS
-
     snapshot = inputs.snapshot
     symbols = set(snapshot.bars["symbol"])
     kind = ", SYNTHETIC" if snapshot.is_sample else ""
@@ -99,7 +108,7 @@ def check_snapshot(inputs: Inputs) -> Finding:
         f"{snapshot.name} (sha256 {snapshot.sha256[:12]}{kind}), {len(symbols)} symbols with bars, "
         f"the last of {snapshot.bars['ts'].max():%Y-%m-%d}"
     )
-    absent = [leader for leader in LEADERS if leader not in symbols]
+    absent = [leader for leader in snapshot.taxonomy.leaders if leader not in symbols]
     if absent:
         return Finding("fault", f"{text}, none of leader {', '.join(absent)}", "export or import them too")
     if snapshot.flagged:
@@ -111,18 +120,20 @@ def check_snapshot(inputs: Inputs) -> Finding:
 
 def check_calendar(inputs: Inputs) -> Finding:
     """How far the calendar reaches: each target needs to know the releases of some days after it."""
+    from kronos_service.events.calendar import calendar_reach, counted
     from kronos_service.events.encoder import REACH_DAYS
-    from kronos_service.events.taxonomy import CURRENCY
 
     try:
         snapshot = inputs.snapshot
     except KronosError:
         return Finding("note", "not known, because the snapshot does not load")
-    rows = snapshot.calendar[snapshot.calendar["currency"] == CURRENCY]
+    rows = counted(snapshot.calendar, snapshot.taxonomy)
+    currencies = ", ".join(snapshot.taxonomy.all_currencies)
     if rows.empty:
-        return Finding("fault", f"the calendar has no {CURRENCY} releases", "load them, then export again")
-    reach, last = rows["release_at"].max().date(), snapshot.bars["ts"].max().date()
-    text, needed = f"{len(rows):,} {CURRENCY} rows until {reach}", last + timedelta(days=REACH_DAYS)
+        return Finding("fault", f"the calendar has no {currencies} releases", "load them, then export again")
+    reach = calendar_reach(snapshot.calendar, snapshot.taxonomy).item()
+    last = snapshot.bars["ts"].max().date()
+    text, needed = f"{len(rows):,} {currencies} rows until {reach}", last + timedelta(days=REACH_DAYS)
     if reach >= needed:
         return Finding("ok", f"{text}, at least {REACH_DAYS} days past the last bar")
     remedy = f"load the schedule until {needed}, or the last bars stay out of training"
@@ -134,11 +145,12 @@ def check_store(inputs: Inputs) -> Finding:
     from kronos_service.model.adapter.read import compatibility_problems, load_adapter, read_adapter
 
     store = inputs.config.adapter_store
+    place = f"{store}/"
     pointer, directory = latest(store), latest_version(store)
     if pointer is None or directory is None:
-        return Finding("note", f"nothing is published in {store}/ yet", "event-lora publishes there")
+        return Finding("note", f"nothing is published in {place} yet", "event-lora publishes there")
     adapter = read_adapter(directory, digest=pointer.manifest_sha256)
-    text = f"{store}/ serves {pointer.version}, generation {pointer.generation}, whose files are whole"
+    text = f"{place} serves {pointer.version}, generation {pointer.generation}, whose files are whole"
     try:
         bundle = None if inputs.missing else inputs.bundle
     except Exception:  # the base's line says why

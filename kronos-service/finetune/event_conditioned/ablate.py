@@ -87,7 +87,15 @@ class Ablation:
     def key(self, variant: AblationVariant, seed: int) -> str:
         """The name of everything that this training depends on."""
         config = self.config.training(seed)
-        return key_of(dependencies(variant, config, self.fingerprint, context=self.setup.context))
+        return key_of(
+            dependencies(
+                variant,
+                config,
+                self.fingerprint,
+                context=self.setup.context,
+                taxonomy=self.setup.snapshot.taxonomy,
+            )
+        )
 
     def directory(self, variant: AblationVariant, seed: int) -> Path:
         """The run directory of this training."""

@@ -6,13 +6,16 @@ Only light modules are imported here: flags are checked before torch is loaded.
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from kronos_service.data.public_facts import AcceptedName
 from kronos_service.model.presets import BASES
+from kronos_shared.adapter_location import AdapterLocation, StoreLocation
+from kronos_shared.adapter_manifest import LoraRecord
 from kronos_shared.cli import ConfigError, Settings
+from kronos_shared.lora_targets import ALL_LINEAR, DEFAULT_TARGETS, TargetName, linear_names
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,6 +38,29 @@ RENAMED_FLAGS = {old: "--" + new.replace("_", "-") for old, new in RENAMED.items
     "force": "--promote always",
     "require_gain": "--promote if-gain",
 }
+
+
+def _split(given: Any) -> Any:
+    """Peft's own form, `q_proj,v_proj`, is as good as several values."""
+    texts = [given] if isinstance(given, str) else given
+    return [name for text in texts for name in text.split(",")] if _all_texts(texts) else given
+
+
+def _all_texts(values: Any) -> bool:
+    return isinstance(values, list | tuple) and all(isinstance(one, str) for one in values)
+
+
+def _in_order(chosen: tuple[TargetName, ...]) -> tuple[TargetName, ...]:
+    if not chosen:
+        raise ConfigError("--target-modules must name at least one layer")
+    if ALL_LINEAR not in chosen:
+        return linear_names(chosen)
+    if len(chosen) > 1:
+        raise ConfigError(f"--target-modules {ALL_LINEAR} stands alone, got {' '.join(chosen)}")
+    return chosen
+
+
+TargetModules = Annotated[tuple[TargetName, ...], BeforeValidator(_split), AfterValidator(_in_order)]
 
 
 class _Source(Settings):
@@ -88,8 +114,16 @@ class Recipe(_Source):
     """AdamW's weight decay"""
     max_grad_norm: float = Field(default=1.0, gt=0)
     """gradients are clipped to this norm"""
-    rank: int = Field(default=8, ge=1)
-    """LoRA rank on q_proj and v_proj; alpha is twice the rank"""
+    rank: int = Field(default=8, ge=1, le=1024)
+    """LoRA rank"""
+    alpha: int | None = Field(default=None, ge=1, le=4096)
+    """LoRA alpha; twice the rank if left out"""
+    target_modules: TargetModules = DEFAULT_TARGETS
+    """linear layers that LoRA adapts (docs/training.md), or all-linear: all but the two heads"""
+    use_rslora: bool = False
+    """scale LoRA's update by alpha / sqrt(rank) instead of alpha / rank"""
+    use_dora: bool = False
+    """train the magnitude of each adapted output apart from its direction (1.3 times a step's time)"""
     lora_dropout: float = Field(default=0.05, ge=0, lt=1)
     """dropout on the LoRA input"""
     taps: Literal["input", "output", "both"] = "both"
@@ -101,6 +135,17 @@ class Recipe(_Source):
     """weight in the loss of a target with a high-impact event; any other target counts once"""
     blank_probability: float = Field(default=0.15, ge=0, le=1)
     """share of windows whose surprises and leaders are blanked from a random bar on"""
+
+    def lora(self) -> LoraRecord:
+        """What LoRA adapts and how, as an adapter's manifest says it."""
+        return LoraRecord(
+            rank=self.rank,
+            alpha=self.alpha or 2 * self.rank,
+            dropout=self.lora_dropout,
+            target_modules=linear_names(self.target_modules),
+            use_rslora=self.use_rslora,
+            use_dora=self.use_dora,
+        )
 
     @model_validator(mode="after")
     def _bars_come_first(self) -> Self:
@@ -146,8 +191,8 @@ class EventLoraConfig(Training):
 
     run_dir: Path | None = None
     """where the run writes; runs/event-lora-<UTC time> if left out"""
-    adapter_store: Path = Path("adapters")
-    """where adapters are published"""
+    adapter_store: StoreLocation = Path("adapters")
+    """where adapters are published: a directory, or s3://bucket/prefix"""
     checkpoint_every: int = Field(default=50, ge=1)
     """optimizer steps between checkpoints"""
     keep_versions: int = Field(default=10, ge=1)
@@ -225,8 +270,9 @@ class EvaluateConfig(_Source):
     base_model: str = Field(
         default="kronos-nano", description=f"the base that the adapter was trained on: {BASES}"
     )
-    adapter: Path = Path("adapters")
-    """an adapter directory, or a directory of published adapters (its LATEST)"""
+    adapter: AdapterLocation = Path("adapters")
+    """an adapter directory, published adapters (their LATEST) in a directory or at s3://bucket/prefix, or
+    hub:owner/name@commit"""
     split: Literal["train", "val", "test"] = "val"
     """which of the adapter's splits, by target date"""
     open_test_split: bool = False
@@ -297,8 +343,8 @@ class AuditConfig(_Source):
 class DoctorConfig(_Source):
     """Check that this machine, this data and this base can do a real run."""
 
-    adapter_store: Path = Path("adapters")
-    """where adapters are published"""
+    adapter_store: StoreLocation = Path("adapters")
+    """where adapters are published: a directory, or s3://bucket/prefix"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: a CUDA device if there is one; cuda: a machine without one is a fault"""
 

@@ -39,6 +39,7 @@ from kronos_service.model.adapter.read import (
     kronos_of,
     load_adapter,
     read_adapter,
+    require_interval,
 )
 from kronos_service.model.factory import Bundle, load_bundle
 from kronos_service.model.generation.sampling import Sampling
@@ -60,15 +61,17 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     directory = config.out or _home(adapter.directory)
     require_writable(directory, "--out")
     accelerator = Accelerator()
+    snapshot = load_snapshot(config.snapshot or sample_snapshot_path())
     bundle = load_bundle(
         config.base_model,
         tokenizer=config.tokenizer,
         revision=config.revision,
         tokenizer_revision=config.tokenizer_revision,
         device=str(accelerator.device),
+        taxonomy=snapshot.taxonomy,
     )
     loaded = load_adapter(adapter, bundle)
-    snapshot = load_snapshot(config.snapshot or sample_snapshot_path())
+    require_interval(adapter.manifest, snapshot.interval, f"snapshot {snapshot.name}")
     splits = _splits(config, adapter, snapshot, bundle)
     about = describe_evaluation(adapter.directory, adapter.manifest, snapshot, config.split)
     if config.split == "test":
@@ -88,7 +91,10 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     figures = about | {
         "given": given,
         "losses": {"base": summarize(base), "adapter": summarize(adapted)},
-        "family_losses": {"base": summarize_families(base), "adapter": summarize_families(adapted)},
+        "family_losses": {
+            name: summarize_families(one, snapshot.taxonomy)
+            for name, one in (("base", base), ("adapter", adapted))
+        },
         "forecasts": forecasts.figures if forecasts else None,
         "why_no_forecasts": None if forecasts else "none were asked for (--origins 0)",
     }

@@ -15,6 +15,7 @@ from kronos_service.finetune.event_conditioned.evaluation.bootstrap import Gain
 from kronos_service.finetune.event_conditioned.evaluation.criteria import (
     Criterion,
     RunFigures,
+    fitting_rank,
     judge,
     may_promote,
     obstacles,
@@ -51,7 +52,7 @@ from kronos_service.finetune.event_conditioned.run_directory import (
 from kronos_service.finetune.event_conditioned.samples.splits import dead_channels
 from kronos_service.finetune.event_conditioned.training import memory_budget
 from kronos_service.finetune.event_conditioned.training.distributed import group, on_main, require_same
-from kronos_service.finetune.event_conditioned.training.lora import trainable
+from kronos_service.finetune.event_conditioned.training.lora import trained_sizes
 from kronos_service.finetune.event_conditioned.training.setup import TrainingSetup, prepare_training
 from kronos_service.finetune.event_conditioned.training.signals import stop_on_signals
 from kronos_service.finetune.event_conditioned.training.tracking import require_tracker
@@ -232,9 +233,10 @@ def _conclude(
     """
     config, adapter = run.config, trained["adapter"]
     records = {name: variant.records for name, variant in trained.items()}
-    gains = all_gains(records, config.seed)
+    taxonomy = run.setup.snapshot.taxonomy
+    gains = all_gains(records, taxonomy, config.seed)
     records = {"base": base, **records}
-    figures = val_figures(records, gains, config.seed)
+    figures = val_figures(records, gains, taxonomy, config.seed)
     _save(run, adapter, figures, gains, comparison)
     criteria = judge(_run_figures(run, adapter, figures, gains, comparison))
     require_gain = config.promote == "if-gain"
@@ -291,13 +293,16 @@ def _run_figures(
     gains: dict[str, Gain],
     comparison: Comparison | None,
 ) -> RunFigures:
+    lora, event_emb = trained_sizes(variant.model)
     return RunFigures(
         fixed_losses=variant.fixed_losses,
         base=figures["val"]["base"],
         adapted=figures["val"]["adapter"],
         gain=gains.get("adapter_event"),
+        tier1=run.setup.snapshot.taxonomy.tier1,
         tier1_gain=gains.get("adapter_tier1"),
-        trainable=sum(parameter.numel() for _, parameter in trainable(variant.model)),
+        trainable=lora + event_emb,
+        fitting_rank=fitting_rank(lora=lora, event_emb=event_emb, rank=run.config.rank),
         peak_bytes=variant.peak_bytes,
         seconds=variant.seconds,
         adapter_bytes=sum((run.directory / "adapter" / name).stat().st_size for name in (*FILES, MANIFEST)),

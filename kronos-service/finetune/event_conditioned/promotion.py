@@ -16,6 +16,7 @@ from kronos_service.finetune.event_conditioned.evaluation.incumbent import (
 from kronos_service.finetune.event_conditioned.run_directory import RunError, resume_command
 from kronos_service.finetune.event_conditioned.training.distributed import on_main
 from kronos_service.finetune.event_conditioned.training.setup import TrainingSetup
+from kronos_shared.adapter_location import StoreUrl
 from kronos_shared.adapter_manifest import MANIFEST, AdapterManifest, Latest
 from kronos_shared.adapter_store import StoreError, latest, publish, published_as
 from kronos_shared.atomic import why_not_writable
@@ -25,13 +26,13 @@ ADAPTER = "adapter"
 """Where a run directory holds its adapter."""
 
 
-def require_store(store: Path) -> None:
-    """Check that an adapter could be published.
+def require_store(store: Path | StoreUrl) -> None:
+    """Check that an adapter could be published; whether a bucket can be written to is seen then.
 
     Raises:
-        StoreError: LATEST is damaged, or nothing can be written there.
+        StoreError: LATEST is damaged or cannot be read, or nothing can be written there.
     """
-    if why := why_not_writable(store):
+    if isinstance(store, Path) and (why := why_not_writable(store)):
         raise StoreError(f"cannot publish in {store}: {why}; name another --adapter-store")
     latest(store)
 
@@ -54,7 +55,9 @@ def against_latest(
     def look() -> Comparison | Incumbent | None:
         if saved.exists() and published_as(saved, config.adapter_store):
             return recorded(saved)
-        return find_incumbent(config.adapter_store, setup.bundle, splits.splits["val"])
+        return find_incumbent(
+            config.adapter_store, setup.bundle, splits.splits["val"], setup.snapshot.interval
+        )
 
     found = on_main(look)
     if found is None or isinstance(found, Comparison):

@@ -39,6 +39,7 @@ def data_record(snapshot: Snapshot, splits: Mapping[str, tuple[str, str]], audit
         splits=dict(splits),
         audit=audit,
         synthetic=snapshot.is_sample and snapshot.sha256 != sample_sha256(),
+        interval=snapshot.interval,
     )
 
 

@@ -60,7 +60,7 @@ from kronos_service.finetune.event_conditioned.run_directory import FINISHED, re
 from kronos_service.finetune.event_conditioned.samples.series import Series, build_series, calendar_covers
 from kronos_service.finetune.event_conditioned.training.tracking import epoch_figures
 from kronos_service.model.factory import Bundle, load_bundle
-from kronos_shared.adapter_store import publish, published_as
+from kronos_shared.adapter_store import publish, published_as, version_in
 from kronos_shared.atomic import replace_file
 from kronos_shared.progress import console, working
 from kronos_shared.ray_cluster import cluster, run_tasks, workers
@@ -138,19 +138,22 @@ def _snapshot(config: Recipe) -> Snapshot:
     return load_snapshot(config.snapshot or sample_snapshot_path())
 
 
-def _bundle(config: Recipe) -> Bundle:
+def _bundle(config: Recipe, snapshot: Snapshot) -> Bundle:
     return load_bundle(
         config.base_model,
         tokenizer=config.tokenizer,
         revision=config.revision,
         tokenizer_revision=config.tokenizer_revision,
+        taxonomy=snapshot.taxonomy,
     )
 
 
 def _plan(config: WalkForwardConfig) -> WalkForward:
-    snapshot, bundle = _snapshot(config), _bundle(config)
+    snapshot = _snapshot(config)
+    snapshot.require_daily("walk-forward, whose folds and yardsticks are of days")
+    bundle = _bundle(config, snapshot)
     last_bar: date = snapshot.bars["ts"].max().date()
-    covered: date = calendar_covers(snapshot.calendar).astype("datetime64[D]").item()
+    covered: date = calendar_covers(snapshot).astype("datetime64[D]").item()
     end = min(last_bar, covered, config.last_val or last_bar)
     walk = WalkForward(
         config=config, snapshot=snapshot, bundle=bundle, end=end, folds=plan_folds(config, end)
@@ -237,7 +240,8 @@ def _train(walk: WalkForward, trainings: Sequence[FoldRun]) -> Iterator[int]:
 
 def _train_there(settings: EventLoraConfig, directory: Path) -> None:
     """One training in a process that holds neither data nor base."""
-    event_lora_at(settings, directory, _snapshot(settings), _bundle(settings))
+    snapshot = _snapshot(settings)
+    event_lora_at(settings, directory, snapshot, _bundle(settings, snapshot))
 
 
 def _measure_yardsticks(walk: WalkForward, fold: Fold) -> None:
@@ -269,7 +273,8 @@ def _write(walk: WalkForward, epochs: Mapping[str, int], *, published: str | Non
     folds = {fold.name: walk.finished(fold) for fold in walk.folds}
     records = {
         fold.name: mean_over_seeds(
-            [pd.read_parquet(walk.directory(fold, seed) / "val_losses.parquet") for seed in folds[fold.name]]
+            [pd.read_parquet(walk.directory(fold, seed) / "val_losses.parquet") for seed in folds[fold.name]],
+            walk.snapshot.taxonomy,
         )
         for fold in walk.folds
         if folds[fold.name]
@@ -277,7 +282,7 @@ def _write(walk: WalkForward, epochs: Mapping[str, int], *, published: str | Non
     asset_class = dict(
         zip(walk.snapshot.symbols["symbol"], walk.snapshot.symbols["asset_class"], strict=True)
     )
-    gains = pooled_gains(pool(records, asset_class))
+    gains = pooled_gains(pool(records, asset_class), walk.snapshot.taxonomy)
     yardsticks = _next_bars(walk, YARDSTICKS)
     measured = {name for group in (yardsticks or {"groups": []})["groups"] for name in group["models"]}
     found: dict[str, Any] = {
@@ -336,7 +341,7 @@ def _publish(walk: WalkForward, epochs: int, gains: Sequence[Mapping[str, Any]])
         return None
     before = published_as(adapter, config.adapter_store)
     version = before or publish(adapter, config.adapter_store, keep=config.keep_versions).version
-    console.print(f"[green]promoted[/]: {config.adapter_store / 'versions' / version} is now LATEST")
+    console.print(f"[green]promoted[/]: {version_in(config.adapter_store, version)} is now LATEST")
     return version
 
 

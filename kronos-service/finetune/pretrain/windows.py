@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from kronos_service.data.snapshot.read import Snapshot
-from kronos_service.events.taxonomy import LEADERS
 from kronos_shared.errors import KronosError
 from kronos_shared.normalization import Floats, feature_matrix, normalize, statistics, time_features
 
@@ -60,7 +59,9 @@ def training_series(snapshot: Snapshot, *, until: date, heldout: float, context:
     bars = snapshot.bars[snapshot.bars.ts < pd.Timestamp(until, tz="UTC")]
     dates = np.sort(bars.ts.unique())
     first_held_out = dates[int(len(dates) * (1 - heldout))] if len(dates) else None
-    wanted = snapshot.symbols.symbol[snapshot.symbols.tradable | snapshot.symbols.symbol.isin(LEADERS)]
+    wanted = snapshot.symbols.symbol[
+        snapshot.symbols.tradable | snapshot.symbols.symbol.isin(snapshot.taxonomy.leaders)
+    ]
     data = []
     for _, table in bars[bars.symbol.isin(wanted)].groupby("symbol"):
         rows = int((table.ts < first_held_out).sum())

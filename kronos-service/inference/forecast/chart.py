@@ -7,6 +7,7 @@ Letters: N sample paths, H horizon in bars.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date, datetime
 from io import BytesIO
 from itertools import groupby
 from pathlib import Path
@@ -92,7 +93,7 @@ def chart_of(forecast: Forecast, series: Series, later: Floats) -> Chart:
     origin, synthetic = forecast.origin, f"{SYNTHETIC}: " if forecast.is_synthetic else ""
     return Chart(
         title=f"{synthetic}{forecast.symbol}: {len(forecast.dates)} bars after {origin.day} {origin:%B %Y}",
-        past_dates=session_dates(past["ts"]),
+        past_dates=session_dates(past["ts"], series.interval),
         past_closes=past["close"].to_numpy(dtype=np.float64),
         dates=forecast.dates,
         bands=forecast.bands,
@@ -215,10 +216,15 @@ def _draw_widths(axes: Axes, chart: Chart) -> None:
 def _style(axes: Axes, positions: npt.NDArray[np.int64], dates: Dates, most_ticks: int) -> None:
     every = -(-len(positions) // most_ticks)
     shown = slice(None, None, every)
-    axes.set_xticks(positions[shown], [f"{day.day} {day:%b}" for day in dates[shown].tolist()], fontsize=8)
+    axes.set_xticks(positions[shown], list(map(_tick, dates[shown].tolist())), fontsize=8)
     axes.tick_params(axis="y", labelsize=8)
     axes.set_xlabel(f"session date ({dates[-1].item():%Y})", fontsize=8)
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
+
+
+def _tick(day: date) -> str:
+    clock = f"{day:\n%H:%M}" if isinstance(day, datetime) else ""
+    return f"{day.day} {day:%b}{clock}"

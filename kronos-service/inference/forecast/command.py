@@ -19,13 +19,14 @@ from kronos_service.data.snapshot.manifest import SnapshotError
 from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.events.encoder import prepare
 from kronos_service.events.sessions import LONGEST_CLOSURE, sessions
+from kronos_service.events.taxonomy import Taxonomy
 from kronos_service.inference.forecast.asked import Asked
 from kronos_service.inference.forecast.bands import Floats
 from kronos_service.inference.forecast.series import Series, forecast_bands
 from kronos_service.inference.forecast.table import Forecast, print_forecast
 from kronos_service.inference.models.served_model import ServedModel, adapter_at, base_alone
 from kronos_service.inference.settings import ForecastConfig
-from kronos_service.model.adapter.read import NoAdapterError, find_adapter
+from kronos_service.model.adapter.read import NoAdapterError, find_adapter, require_interval
 from kronos_service.model.factory import PACKAGED, BaseChoice
 from kronos_service.model.packaged import SAMPLE
 from kronos_shared.cli import ConfigError
@@ -46,10 +47,12 @@ def forecast(config: ForecastConfig, console: Console | None = None) -> Forecast
         require_drawable(config.plot)
     snapshot = snapshots.load_snapshot(config.snapshot or sample_snapshot_path())
     series, later = _cut(snapshot, config)
-    served = _load(config, console)
+    served = _load(config, console, snapshot.taxonomy)
+    if served.manifest is not None:
+        require_interval(served.manifest, snapshot.interval, f"snapshot {snapshot.name}")
     if config.horizon >= served.context:
         raise ConfigError(f"--horizon must be below the model's {served.context} bars, got {config.horizon}")
-    tables = prepare(snapshot.calendar, snapshots.leader_data(snapshot))
+    tables = prepare(snapshot.calendar, snapshots.leader_data(snapshot), snapshot.taxonomy)
     asked = Asked(
         horizon=config.horizon, paths=config.paths, seed=config.seed, recalibrated=config.recalibrated
     )
@@ -72,14 +75,17 @@ def _cut(snapshot: Snapshot, config: ForecastConfig) -> tuple[Series, Floats]:
     until = len(bars)
     if config.as_of is not None:
         _require_reached(config.as_of, config.symbol, asset_class, bars["ts"].iloc[-1].date())
-        until = int((bars["ts"] <= pd.Timestamp(config.as_of, tz="UTC")).sum())
+        until = int((bars["ts"] < pd.Timestamp(config.as_of + timedelta(days=1), tz="UTC")).sum())
     if until == 0:
         raise SnapshotError(
             f"snapshot {snapshot.name} has no bar of {config.symbol} up to {config.as_of}; its first is of "
             f"{bars['ts'].iloc[0]:%Y-%m-%d}"
         )
     later = bars["close"].to_numpy(dtype=np.float64)[until : until + config.horizon]
-    return Series(symbol=config.symbol, bars=bars[:until], asset_class=asset_class), later
+    series = Series(
+        symbol=config.symbol, bars=bars[:until], asset_class=asset_class, interval=snapshot.interval
+    )
+    return series, later
 
 
 def _require_reached(as_of: date, symbol: str, asset_class: str, last: date) -> None:
@@ -92,7 +98,7 @@ def _require_reached(as_of: date, symbol: str, asset_class: str, last: date) -> 
         )
 
 
-def _load(config: ForecastConfig, console: Console) -> ServedModel:
+def _load(config: ForecastConfig, console: Console, taxonomy: Taxonomy) -> ServedModel:
     base = None if config.base_model is None else BaseChoice(model=config.base_model)
     try:
         directory = find_adapter(config.adapter or DEFAULT_ADAPTERS)
@@ -102,7 +108,7 @@ def _load(config: ForecastConfig, console: Console) -> ServedModel:
         if config.snapshot is None and base is None:
             console.print(f"no adapter in {DEFAULT_ADAPTERS}/: {SAMPLE}, the one that ships with the package")
             return adapter_at(Path(SAMPLE))
-        served = base_alone((base or BaseChoice(model=PACKAGED)).load("cpu"))
+        served = base_alone((base or BaseChoice(model=PACKAGED)).load("cpu", taxonomy))
         console.print(
             f"no adapter in {DEFAULT_ADAPTERS}/: base {served.base.base.repo} alone, which knows no calendar"
         )

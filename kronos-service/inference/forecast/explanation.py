@@ -12,10 +12,8 @@ from datetime import date
 
 import numpy as np
 
-from kronos_service.events.calendar import CalendarRows
 from kronos_service.events.encoder import EventTables
 from kronos_service.events.sessions import utc
-from kronos_service.events.taxonomy import FAMILIES, FIRST_LEADER, LEADERS
 from kronos_service.inference.forecast.asked import Asked
 from kronos_service.inference.forecast.series import Series, prepare_series
 from kronos_service.inference.models.served_model import ServedModel
@@ -40,22 +38,19 @@ def without_each(
     series: Series, tables: EventTables, served: ServedModel, asked: Asked, known: Prepared
 ) -> Iterator[Without]:
     """One history for each family with a release on a forecast bar, in order of time, and for each leader."""
-    rows = tables.rows
+    own, taxonomy = tables.of(series.symbol), tables.taxonomy
+    rows = own.rows
     events = known_events(rows, known.future_dates, series.asset_class, known.as_of)
     for on, family in dict.fromkeys((event.date, event.family) for event in events):
         # a family is one input: without one of its types of one moment, the others would say the same
         moments = [event.release_at for event in events if (event.date, event.family) == (on, family)]
-        is_it = np.isin(rows.release_at, utc(moments)) & (rows.family == FAMILIES.index(family))
-        without = replace(tables, rows=_only(rows, ~is_it))
+        is_it = np.isin(rows.release_at, utc(moments)) & (rows.family == taxonomy.families.index(family))
+        without = replace(own, rows=rows.only(~is_it))
         prepared = prepare_series(series, without, served, asked)
         yield Without(kind="release", name=family, on=on, prepared=prepared)
     assert known.history.events is not None
-    for number, leader in enumerate(LEADERS):
+    for number, leader in enumerate(taxonomy.leaders):
         channels = known.history.events.clone()
-        channels[:, FIRST_LEADER + number] = 0
+        channels[:, taxonomy.first_leader + number] = 0
         history = replace(known.history, events=channels)
         yield Without(kind="leader", name=leader, on=None, prepared=replace(known, history=history))
-
-
-def _only(rows: CalendarRows, kept: np.ndarray) -> CalendarRows:
-    return CalendarRows(**{name: column[kept] for name, column in vars(rows).items()})

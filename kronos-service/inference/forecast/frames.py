@@ -15,7 +15,7 @@ import pandas as pd
 from kronos_service.data.tables import calendar_table, some
 from kronos_service.data.validation import NO_SESSION, check_calendar, find_bad_bars
 from kronos_service.events.encoder import EventTables, prepare
-from kronos_service.events.taxonomy import LEADER_ASSET_CLASS, LEADERS
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY, Taxonomy
 from kronos_service.inference.forecast.series import Series
 from kronos_service.model.generation.inputs import Prepared
 from kronos_shared.cli import did_you_mean
@@ -66,6 +66,7 @@ def read_market(
     *,
     asset_class: AssetClass,
     names: Names,
+    taxonomy: Taxonomy = DEFAULT_TAXONOMY,
 ) -> Market:
     """Check the frames of a forecast.
 
@@ -75,18 +76,20 @@ def read_market(
         leaders: rows of the leaders with their closes; None takes those among the bars.
         asset_class: of all symbols, or by symbol; None reads the bars' column of that name, and without it
             takes leaders for what they are and other symbols for US equities.
+        taxonomy: what the model's event types and leaders are.
 
     Raises:
         FrameError, KronosError: columns, dates or values that cannot be used.
     """
     table = _bars(bars, names)
-    classes = _asset_classes(table, asset_class)
+    classes = _asset_classes(table, asset_class, taxonomy)
     _refuse_bad_bars(table, classes)
     by_symbol = dict(iter(table.groupby("symbol", sort=False)))
     tables = None
     if events is not None:
         closes = table if leaders is None else _typed(leaders, "leaders", names, ("close",))
-        tables = prepare(_events(events), dict(_leaders(closes, is_given=leaders is not None)))
+        found = dict(_leaders(closes, taxonomy, is_given=leaders is not None))
+        tables = prepare(_events(events, taxonomy), found, taxonomy)
     columns = ["ts", *FEATURES]
     return Market(
         series=[
@@ -190,7 +193,7 @@ def _is_naive(ts: pd.Series) -> bool:
     return not isinstance(ts.dtype, pd.DatetimeTZDtype)
 
 
-def _asset_classes(table: pd.DataFrame, given: AssetClass) -> dict[str, str]:
+def _asset_classes(table: pd.DataFrame, given: AssetClass, taxonomy: Taxonomy) -> dict[str, str]:
     """Symbol -> its asset class."""
     symbols = [str(symbol) for symbol in table["symbol"].unique()]
     if given is None and "asset_class" in table.columns:
@@ -200,7 +203,7 @@ def _asset_classes(table: pd.DataFrame, given: AssetClass) -> dict[str, str]:
             raise FrameError(f"bars: expected one asset_class a symbol, got {some(mixed)}")
         given = {str(symbol): str(found[0]) for symbol, found in of_rows.items()}
     if given is None:
-        classes = {symbol: LEADER_ASSET_CLASS.get(symbol, DEFAULT_ASSET_CLASS) for symbol in symbols}
+        classes = {symbol: taxonomy.leader_asset_class.get(symbol, DEFAULT_ASSET_CLASS) for symbol in symbols}
     elif isinstance(given, str):
         classes = dict.fromkeys(symbols, given)
     else:
@@ -230,20 +233,22 @@ def _refuse_bad_bars(table: pd.DataFrame, classes: Mapping[str, str]) -> None:
     )
 
 
-def _events(frame: pd.DataFrame) -> pd.DataFrame:
+def _events(frame: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame:
     if not isinstance(frame, pd.DataFrame):
         raise FrameError(f"events: expected a pandas DataFrame, got {type(frame).__name__}")
     _require_columns(frame, "events", NEEDED_OF_EVENTS, None)
     rows = frame.reindex(columns=list(CALENDAR_COLUMNS))
     calendar = calendar_table(rows)
-    check_calendar(calendar)
+    check_calendar(calendar, taxonomy)
     return calendar
 
 
-def _leaders(closes: pd.DataFrame, *, is_given: bool) -> Iterator[tuple[str, pd.DataFrame]]:
+def _leaders(
+    closes: pd.DataFrame, taxonomy: Taxonomy, *, is_given: bool
+) -> Iterator[tuple[str, pd.DataFrame]]:
     """Each leader with its (ts, close), without rows where it is not there: its channel is then 0."""
-    if is_given and not closes["symbol"].isin(LEADERS).any():
+    if is_given and not closes["symbol"].isin(taxonomy.leaders).any():
         got = some([str(one) for one in closes["symbol"].unique()])
-        raise FrameError(f"leaders: expected rows of {', '.join(LEADERS)}, got {got}: name them so")
-    for leader in LEADERS:
+        raise FrameError(f"leaders: expected rows of {', '.join(taxonomy.leaders)}, got {got}: name them so")
+    for leader in taxonomy.leaders:
         yield leader, closes.loc[closes["symbol"] == leader, ["ts", "close"]]

@@ -5,13 +5,17 @@ from datetime import date
 from typing import Final
 
 from kronos_service.events.scenario import Scenario, ScenarioError
-from kronos_service.events.taxonomy import EVENT_TYPES, FAMILIES, LEADERS
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY, Taxonomy
 from kronos_shared.cli import did_you_mean
 
 FORM: Final = "'cpi +2', 'cpi +2 2026-04-10' or 'SPY -1.5 2026-04-10'"
 
 
-def parse_scenario(texts: Sequence[str], scheduled: Mapping[date, Sequence[str]]) -> Scenario:
+def parse_scenario(
+    texts: Sequence[str],
+    scheduled: Mapping[date, Sequence[str]],
+    taxonomy: Taxonomy = DEFAULT_TAXONOMY,
+) -> Scenario:
     """A scenario from texts `NAME Z [DATE]`: a surprise of an event type or family, or a leader's move, in
     standard deviations.
 
@@ -27,7 +31,7 @@ def parse_scenario(texts: Sequence[str], scheduled: Mapping[date, Sequence[str]]
     leaders: dict[str, dict[date, float]] = {}
     for text in texts:
         name, z, day = _parts(text)
-        if name.upper() in LEADERS:
+        if name.upper() in taxonomy.leaders:
             if day is None:
                 raise ScenarioError(f"expected a date for a leader's move, got {text!r}: write {FORM}")
             moves = leaders.setdefault(name.upper(), {})
@@ -35,7 +39,7 @@ def parse_scenario(texts: Sequence[str], scheduled: Mapping[date, Sequence[str]]
                 raise ScenarioError(f"expected one move of {name.upper()} a bar, got two on {day}: drop one")
             moves[day] = z
             continue
-        on = _release(name, day, scheduled)
+        on = _release(name, day, scheduled, taxonomy)
         if on in surprises:
             raise ScenarioError(
                 f"expected one surprise a bar, got two on {on}: the larger one counts, drop one"
@@ -55,11 +59,13 @@ def _parts(text: str) -> tuple[str, float, date | None]:
         raise ScenarioError(f"expected a scenario such as {FORM}, got {text!r}") from None
 
 
-def _release(name: str, day: date | None, scheduled: Mapping[date, Sequence[str]]) -> date:
-    family = EVENT_TYPES.get(name.lower(), name.lower())
-    if family not in FAMILIES:
-        known = ", ".join((*FAMILIES, *LEADERS))
-        near = did_you_mean(name, (*FAMILIES, *EVENT_TYPES, *LEADERS))
+def _release(
+    name: str, day: date | None, scheduled: Mapping[date, Sequence[str]], taxonomy: Taxonomy
+) -> date:
+    family = taxonomy.event_types.get(name.lower(), name.lower())
+    if family not in taxonomy.families:
+        known = ", ".join((*taxonomy.families, *taxonomy.leaders))
+        near = did_you_mean(name, (*taxonomy.families, *taxonomy.event_types, *taxonomy.leaders))
         raise ScenarioError(f"expected one of {known}, got {name!r}{near}")
     dates = [on for on, families in scheduled.items() if family in families and day in (None, on)]
     if not dates:

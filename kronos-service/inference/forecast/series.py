@@ -13,8 +13,8 @@ import pandas as pd
 
 from kronos_service.events.encoder import EventTables
 from kronos_service.events.scenario import Scenario, ScenarioError
-from kronos_service.events.sessions import Times
-from kronos_service.events.taxonomy import FAMILIES
+from kronos_service.events.sessions import DAILY, Interval, Times, session_dates
+from kronos_service.events.taxonomy import Taxonomy
 from kronos_service.inference.forecast.asked import Asked
 from kronos_service.inference.forecast.bands import Bands, Floats
 from kronos_service.inference.forecast.scenario_text import parse_scenario
@@ -37,6 +37,7 @@ class Series:
     bars: pd.DataFrame
     """Columns ts and `FEATURES`, ascending; the last one is the origin."""
     asset_class: str
+    interval: Interval = DAILY
 
 
 def prepare_series(
@@ -51,6 +52,7 @@ def prepare_series(
         series.bars,
         series.asset_class,
         tables,
+        symbol=series.symbol,
         encoder=served.base.event_encoder,
         context=served.context,
         horizon=asked.horizon,
@@ -58,6 +60,7 @@ def prepare_series(
         min_history=served.min_history,
         scenario=scenario,
         recalibration=served.recalibration if asked.recalibrated else None,
+        interval=series.interval,
     )
 
 
@@ -80,21 +83,23 @@ def sample_paths(
     )
 
 
-def scheduled(prepared: Prepared, horizon: int) -> tuple[Families, ...]:
+def scheduled(prepared: Prepared, horizon: int, taxonomy: Taxonomy) -> tuple[Families, ...]:
     """What the adapter is shown about each forecast bar: the last H rows of its event channels."""
     assert prepared.history.events is not None
-    rows = prepared.history.events[-horizon:, : len(FAMILIES)].tolist()
+    rows = prepared.history.events[-horizon:, : len(taxonomy.families)].tolist()
     return tuple(
-        tuple((name, weight) for name, weight in zip(FAMILIES, row, strict=True) if weight) for row in rows
+        tuple((name, weight) for name, weight in zip(taxonomy.families, row, strict=True) if weight)
+        for row in rows
     )
 
 
-def suppose(scenario: ScenarioLike, known: Prepared, horizon: int) -> Scenario:
+def suppose(scenario: ScenarioLike, known: Prepared, horizon: int, taxonomy: Taxonomy) -> Scenario:
     """The scenario that texts such as 'cpi +2' mean on the forecast bars; raises ScenarioError."""
     if isinstance(scenario, Scenario):
         return scenario
-    on_each = zip(known.future_dates, scheduled(known, horizon), strict=True)
-    return parse_scenario(texts_of(scenario), {day.item(): [name for name, _ in on] for day, on in on_each})
+    on_each = zip(known.future_dates, scheduled(known, horizon, taxonomy), strict=True)
+    families = {day.item(): [name for name, _ in on] for day, on in on_each}
+    return parse_scenario(texts_of(scenario), families, taxonomy)
 
 
 def moved_bars(scenario: Scenario, dates: Times) -> tuple[tuple[int, str], ...]:
@@ -137,12 +142,14 @@ def forecast_bands(
         KronosError: anything the user can fix, named by its subclass.
     """
     known = prepare_series(series, tables, served, asked)
+    if scenario and series.interval != DAILY:
+        raise ScenarioError(f"what-ifs are by date, so {series.interval} bars have none: leave it out")
     told = {} if served.manifest is None else {f"adapter {served.version}": known}
     moved: tuple[tuple[int, str], ...] = ()
     if scenario:
         if served.manifest is None:
             raise ScenarioError("a scenario needs an adapter: the base knows no events")
-        supposed = suppose(scenario, known, asked.horizon)
+        supposed = suppose(scenario, known, asked.horizon, tables.taxonomy)
         label = "the scenario" if isinstance(scenario, Scenario) else ", ".join(texts_of(scenario))
         moved = moved_bars(supposed, known.future_dates)
         told[f"what if {label}"] = prepare_series(series, tables, served, asked, supposed)
@@ -150,12 +157,12 @@ def forecast_bands(
     adapted = [sample_paths(served, [prepared], asked)[0] for prepared in told.values()]
     return Forecast(
         symbol=series.symbol,
-        origin=series.bars["ts"].iloc[-1].date(),
+        origin=session_dates(series.bars["ts"].iloc[-1:], series.interval)[0].item(),
         as_of=known.as_of,
         missing_leaders=known.missing_leaders,
         factors=() if known.factors is None else tuple(known.factors.tolist()),
         dates=known.future_dates,
-        families=scheduled(known, asked.horizon),
+        families=scheduled(known, asked.horizon, tables.taxonomy),
         bands=tuple(
             Bands(label=label, last_close=known.last_close, closes=prices[..., CLOSE])
             for label, prices in zip((BASE_LABEL, *told), (*base, *adapted), strict=True)

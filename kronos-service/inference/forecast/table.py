@@ -1,7 +1,7 @@
 """A forecast as lines on a terminal."""
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Final
 
 import numpy as np
@@ -27,14 +27,14 @@ class Forecast:
 
     symbol: str
     origin: date
-    """Session date of the last bar used."""
+    """Session date of the last bar used; when it opened, if it is shorter than a day."""
     as_of: np.datetime64
     """Nothing that became known later (UTC) was used."""
     missing_leaders: tuple[str, ...]
     factors: tuple[float, ...]
     """(H,) by which the adapter's widths are recalibrated; () where they are as drawn."""
     dates: npt.NDArray[np.datetime64]
-    """(H,) session dates of the forecast bars."""
+    """(H,) session dates of the forecast bars, or when they open."""
     families: tuple[Families, ...]
     """(H,) what is scheduled on each of them, as of the origin."""
     bands: tuple[Bands, ...]
@@ -49,7 +49,9 @@ def print_forecast(console: Console, forecast: Forecast) -> None:
     """Print the origin, and a table of bands for every model; the last one names the events on each bar."""
     moment = np.datetime_as_string(forecast.as_of, unit="m").replace("T", " ")
     close = _price(forecast.bands[0].last_close)
-    console.print(f"{forecast.symbol} closed at {close} on {forecast.origin}", highlight=False)
+    opened = isinstance(forecast.origin, datetime)
+    when = f"in the bar of {forecast.origin:%Y-%m-%d %H:%M} UTC" if opened else f"on {forecast.origin}"
+    console.print(f"{forecast.symbol} closed at {close} {when}", highlight=False)
     console.print(f"forecast with what was known at {moment} UTC", highlight=False)
     if forecast.missing_leaders:
         console.print(f"not known by then, so taken as unmoved: {', '.join(forecast.missing_leaders)}")
@@ -74,7 +76,7 @@ def _table(forecast: Forecast, bands: Bands, *, with_events: bool) -> Table:
     for bar, median in enumerate(bands.median()):
         ends = [f"{_price(low[bar])} - {_price(high[bar])}" for low, high in intervals]
         events = [", ".join(_event(*one) for one in forecast.families[bar])] if with_events else []
-        table.add_row(str(forecast.dates[bar]), _price(median), *ends, *events)
+        table.add_row(str(forecast.dates[bar]).replace("T", " "), _price(median), *ends, *events)
     return table
 
 

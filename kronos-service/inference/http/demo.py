@@ -15,6 +15,7 @@ from kronos_service.inference.models.served_model import adapter_at
 from kronos_service.inference.settings import PREFIX, Settings, SettingsError, check_names, load_settings
 from kronos_service.model.factory import PACKAGED, BaseChoice
 from kronos_service.model.packaged import SAMPLE_ADAPTERS
+from kronos_shared.adapter_location import HubName
 from kronos_shared.adapter_store import StoreError, latest_version
 from kronos_shared.errors import KronosError
 
@@ -61,10 +62,10 @@ def _require_loopback(host: str) -> None:
         )
 
 
-def _fitting(adapters: Path) -> Path:
+def _fitting(adapters: Path | str) -> Path | str:
     """The store, if its latest adapter is one of the packaged base, else the store of the one that ships."""
     try:
-        if latest_version(adapters) is None:
+        if not isinstance(adapters, HubName) and latest_version(adapters) is None:
             raise StoreError(f"no adapter in {adapters}/")
         adapter_at(adapters, base=BaseChoice(model=PACKAGED))
     except KronosError as error:

@@ -83,7 +83,7 @@ def status_of(service: Service) -> StatusOut:
         last_refusal=loader.last_refusal,
         quarantined=loader.quarantined,
         resident=loader.resident,
-        channels=channels_record(),
+        channels=channels_record(service.taxonomy),
         source=_source_out(service),
         limits={name: getattr(service.settings, name) for name in LIMITS},
         queue_depth=service.queue.depth,

@@ -10,7 +10,7 @@ import pandas as pd
 from kronos_service.data.validation import UNFINISHED, check_calendar, check_symbols, find_bad_bars
 from kronos_service.events.encoder import EventTables, prepare
 from kronos_service.events.sessions import Times, session_dates, sessions, utc
-from kronos_service.events.taxonomy import LEADERS
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY, Taxonomy
 from kronos_shared.errors import KronosError
 
 KEY = ["symbol", "ts"]
@@ -66,7 +66,13 @@ def sessions_behind(last: pd.Timestamp, asset_class: str, now: datetime) -> int:
 
 
 def build_market(
-    name: str, symbols: pd.DataFrame, bars: pd.DataFrame, calendar: pd.DataFrame, *, now: datetime
+    name: str,
+    symbols: pd.DataFrame,
+    bars: pd.DataFrame,
+    calendar: pd.DataFrame,
+    *,
+    now: datetime,
+    taxonomy: Taxonomy = DEFAULT_TAXONOMY,
 ) -> Market:
     """Filter typed tables and read them once, as they may be known at `now`.
 
@@ -76,10 +82,10 @@ def build_market(
         TableError, CalendarError, LeaderError: tables that cannot be used at all.
     """
     check_symbols(symbols, bars)
-    check_calendar(calendar)
+    check_calendar(calendar, taxonomy)
     by_symbol, bad = usable_bars(symbols, bars, now=now)
     nothing = bars.iloc[:0]
-    leaders = {leader: by_symbol.get(leader, nothing)[["ts", "close"]] for leader in LEADERS}
+    leaders = {leader: by_symbol.get(leader, nothing)[["ts", "close"]] for leader in taxonomy.leaders}
     known = known_calendar(calendar, now)
     return Market(
         name=name,
@@ -87,7 +93,7 @@ def build_market(
         asset_class=dict(zip(symbols["symbol"], symbols["asset_class"], strict=True)),
         bars=by_symbol,
         calendar=known,
-        tables=prepare(known, leaders),
+        tables=prepare(known, leaders, taxonomy),
         leader_dates={leader: session_dates(frame["ts"]) for leader, frame in leaders.items()},
         dropped=bad[bad["reason"] != UNFINISHED],
         more_at=_more_at(bad, calendar, pd.Timestamp(now).tz_convert("UTC")),

@@ -7,6 +7,7 @@ from datetime import datetime
 
 import structlog
 
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY, Taxonomy
 from kronos_service.inference.market.market import Market
 from kronos_service.inference.market.readers import market_reader
 from kronos_service.inference.settings import Settings
@@ -30,7 +31,13 @@ class RefresherStatus:
 class MarketRefresher:
     """Reads the source again and again from `start` on; a failed reading keeps the last market."""
 
-    def __init__(self, settings: Settings, *, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Callable[[], datetime],
+        taxonomy: Taxonomy = DEFAULT_TAXONOMY,
+    ) -> None:
         self._settings = settings
         self._clock = clock
         self._market: Market | None = None
@@ -39,7 +46,7 @@ class MarketRefresher:
         self._checked_at: datetime | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="market-refresher", daemon=True)
-        self._read = market_reader(settings)
+        self._read = market_reader(settings, taxonomy)
 
     def current(self) -> Market | None:
         """The latest market, or None before the first was read."""

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from kronos_service.events.sessions import DAILY
+from kronos_service.events.taxonomy import Taxonomy
 from kronos_service.inference.models.served_model import ServedModel, base_alone, build
 from kronos_service.model.adapter.files import (
     AdapterError,
@@ -13,9 +15,11 @@ from kronos_service.model.adapter.files import (
     read_capped,
     read_files,
 )
+from kronos_service.model.adapter.read import require_interval
 from kronos_service.model.base_files import BaseModelError
 from kronos_service.model.factory import BaseChoice, Bundle, base_named_by
 from kronos_service.model.precision import Precision, in_bf16
+from kronos_shared.adapter_home import StoreError
 from kronos_shared.adapter_manifest import (
     LARGEST,
     MANIFEST,
@@ -25,6 +29,8 @@ from kronos_shared.adapter_manifest import (
     is_version,
     version_number,
 )
+from kronos_shared.adapter_store import Home
+from kronos_shared.directory_home import DirectoryHome
 from kronos_shared.disk_errors import explain, is_missing
 
 RESIDENT = 3
@@ -53,15 +59,16 @@ class ModelCache:
 
     def __init__(
         self,
-        adapters: Path,
+        adapters: Home,
         *,
         base: BaseChoice | None,
         device: str,
         precision: Precision,
+        taxonomy: Taxonomy,
         warm_up: Callable[[ServedModel], None] | None,
     ) -> None:
         self._adapters, self._base, self._warm_up = adapters, base, warm_up
-        self._device, self._precision = device, precision
+        self._device, self._precision, self._taxonomy = device, precision, taxonomy
         self._bundle: tuple[BaseChoice, Bundle] | None = None
         self.resident: tuple[Loaded, ...] = ()
         """The one that serves first."""
@@ -78,9 +85,7 @@ class ModelCache:
             raise AdapterError(f"expected a version such as 000001-0123456789ab, got {version[:80]!r}")
         digest = next((one.files.digest for one in self.resident if one.pointer.version == version), None)
         if digest is None:
-            directory = version_directory(self._adapters, version)
-            manifest = read_capped(directory, MANIFEST, LARGEST[MANIFEST])
-            digest = hashlib.sha256(manifest).hexdigest()
+            digest = hashlib.sha256(version_file(self._adapters, version, MANIFEST)).hexdigest()
         if not version.endswith(digest[:12]):
             raise AdapterNotWholeError(f"{version}: its manifest has sha256 {digest[:12]}")
         return Latest(generation=version_number(version), version=version, manifest_sha256=digest)
@@ -102,6 +107,7 @@ class ModelCache:
             raise QuarantinedError(self.quarantined[digest])
         try:
             files = copy() if copy else self._read(pointer.version, digest)
+            require_interval(files.manifest, DAILY, "this service")
             bundle = self.bundle_for(files.manifest)
             built = build(files, bundle, version=pointer.version, generation=pointer.generation)
             serving = self._rounded(built)
@@ -142,7 +148,7 @@ class ModelCache:
                 raise BaseModelError("no base was configured, and there is no adapter to name one")
             choice = base_named_by(manifest)
         if self._bundle is None or self._bundle[0] != choice:
-            self._bundle = (choice, choice.load(self._device))
+            self._bundle = (choice, choice.load(self._device, self._taxonomy))
         return self._bundle[1]
 
     def base_only(self) -> ServedModel:
@@ -170,15 +176,44 @@ class ModelCache:
                 raise AdapterError(f"warm-up failed: {type(error).__name__}: {error}") from error
 
 
-def version_directory(adapters: Path, version: str) -> Path:
-    """The directory of a version; a link could lead outside the store, so none is followed.
+def version_file(adapters: Home, version: str, name: str) -> bytes:
+    """One file of a version; of a bucket, no more than it is fetched.
+
+    Raises:
+        AdapterError: no name of a version.
+        AdapterNotWholeError: it is not there, or cannot be read.
+    """
+    if isinstance(adapters, DirectoryHome):
+        return read_capped(version_directory(adapters, version), name, LARGEST[name])
+    _require_version(version)
+    try:
+        return adapters.file(version, name)
+    except StoreError as error:
+        raise AdapterNotWholeError(str(error)) from error
+
+
+def version_directory(adapters: Home, version: str) -> Path:
+    """The directory of a version, or of its copy on this machine; a link could lead outside the store, so
+    none is followed.
 
     Raises:
         AdapterError: no name of a version.
         AdapterNotWholeError: it is not there, or is a link.
     """
+    _require_version(version)
+    try:
+        directory = adapters.directory(version)
+    except StoreError as error:
+        raise AdapterNotWholeError(str(error)) from error
+    return _without_links(adapters.path, version) if isinstance(adapters, DirectoryHome) else directory
+
+
+def _require_version(version: str) -> None:
     if not is_version(version):
         raise AdapterError(f"expected a version such as 000001-0123456789ab, got {version[:80]!r}")
+
+
+def _without_links(adapters: Path, version: str) -> Path:
     directory = adapters / VERSIONS / version
     try:
         found = directory.resolve(strict=True)

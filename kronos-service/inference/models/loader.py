@@ -18,6 +18,7 @@ from typing import Any
 
 import structlog
 
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY, Taxonomy
 from kronos_service.inference.models.cache import Loaded, ModelCache, QuarantinedError
 from kronos_service.inference.models.latest import LatestReader, PointerError
 from kronos_service.inference.models.loader_status import LoaderStatus, Refusal, one_line
@@ -32,6 +33,8 @@ from kronos_service.model.factory import BaseChoice
 from kronos_service.model.precision import Precision
 from kronos_shared import adapter_store
 from kronos_shared.adapter_manifest import LATEST, Latest
+from kronos_shared.adapter_store import Location, home_of
+from kronos_shared.directory_home import DirectoryHome
 from kronos_shared.disk_errors import explain
 from kronos_shared.errors import KronosError
 
@@ -44,13 +47,14 @@ class AdapterLoader:
 
     def __init__(
         self,
-        adapters: Path,
+        adapters: Location,
         *,
         state: Path,
         base: BaseChoice | None = None,
         allow_base_only: bool = False,
         device: str = "cpu",
         precision: Precision = "fp32",
+        taxonomy: Taxonomy = DEFAULT_TAXONOMY,
         poll_seconds: float = 2.0,
         warm_up: Callable[[ServedModel], None] | None = None,
     ) -> None:
@@ -58,9 +62,11 @@ class AdapterLoader:
 
         Args:
             adapters: the store, as `kronos_shared.adapter_store` writes it.
-            state: a directory of this replica's own, outside the store, for what must survive a restart.
+            state: a directory of this replica's own, outside the store, for what must survive a restart and
+                for copies of what a bucket holds.
             base: None takes the base that the first adapter's manifest names.
             allow_base_only: serve the chosen base as long as there is no adapter.
+            taxonomy: adapters of another are rejected.
             poll_seconds: between two reads of LATEST.json.
             warm_up: called with a model that passed every check, before it serves; if it raises, the adapter
                 is rejected.
@@ -68,20 +74,23 @@ class AdapterLoader:
         Raises:
             ReplicaStateError: `state` lies inside the store, which belongs to every replica.
         """
-        if state.resolve().is_relative_to(adapters.resolve()):
+        home = home_of(adapters, cache=state / "fetched")
+        if isinstance(home, DirectoryHome) and state.resolve().is_relative_to(home.path.resolve()):
             raise ReplicaStateError(
                 f"the state directory {state} lies inside the store {adapters}, which other replicas and "
                 "trainers share; name one outside"
             )
         self._adapters, self._state = adapters, ReplicaState(state)
-        self._cache = ModelCache(adapters, base=base, device=device, precision=precision, warm_up=warm_up)
+        self._cache = ModelCache(
+            home, base=base, device=device, precision=precision, taxonomy=taxonomy, warm_up=warm_up
+        )
         self._pin: Latest | None = None
         """The pin as it was last read: it holds while the state directory cannot be."""
         self._base_only = allow_base_only and base is not None
         self._poll_seconds = poll_seconds
         self._status = LoaderStatus()
         self._since = time.time()
-        self._latest = LatestReader(adapters)
+        self._latest = LatestReader(home)
         self._lock = threading.RLock()
         self._reloads_done = self._reloads_begun = 0
         self._stopped = threading.Event()
@@ -340,7 +349,8 @@ class AdapterLoader:
         return error
 
     def _short(self, reason: str) -> str:
-        return one_line(reason, without=(self._adapters, self._state.directory))
+        state = self._state.directory
+        return one_line(reason, without=(self._adapters, *state.glob("fetched/*"), state))
 
     def _update(self, **changes: Any) -> None:
         self._status = replace(self._status, **changes)

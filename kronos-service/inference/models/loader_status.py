@@ -66,10 +66,10 @@ class LoaderStatus:
     """From the time LATEST.json was written to the moment its version served, by the two machines' clocks."""
 
 
-def one_line(reason: str, *, without: Iterable[Path]) -> str:
-    """A reason on one printable line without these paths: a manifest may hold anything."""
+def one_line(reason: str, *, without: Iterable[Path | str]) -> str:
+    """A reason on one printable line without these places: a manifest may hold anything."""
     for root in without:
-        for prefix in (f"{root / VERSIONS}{os.sep}", f"{root}{os.sep}", f"{root}: "):
+        for prefix in (f"{root}{os.sep}{VERSIONS}{os.sep}", f"{root}{os.sep}", f"{root}: "):
             reason = reason.replace(prefix, "")
     line = "".join(letter if letter.isprintable() else "?" for letter in reason)
     return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}…"

@@ -8,8 +8,8 @@ from typing import Final
 
 from kronos_service.data.sample import is_synthetic
 from kronos_service.model.adapter.files import AdapterError, AdapterFiles, read_files
-from kronos_service.model.adapter.hub import hub_adapter
-from kronos_service.model.adapter.read import find_adapter, load_adapter, parse_adapter
+from kronos_service.model.adapter.hub import adapter_name
+from kronos_service.model.adapter.read import find_adapter, load_adapter, parse_adapter, taxonomy_named_by
 from kronos_service.model.factory import PACKAGED, BaseChoice, Bundle, base_named_by
 from kronos_service.model.kronos import Kronos
 from kronos_shared.adapter_manifest import AdapterManifest, RecalibrationRecord
@@ -77,28 +77,17 @@ def base_alone(bundle: Bundle) -> ServedModel:
     return ServedModel(base=bundle, model=bundle.model, loaded_at=datetime.now(UTC))
 
 
-def adapter_at(path: Path, *, base: BaseChoice | None = None, device: str = "cpu") -> ServedModel:
-    """The adapter at `path`, or the latest of the store there, on the base that it names unless one is given.
+def adapter_at(path: Path | str, *, base: BaseChoice | None = None, device: str = "cpu") -> ServedModel:
+    """The adapter that `find_adapter` finds, on the base that it names unless one is given.
 
     Raises:
         NoAdapterError: there is neither.
         AdapterError, BaseModelError: the adapter or its base cannot be used.
     """
     directory = find_adapter(path)
-    return _on_base(read_files(directory), base, device, version=directory.resolve().name)
-
-
-def adapter_on_hub(
-    repo: str, revision: str | None, *, base: BaseChoice | None = None, device: str = "cpu"
-) -> ServedModel:
-    """The same of a hub repository at a commit; raises as `hub_adapter` too."""
-    files = hub_adapter(repo, revision)
-    return _on_base(files, base, device, version=str(files.directory))
-
-
-def _on_base(files: AdapterFiles, base: BaseChoice | None, device: str, *, version: str) -> ServedModel:
-    bundle = (base or base_named_by(files.manifest)).load(device)
-    return build(files, bundle, version=version)
+    files = read_files(directory)
+    bundle = (base or base_named_by(files.manifest)).load(device, taxonomy_named_by(files.manifest))
+    return build(files, bundle, version=adapter_name(directory))
 
 
 def build(files: AdapterFiles, bundle: Bundle, *, version: str, generation: int | None = None) -> ServedModel:

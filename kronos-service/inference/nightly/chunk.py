@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from kronos_service.data.forecasts import SCHEMA
 from kronos_service.data.snapshot.by_symbol import open_by_symbol
-from kronos_service.events.taxonomy import LEADERS
+from kronos_service.events.taxonomy import require_same
 from kronos_service.inference.market.market import Market, build_market, usable_bars
 from kronos_service.inference.models.served_model import ServedModel, base_alone
 from kronos_service.inference.nightly.plan import Plan
@@ -50,12 +50,15 @@ class ChunkForecaster:
         with_adapter = serving.manifest is not None
         self._models = [serving, base_alone(serving.base)] if plan.with_base and with_adapter else [serving]
         self._reader = open_by_symbol(plan.tables)
+        if with_adapter:
+            require_same(serving.base.taxonomy, self._reader.taxonomy, f"snapshot {self._reader.name}")
         self._market = build_market(
             f"snapshot:{self._reader.name}",
             self._reader.symbols,
-            self._reader.bars(LEADERS),
+            self._reader.bars(self._reader.taxonomy.leaders),
             self._reader.calendar,
             now=plan.now,
+            taxonomy=self._reader.taxonomy,
         )
 
     def __call__(self, symbols: Sequence[str]) -> Chunk:

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from kronos_service.data.sinks import SinkName
 from kronos_service.data.sources import SourceName
 from kronos_service.model.presets import BASES
+from kronos_shared.adapter_location import AdapterLocation
 from kronos_shared.cli import Settings
 from kronos_shared.ray_cluster import Engine
 
@@ -32,8 +33,9 @@ class ForecastAllConfig(Settings):
     """forecast as on the evening of this date (UTC), with what was known then; now if left out"""
     max_stale_sessions: int | None = Field(default=None, ge=0)
     """leave out a symbol that lacks more of the latest sessions; none is left out for that by default"""
-    adapter: Path | None = None
-    """an adapter directory, a directory of published adapters (its LATEST), or sample, which ships; adapters
+    adapter: AdapterLocation | None = None
+    """an adapter directory, published adapters (their LATEST) in a directory or at s3://bucket/prefix,
+    hub:owner/name@commit, or sample, which ships; adapters
     if there is one, else sample for the embedded sample, else the base alone"""
     base_model: str | None = Field(
         default=None, description=f"{BASES}; the base that the adapter names, or nano, if left out"

@@ -5,8 +5,10 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
+from kronos_service.events.sessions import DAILY
 from kronos_service.inference.models.served_model import ServedModel, adapter_at, base_alone
 from kronos_service.model.adapter.files import AdapterError
+from kronos_service.model.adapter.read import require_interval
 from kronos_service.model.factory import PACKAGED, BaseChoice
 
 
@@ -70,7 +72,10 @@ def load_model(adapter: Path | None, *, base_model: str | None, device: str) -> 
     base = None if base_model is None else BaseChoice(model=base_model)
     if adapter is None:
         return base_alone((base or BaseChoice(model=PACKAGED)).load(device))
-    return adapter_at(adapter, base=base, device=device)
+    served = adapter_at(adapter, base=base, device=device)
+    if served.manifest is not None:
+        require_interval(served.manifest, DAILY, "forecast-all")
+    return served
 
 
 def planned_model(plan: Plan) -> ServedModel:

@@ -12,8 +12,8 @@ import pandas as pd
 from pydantic import BaseModel, Field
 
 from kronos_service.events.calendar import NEVER
+from kronos_service.events.encoder import EventTables
 from kronos_service.events.sessions import session_dates, sessions
-from kronos_service.events.taxonomy import LEADER_ASSET_CLASS, LEADERS
 from kronos_service.inference.errors import unprocessable
 from kronos_service.inference.market.market import Market
 from kronos_service.inference.market.symbol_bars import bars_until, symbol_faults
@@ -73,7 +73,7 @@ def bars_around(market: Market, symbol: str, *, as_of: date | None, most: int, h
     if faults := symbol_faults(market, symbol, as_of, ""):
         raise unprocessable(*faults)
     whole, asset_class = market.bars[symbol], market.asset_class[symbol]
-    until = bars_until(market, symbol, as_of)
+    until, tables = bars_until(market, symbol, as_of), market.tables.of(symbol)
     shown, after = until.iloc[-most:], whole.iloc[len(until) : len(until) + MOST_AFTER]
     future, known_at = next_sessions(until["ts"].iloc[-1], asset_class, horizon)
     return BarsOut.model_validate(
@@ -85,9 +85,12 @@ def bars_around(market: Market, symbol: str, *, as_of: date | None, most: int, h
             "last_bar": whole["ts"].iloc[-1].date(),
             "bars": _columns(shown),
             "after": _columns(after),
-            "events": _releases(market, pd.concat([shown, after])["ts"], asset_class),
-            "ahead": _ahead(market, future, known_at, asset_class),
-            "leaders": {leader: _sessions_of(leader, future) for leader in LEADERS},
+            "events": _releases(market, tables, pd.concat([shown, after])["ts"], asset_class),
+            "ahead": _ahead(market, tables, future, known_at, asset_class),
+            "leaders": {
+                leader: _sessions_of(kind, future)
+                for leader, kind in tables.taxonomy.leader_asset_class.items()
+            },
         }
     )
 
@@ -97,32 +100,34 @@ def _columns(bars: pd.DataFrame) -> dict[str, list[object]]:
     return columns | {"ts": [day.date() for day in bars["ts"]]}
 
 
-def _ahead(market: Market, future: Days, as_of: np.datetime64, asset_class: str) -> list[NamedEvent]:
+def _ahead(
+    market: Market, tables: EventTables, future: Days, as_of: np.datetime64, asset_class: str
+) -> list[NamedEvent]:
     """The releases on the future sessions (H,) as the calendar had them at `as_of`."""
-    rows = market.tables.rows
+    rows = tables.rows
     found = rows_on(rows, future, asset_class, stood_at(rows, as_of))
-    names = _names(market, [row for row, _ in found])
+    names = _names(market, tables, [row for row, _ in found])
     return [
         NamedEvent(**known_event(rows, row, day).model_dump(), name=name)
         for (row, day), name in zip(found, names, strict=True)
     ]
 
 
-def _sessions_of(leader: str, future: Days) -> list[date]:
-    days = sessions(LEADER_ASSET_CLASS[leader], future[0].item(), future[-1].item()).dates
+def _sessions_of(asset_class: str, future: Days) -> list[date]:
+    days = sessions(asset_class, future[0].item(), future[-1].item()).dates
     traded: list[date] = future[np.isin(future, days)].tolist()
     return traded
 
 
-def _releases(market: Market, ts: pd.Series, asset_class: str) -> list[ReleaseOut]:
+def _releases(market: Market, tables: EventTables, ts: pd.Series, asset_class: str) -> list[ReleaseOut]:
     """The releases from the first bar to the last, each with the version that its surprise is of."""
-    rows, surprises = market.tables.rows, market.tables.surprises
+    rows, surprises = tables.rows, tables.surprises
     z = np.full(len(rows.event_id), np.nan)
     z[surprises.row] = surprises.z
     has_figures = np.isin(rows.event_id, rows.event_id[surprises.row])
     version = np.where(has_figures, ~np.isnan(z), rows.superseded_at == NEVER)
     found = rows_on(rows, session_dates(ts), asset_class, version)
-    names = _names(market, [row for row, _ in found])
+    names = _names(market, tables, [row for row, _ in found])
     return [
         ReleaseOut(
             **known_event(rows, row, day).model_dump(),
@@ -135,11 +140,11 @@ def _releases(market: Market, ts: pd.Series, asset_class: str) -> list[ReleaseOu
     ]
 
 
-def _names(market: Market, rows: Sequence[int]) -> list[str]:
+def _names(market: Market, tables: EventTables, rows: Sequence[int]) -> list[str]:
     """What the calendar calls the events of these rows."""
     calendar = market.calendar
     names = dict(zip(calendar["event_id"].tolist(), calendar["event_name"].tolist(), strict=True))
-    return [str(names[str(market.tables.rows.event_id[row])]) for row in rows]
+    return [str(names[str(tables.rows.event_id[row])]) for row in rows]
 
 
 def _figure(value: float) -> float | None:

@@ -2,12 +2,12 @@
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 
 from kronos_service.data.sample import sample_sha256
-from kronos_service.inference.models.cache import version_directory
-from kronos_service.model.adapter.files import AdapterError, AdapterNotWholeError, read_capped
-from kronos_shared.adapter_manifest import LARGEST, MANIFEST, MODEL_CARD, AdapterManifest, file_record
+from kronos_service.inference.models.cache import version_file
+from kronos_service.model.adapter.files import AdapterError, AdapterNotWholeError
+from kronos_shared.adapter_manifest import MANIFEST, MODEL_CARD, AdapterManifest, file_record
+from kronos_shared.adapter_store import Location, home_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,14 +24,14 @@ class Published:
         return self.manifest.data.sha256 == sample_sha256()
 
 
-def read_published(adapters: Path, version: str) -> Published:
+def read_published(adapters: Location, version: str) -> Published:
     """A version of the store, by its name.
 
     Raises:
         AdapterNotWholeError: it is not there, or is not the manifest that the name promises.
         AdapterError: no name of a version, or no valid manifest.
     """
-    content = read_capped(version_directory(adapters, version), MANIFEST, LARGEST[MANIFEST])
+    content = version_file(home_of(adapters), version, MANIFEST)
     digest = hashlib.sha256(content).hexdigest()
     if not version.endswith(digest[:12]):
         raise AdapterNotWholeError(f"{version}: its manifest has sha256 {digest[:12]}")
@@ -42,14 +42,13 @@ def read_published(adapters: Path, version: str) -> Published:
     return Published(version=version, digest=digest, manifest=manifest)
 
 
-def read_card(adapters: Path, published: Published) -> str:
+def read_card(adapters: Location, published: Published) -> str:
     """The model card of a version, Markdown.
 
     Raises:
         AdapterNotWholeError: it is not there, or is not the one that the manifest names.
     """
-    directory = version_directory(adapters, published.version)
-    content = read_capped(directory, MODEL_CARD, LARGEST[MODEL_CARD])
+    content = version_file(home_of(adapters), published.version, MODEL_CARD)
     if published.manifest.files.get(MODEL_CARD) != file_record(content):
         raise AdapterNotWholeError(f"{published.version}: {MODEL_CARD} is not the file its manifest names")
     return content.decode(errors="replace")

@@ -1,7 +1,5 @@
 """What one version's manifest says of how far it can be trusted; what it does not hold is null."""
 
-from pathlib import Path
-
 from pydantic import BaseModel, Field
 
 from kronos_service.inference.models.served_model import ServedModel
@@ -9,6 +7,7 @@ from kronos_service.inference.page.gains import EvidenceOut, WalkForwardOut, val
 from kronos_service.inference.page.manifests import Published, read_card, read_published
 from kronos_service.model.adapter.files import AdapterNotWholeError
 from kronos_shared.adapter_manifest import AuditRecord, SourceRecord
+from kronos_shared.adapter_store import Location
 
 
 class TrainingOut(BaseModel):
@@ -35,7 +34,7 @@ class TrustOut(BaseModel):
     card: str | None = Field(description="The model card, Markdown; null: it is not whole.")
 
 
-def trust_of(adapters: Path, version: str, *, serving: ServedModel | None) -> TrustOut:
+def trust_of(adapters: Location, version: str, *, serving: ServedModel | None) -> TrustOut:
     """The evidence for a version; that of the one that serves is in memory, whatever the store holds by now.
 
     Raises:

@@ -1,6 +1,5 @@
 """The published versions: which serves, and what is wrong with the others."""
 
-from pathlib import Path
 from typing import Final
 
 from pydantic import BaseModel, Field
@@ -9,7 +8,7 @@ from kronos_service.inference.models.loader_status import LoaderStatus, Refusal,
 from kronos_service.inference.page.gains import GainOut, gain_in
 from kronos_service.inference.page.manifests import Published, read_published
 from kronos_service.model.adapter.files import AdapterError
-from kronos_shared.adapter_store import StoreError, published
+from kronos_shared.adapter_store import Location, StoreError, published
 
 MOST_LISTED: Final = 50
 
@@ -41,7 +40,7 @@ class VersionsOut(BaseModel):
     unlisted_because: str | None = Field(description="The store cannot be read.")
 
 
-def versions_of(adapters: Path, status: LoaderStatus) -> VersionsOut:
+def versions_of(adapters: Location, status: LoaderStatus) -> VersionsOut:
     """The versions of a store, as this replica's loader sees them."""
     unlisted = None
     try:
@@ -60,7 +59,7 @@ def versions_of(adapters: Path, status: LoaderStatus) -> VersionsOut:
     )
 
 
-def _version_out(adapters: Path, name: str, status: LoaderStatus) -> VersionOut:
+def _version_out(adapters: Location, name: str, status: LoaderStatus) -> VersionOut:
     found: Published | None = None
     unread = None
     try:

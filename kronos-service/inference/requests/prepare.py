@@ -165,18 +165,19 @@ def _prepare_series(
     asked = request.series[index]
     longest = serving.context - request.horizon
     future, as_of = next_sessions(bars["ts"].iloc[-1], asset_class, request.horizon)
-    events = known_events(tables.rows, future, asset_class, as_of)
+    events = known_events(tables.of(asked.symbol).rows, future, asset_class, as_of)
     try:
         prepared = prepare_history(
             # one bar more than the model reads: surprises and moves of the first need the bar before
             bars.iloc[-longest - 1 :],
             asset_class,
             tables if serving.manifest is not None else None,
+            symbol=asked.symbol,
             encoder=serving.base.event_encoder,
             context=serving.context,
             horizon=request.horizon,
             seed=request.seed,
-            scenario=read_scenario(request.scenario, serving, events),
+            scenario=read_scenario(request.scenario, serving, events, tables.taxonomy),
             recalibration=serving.recalibration if request.recalibrated and request.is_plain else None,
         )
     except ScenarioError as error:

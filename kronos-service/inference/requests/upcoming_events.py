@@ -9,7 +9,7 @@ import pandas as pd
 
 from kronos_service.events.calendar import CalendarRows
 from kronos_service.events.sessions import LONGEST_CLOSURE, sessions, target_index
-from kronos_service.events.taxonomy import FAMILIES, IMPACT_WEIGHTS
+from kronos_service.events.taxonomy import IMPACT_WEIGHTS
 from kronos_service.inference.schemas import Impact, KnownEvent
 
 Days = npt.NDArray[np.datetime64]
@@ -21,7 +21,10 @@ _IMPACTS: Final = {weight: impact for impact, weight in IMPACT_WEIGHTS.items()}
 def known_events(
     rows: CalendarRows, future: Days, asset_class: str, as_of: np.datetime64
 ) -> list[KnownEvent]:
-    """The releases on the future sessions (H,) as the calendar had them at `as_of`, in order of time."""
+    """The releases on the future sessions (H,) as the calendar had them at `as_of`, in order of time.
+
+    `rows` are those that fall on one symbol's bars (`EventTables.of`).
+    """
     on = rows_on(rows, future, asset_class, stood_at(rows, as_of))
     return [known_event(rows, row, day) for row, day in on]
 
@@ -48,7 +51,7 @@ def known_event(rows: CalendarRows, row: int, day: date) -> KnownEvent:
     return KnownEvent(
         date=day,
         event_type=str(rows.event_type[row]),
-        family=FAMILIES[rows.family[row]],
+        family=rows.taxonomy.families[rows.family[row]],
         impact=cast(Impact, _IMPACTS[float(rows.weight[row])]),
         release_at=as_datetime(rows.release_at[row]),
     )

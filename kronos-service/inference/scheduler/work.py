@@ -10,9 +10,8 @@ from typing import Final
 import numpy as np
 import torch
 
-from kronos_service.events.taxonomy import CHANNELS
 from kronos_service.inference.models.served_model import ServedModel
-from kronos_service.model.generation.generate import Generated, History, generate
+from kronos_service.model.generation.generate import ROWS_PER_PASS, Generated, History, generate, passes
 from kronos_service.model.generation.packed_linear import whole_groups
 from kronos_service.model.generation.sampling import Sampling
 from kronos_service.model.kronos import STAMP_SIZES
@@ -58,8 +57,8 @@ class Cost:
 
     @property
     def fixed(self) -> float:
-        """What its batch costs once, however many requests are in it."""
-        return STEP * self.key.horizon
+        """What its decoding steps cost, however many rows they have; who joins its batch shares them."""
+        return STEP * self.key.horizon * passes(self.series, self.key.paths)
 
     def joins(self, other: "Cost") -> bool:
         """Whether both can be one batch: the very same model, and equal settings."""
@@ -67,17 +66,25 @@ class Cost:
 
 
 class BatchCost:
-    """The cost of requests, added one by one, where those that join each other run together."""
+    """The cost of requests, added one by one, where those that join each other run together.
+
+    A full batch takes no more: thirty requests of which two fill a batch run as fifteen.
+    """
 
     def __init__(self) -> None:
         self.total = 0.0
-        self._kinds: set[tuple[int, BatchKey]] = set()
+        self._free_rows: dict[tuple[int, BatchKey], int] = {}
+        """Of the latest batch of each kind."""
 
     def add(self, cost: Cost) -> None:
         """Add one request."""
         kind = (id(cost.serving), cost.key)
-        self.total += cost.marginal if kind in self._kinds else cost.fixed + cost.marginal
-        self._kinds.add(kind)
+        free = self._free_rows.get(kind, 0)
+        if cost.rows > free:
+            self.total += cost.fixed
+            free = max(cost.rows, ROWS_PER_PASS)
+        self.total += cost.marginal
+        self._free_rows[kind] = free - cost.rows
 
 
 def cost_of(costs: Iterable[Cost]) -> float:
@@ -151,7 +158,7 @@ def warm_up(serving: ServedModel) -> float:
         x=torch.from_numpy(noise.astype(np.float32)),
         stamps=stamps[:bars],
         future_stamps=stamps[bars:],
-        events=torch.zeros(rows, len(CHANNELS)) if serving.manifest is not None else None,
+        events=torch.zeros(rows, serving.model.n_channels) if serving.manifest is not None else None,
         seed=0,
     )
     key = BatchKey(horizon=WARM_UP_HORIZON, paths=8, sampling=Sampling())

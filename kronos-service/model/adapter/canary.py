@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kronos_service.events.taxonomy import CHANNELS
 from kronos_service.model.adapter.files import AdapterError
 from kronos_service.model.kronos import Kronos
 from kronos_shared.adapter_manifest import CANARY_TOLERANCE, Canary
@@ -20,7 +19,7 @@ def canary_logits(model: Kronos, *, seed: int, length: int) -> tuple[Tensor, Ten
     s1, s2 = (torch.from_numpy(rng.integers(0, size, (1, length))) for size in sizes)
     s1_targets = torch.from_numpy(rng.integers(0, sizes[0], (1, length)))
     stamps = torch.from_numpy(rng.integers([0, 0, 0, 1, 1], [60, 24, 7, 29, 13], (1, length, 5)))
-    events = torch.from_numpy(rng.normal(size=(1, length, len(CHANNELS))).astype(np.float32))
+    events = torch.from_numpy(rng.normal(size=(1, length, model.n_channels)).astype(np.float32))
     s1_logits, s2_logits = model(
         s1, s2, stamps, events=events, s1_targets=s1_targets, positions=torch.tensor([[length - 1]])
     )

@@ -8,19 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor
 
-from kronos_service.events.taxonomy import CHANNEL_VERSION, channel_hash
+from kronos_service.events.sessions import Interval
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY, Taxonomy, TaxonomyError, taxonomy_of
 from kronos_service.model.adapter.canary import check_canary
 from kronos_service.model.adapter.files import AdapterError, AdapterFiles, header_problems, read_files
+from kronos_service.model.adapter.hub import hub_directory
 from kronos_service.model.base_files import Fingerprint
 from kronos_service.model.factory import Bundle
 from kronos_service.model.kronos import Kronos
 from kronos_service.model.packaged import adapter_path
 from kronos_shared import strict_json
+from kronos_shared.adapter_location import HubName, adapter_location
 from kronos_shared.adapter_manifest import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
@@ -33,9 +36,7 @@ from kronos_shared.adapter_manifest import (
     TensorRecord,
 )
 from kronos_shared.adapter_store import latest_version
-
-LORA_TARGETS = r"transformer\.\d+\.self_attn\.(q_proj|v_proj)"
-"""The attention projections that LoRA adapts, as peft's full-match pattern."""
+from kronos_shared.lora_targets import target_pattern
 
 _DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16"}
 
@@ -69,20 +70,27 @@ class NoAdapterError(AdapterError):
     """A path that is neither an adapter nor a store with a LATEST."""
 
 
-def find_adapter(path: Path) -> Path:
-    """The adapter directory at `path`, or the latest version where `path` is a store; `sample` names the
-    adapter that ships with the package.
+def find_adapter(place: Path | str) -> Path:
+    """The adapter directory that a user means: a directory itself, the latest version of a store in a
+    directory or a bucket, or `hub:owner/name@commit`; `sample` names the adapter that ships with the package.
 
     Raises:
-        NoAdapterError: there is neither.
+        NoAdapterError: there is none, or it is named otherwise.
+        StoreError, BaseModelError: it cannot be fetched.
     """
-    path = adapter_path(path)
-    directory = path if (path / MANIFEST).exists() else latest_version(path)
+    try:
+        found = adapter_location(adapter_path(place))
+    except ValueError as error:
+        raise NoAdapterError(str(error)) from None
+    if isinstance(found, HubName):
+        return hub_directory(found)
+    is_adapter = isinstance(found, Path) and (found / MANIFEST).exists()
+    directory = found if is_adapter else latest_version(found)
     if directory is None:
         raise NoAdapterError(
-            f"{path} holds no adapter: expected a {MANIFEST} or a LATEST.json; train one with event-lora"
+            f"{found} holds no adapter: expected a {MANIFEST} or a LATEST.json; train one with event-lora"
         )
-    return directory
+    return Path(directory)
 
 
 def load_adapter(adapter: Adapter, bundle: Bundle) -> LoadedAdapter:
@@ -145,23 +153,30 @@ def attach(adapter: Adapter, bundle: Bundle) -> PeftModel:
     # a memo that maps each frozen tensor to itself: the copy has its own modules and none of their memory
     model = copy.deepcopy(base, {id(tensor): tensor for tensor in (*base.parameters(), *base.buffers())})
     record = manifest.event_embedding
-    event_emb = model.attach_event_embedding(record.taps, record.width)
-    settings = LoraConfig(
-        r=manifest.lora.rank,
-        lora_alpha=manifest.lora.alpha,
-        lora_dropout=manifest.lora.dropout,
-        target_modules=LORA_TARGETS,
-        bias="none",
+    event_emb = model.attach_event_embedding(
+        record.taps, record.width, n_channels=len(bundle.taxonomy.channels)
     )
-    wrapped = get_peft_model(model, settings)
-    expected = {name: tensor for name, tensor in wrapped.state_dict().items() if ".lora_" in name}
-    wanted = {name.replace(".default.", "."): tensor for name, tensor in expected.items()}
+    wrapped = get_peft_model(model, lora_config(manifest.lora))
+    wanted = get_peft_model_state_dict(wrapped)
     problems = _mismatches(adapter.lora, wanted) + _mismatches(adapter.event_emb, event_emb.state_dict())
     if problems:
         raise AdapterError(f"{adapter.directory}: {'; '.join(problems)}")
     set_peft_model_state_dict(wrapped, adapter.lora)
     event_emb.load_state_dict(adapter.event_emb)
     return wrapped.to(next(base.parameters()).device).requires_grad_(False).eval()
+
+
+def lora_config(lora: LoraRecord) -> LoraConfig:
+    """peft's settings of an adapter: the trainer wraps the base by the same ones."""
+    return LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=target_pattern(lora.target_modules),
+        use_rslora=lora.use_rslora,
+        use_dora=lora.use_dora,
+        bias="none",
+    )
 
 
 def kronos_of(model: PeftModel) -> Kronos:
@@ -182,12 +197,13 @@ def merge(model: PeftModel) -> Kronos:
 
 
 def _touched(name: str) -> bool:
-    return ".lora_" in name or ".q_proj.base_layer." in name or ".v_proj.base_layer." in name
+    """Whether a parameter is LoRA's, or of a layer that LoRA wraps, whichever layers these are."""
+    return ".lora_" in name or ".base_layer." in name
 
 
 def compatibility_problems(manifest: AdapterManifest, bundle: Bundle) -> list[str]:
     """Every way in which an adapter was made for something other than this bundle."""
-    channels = channels_record()
+    channels, made_for = channels_record(bundle.taxonomy), manifest.channels
     problems = []
     if manifest.base.content_sha256 != bundle.base.content_sha256:
         problems.append(f"made for base {_named(manifest.base)}, not {_named(source_record(bundle.base))}")
@@ -196,13 +212,29 @@ def compatibility_problems(manifest: AdapterManifest, bundle: Bundle) -> list[st
             f"made for tokenizer {_named(manifest.tokenizer)}, "
             f"not {_named(source_record(bundle.tokenizer_print))}"
         )
-    if manifest.channels != channels:
+    if (made_for.version, made_for.sha256) != (channels.version, channels.sha256):
         problems.append(
-            f"made for event channels version {manifest.channels.version} "
-            f"({manifest.channels.sha256[:12]}), this code has version {channels.version} "
-            f"({channels.sha256[:12]})"
+            f"made for event channels version {made_for.version} ({made_for.sha256[:12]}), "
+            f"not version {channels.version} ({channels.sha256[:12]}), the taxonomy in use here"
         )
     return problems
+
+
+def require_interval(manifest: AdapterManifest, interval: Interval, what: str) -> None:
+    """Refuse an adapter for bars of another length than those that it is to forecast.
+
+    Args:
+        what: whose bars these are, for the message.
+
+    Raises:
+        AdapterError: both lengths are named.
+    """
+    made_for = manifest.data.interval
+    if made_for != interval:
+        raise AdapterError(
+            f"the adapter was trained on {made_for} bars, and {what} has {interval} ones: take an adapter of "
+            f"{interval} bars, or data of {made_for} ones"
+        )
 
 
 def source_record(fingerprint: Fingerprint) -> SourceRecord:
@@ -212,9 +244,31 @@ def source_record(fingerprint: Fingerprint) -> SourceRecord:
     )
 
 
-def channels_record() -> ChannelsRecord:
-    """The channel list of this code."""
-    return ChannelsRecord(version=CHANNEL_VERSION, sha256=channel_hash())
+def channels_record(taxonomy: Taxonomy) -> ChannelsRecord:
+    """A taxonomy as the manifest spells it."""
+    content = None if taxonomy.is_default else taxonomy.content()
+    return ChannelsRecord(version=taxonomy.version, sha256=taxonomy.sha256, taxonomy=content)
+
+
+def taxonomy_named_by(manifest: AdapterManifest) -> Taxonomy:
+    """The taxonomy that an adapter carries; the default one where it carries none.
+
+    Raises:
+        AdapterError: it cannot be read, or is another than its hash says.
+    """
+    record = manifest.channels
+    if record.taxonomy is None:
+        return DEFAULT_TAXONOMY
+    try:
+        taxonomy = taxonomy_of(record.taxonomy, "the adapter's taxonomy")
+    except TaxonomyError as error:
+        raise AdapterError(str(error)) from None
+    if taxonomy.sha256 != record.sha256:
+        raise AdapterError(
+            f"the adapter's taxonomy has the hash {taxonomy.sha256[:12]}, its manifest says "
+            f"{record.sha256[:12]}: publish it again"
+        )
+    return taxonomy
 
 
 def tensor_records(tensors: dict[str, Tensor]) -> dict[str, TensorRecord]:
@@ -254,7 +308,8 @@ def peft_config(lora: LoraRecord) -> dict[str, Any]:
         "lora_alpha": lora.alpha,
         "lora_dropout": lora.dropout,
         "r": lora.rank,
-        "target_modules": LORA_TARGETS,
+        "target_modules": target_pattern(lora.target_modules),
+        **{name: True for name in ("use_rslora", "use_dora") if getattr(lora, name)},
     }
 
 

@@ -36,6 +36,7 @@ from kronos_shared.adapter_manifest import (
     file_record,
 )
 from kronos_shared.atomic import new_directory
+from kronos_shared.lora_targets import names_of
 from kronos_shared.normalization import CLIP, EPSILON, MIN_HISTORY
 
 
@@ -58,7 +59,14 @@ def save_adapter(
     lora = model.peft_config["default"]
     assert event_emb is not None
     assert isinstance(lora, LoraConfig)
-    record = LoraRecord(rank=lora.r, alpha=lora.lora_alpha, dropout=lora.lora_dropout)
+    record = LoraRecord(
+        rank=lora.r,
+        alpha=lora.lora_alpha,
+        dropout=lora.lora_dropout,
+        target_modules=names_of(model.targeted_module_names),
+        use_rslora=lora.use_rslora,
+        use_dora=lora.use_dora,
+    )
     weights: dict[str, dict[str, Tensor]] = {
         ADAPTER_WEIGHTS: _on_cpu(get_peft_model_state_dict(model)),
         EVENT_WEIGHTS: _on_cpu(event_emb.state_dict()),
@@ -76,7 +84,7 @@ def save_adapter(
             tensors={name: tensor_records(tensors) for name, tensors in weights.items()},
             base=source_record(bundle.base),
             tokenizer=source_record(bundle.tokenizer_print),
-            channels=channels_record(),
+            channels=channels_record(bundle.taxonomy),
             lora=record,
             event_embedding=EventEmbeddingRecord(taps=event_emb.taps, width=event_emb.fc_in.out_features),
             normalization=NormalizationRecord(

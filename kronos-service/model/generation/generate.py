@@ -6,6 +6,7 @@ beside others (fp32 on a CPU): the service batches requests without changing an 
 Letters: B series, N paths, P paths padded to whole groups, T bars of history, H horizon in bars, C channels.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -14,7 +15,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from kronos_service.events.taxonomy import CHANNELS
 from kronos_service.model.generation.candle_decoder import path_candles, path_candles_at_once
 from kronos_service.model.generation.packed_linear import whole_groups
 from kronos_service.model.generation.rollout import PathSampler, TokenHistory, Wanted
@@ -93,20 +93,30 @@ def generate(
     _check_models(tokenizer, model)
     _check_request(horizon, paths, context, histories)
     for i, history in enumerate(histories):
-        _check_history(f"histories[{i}]", history, horizon)
+        _check_history(f"histories[{i}]", history, horizon, channels=model.n_channels)
     weights = next(model.parameters())
     kept = [_last_bars(one, context - horizon, weights.device) for one in histories]
     if static is None:
         static = weights.device.type == "cuda" and weights.dtype == torch.bfloat16
     sampler = PathSampler(model=model, sampling=sampling, upstream_decode=upstream_decode, static=static)
     padded = whole_groups(paths)
-    series_per_pass = max(1, ROWS_PER_PASS // padded)
+    series_per_pass = _series_per_pass(padded)
     bars = []
     for start in range(0, len(kept), series_per_pass):
         part = slice(start, start + series_per_pass)
         asked = (wanted or [_always] * len(kept))[part]
         bars.append(_forecast(tokenizer, sampler, kept[part], horizon, padded, asked))
     return Generated(bars=torch.cat(bars)[:, :paths], bars_used=tuple(len(one.x) for one in kept))
+
+
+def passes(series: int, paths: int) -> int:
+    """How often `generate` runs all its decoding steps: at most ROWS_PER_PASS paths take each together."""
+    padded = whole_groups(paths)
+    return math.ceil(series / _series_per_pass(padded)) * math.ceil(padded / ROWS_PER_PASS)
+
+
+def _series_per_pass(padded: int) -> int:
+    return max(1, ROWS_PER_PASS // padded)
 
 
 def _last_bars(history: History, longest: int, device: torch.device) -> History:
@@ -173,7 +183,7 @@ def _check_request(horizon: int, paths: int, context: int, histories: Sequence[H
         raise GenerationError(f"horizon must be below the context of {context} bars, got {horizon}")
 
 
-def _check_history(name: str, history: History, horizon: int) -> None:
+def _check_history(name: str, history: History, horizon: int, *, channels: int) -> None:
     """Raise GenerationError unless the parts of a history fit together and are finite."""
     bars = len(history.x)
     fields = len(STAMP_SIZES)
@@ -183,7 +193,7 @@ def _check_history(name: str, history: History, horizon: int) -> None:
         "future_stamps": (horizon, fields),
     }
     if history.events is not None:
-        wanted["events"] = (bars + horizon - 1, len(CHANNELS))
+        wanted["events"] = (bars + horizon - 1, channels)
     problems = [
         f"{name}.{part} must be {shape}, got {tuple(getattr(history, part).shape)}"
         for part, shape in wanted.items()

@@ -21,7 +21,7 @@ from torch import Tensor
 from kronos_service.events.encoder import EventEncoder, EventTables
 from kronos_service.events.leaders import missing_leaders
 from kronos_service.events.scenario import Scenario
-from kronos_service.events.sessions import LONGEST_CLOSURE, locate, session_dates, sessions
+from kronos_service.events.sessions import DAILY, LONGEST_CLOSURE, Interval, locate, session_dates, sessions
 from kronos_service.model.generation.generate import History, generate, repair_candles
 from kronos_service.model.generation.recalibration import step_factors, stretch
 from kronos_service.model.generation.sampling import Sampling
@@ -62,7 +62,7 @@ class Prepared:
     """(6,) statistics of the history's own bars."""
     last_close: float
     future_dates: npt.NDArray[np.datetime64]
-    """(H,) session dates of the forecast bars."""
+    """(H,) session dates of the forecast bars, or when they open if they are shorter than a day."""
     as_of: np.datetime64
     """What became known up to this moment (UTC) conditions the forecast."""
     missing_leaders: tuple[str, ...]
@@ -89,6 +89,7 @@ def prepare_history(
     asset_class: str,
     tables: EventTables | None,
     *,
+    symbol: str | None,
     encoder: EventEncoder,
     context: int,
     horizon: int,
@@ -96,17 +97,20 @@ def prepare_history(
     min_history: int = MIN_HISTORY,
     scenario: Scenario | None = None,
     recalibration: RecalibrationRecord | None = None,
+    interval: Interval = DAILY,
 ) -> Prepared:
     """Normalise, stamp and condition the history of one series.
 
     Args:
         bars: columns ts and `FEATURES`, ascending; the last one is the origin, nothing later may be in it.
         tables: calendar and leaders as `events.encoder.prepare` reads them; None for the plain base.
+        symbol: whose bars they are, for the events of its own.
         encoder: the one of the model's bundle.
         context: the model's limit in bars; the latest `context - horizon` bars of history are kept.
         min_history: bars of history at least, as the adapter's manifest says.
         scenario: what-if surprises and leader moves on the forecast bars.
         recalibration: the width factors of the adapter that is to forecast; they need `tables`.
+        interval: how long the bars are.
 
     Raises:
         HistoryError: fewer bars than `min_history`.
@@ -117,14 +121,17 @@ def prepare_history(
         raise HistoryError(
             f"expected at least {min_history} bars of history, got {len(bars)}: send earlier bars too"
         )
-    future_dates, as_of = next_sessions(bars["ts"].iloc[-1], asset_class, horizon)
+    future_dates, as_of = next_sessions(bars["ts"].iloc[-1], asset_class, horizon, interval)
     longest = context - horizon
     events = factors = None
     if tables is not None:
         # every bar is encoded, not only those kept: surprises and moves of the first need the bar before it
-        rows = encoder.encode(bars, asset_class, tables, horizon=horizon, scenario=scenario)
+        rows = encoder.encode(
+            bars, asset_class, tables, horizon=horizon, scenario=scenario, interval=interval, symbol=symbol
+        )
         events = torch.from_numpy(rows[max(0, len(bars) - longest) :])
-        factors = None if recalibration is None else step_factors(recalibration, rows[-horizon:])
+        if recalibration is not None:
+            factors = step_factors(recalibration, rows[-horizon:], encoder.taxonomy)
     kept = bars.iloc[-longest:]
     features = feature_matrix(kept)
     mean, std = statistics(features)
@@ -148,12 +155,12 @@ def prepare_history(
 
 
 def next_sessions(
-    last: pd.Timestamp, asset_class: str, horizon: int
+    last: pd.Timestamp, asset_class: str, horizon: int, interval: Interval = DAILY
 ) -> tuple[npt.NDArray[np.datetime64], np.datetime64]:
-    """The dates (H,) of the sessions after the bar dated `last`, and that bar's as_of."""
-    day = session_dates(pd.DatetimeIndex([last]))
+    """The dates (H,) of the bars after the one dated `last`, and that bar's as_of."""
+    day = session_dates(pd.DatetimeIndex([last]), interval)
     ahead = timedelta(days=2 * horizon) + LONGEST_CLOSURE
-    table = sessions(asset_class, day[0].item(), day[0].item() + ahead)
+    table = sessions(asset_class, day[0].item(), day[0].item() + ahead, interval)
     origin = int(locate(table, day)[0])
     return table.dates[origin + 1 : origin + 1 + horizon], table.as_of[origin]
 

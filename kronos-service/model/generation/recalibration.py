@@ -4,40 +4,36 @@ How the factors are found is told in `finetune.event_conditioned.evaluation.reca
 Letters: N sample paths, H horizon in bars, C event channels.
 """
 
-from typing import Final
-
 import numpy as np
 import numpy.typing as npt
 
 from kronos_service.events.encoder import Events
-from kronos_service.events.taxonomy import FAMILIES, IMPACT_WEIGHTS, TIER1
+from kronos_service.events.taxonomy import IMPACT_WEIGHTS, Taxonomy
 from kronos_shared.adapter_manifest import DAY_KINDS, RecalibrationRecord
 from kronos_shared.columns import CLOSE, PRICES
 from kronos_shared.normalization import Floats
-
-_TIER1: Final = [FAMILIES.index(name) for name in TIER1]
 
 Kinds = npt.NDArray[np.int64]
 """Numbers of `DAY_KINDS`."""
 
 
-def day_kinds(rows: Events) -> Kinds:
+def day_kinds(rows: Events, taxonomy: Taxonomy) -> Kinds:
     """The kind (H,) of each forecast bar, from its rows (H, C) of the event tensor, known at the origin."""
-    high = rows[:, : len(FAMILIES)] == np.float32(IMPACT_WEIGHTS["high"])
-    tier1, event = high[:, _TIER1].any(axis=1), high.any(axis=1)
+    high = rows[:, : len(taxonomy.families)] == np.float32(IMPACT_WEIGHTS["high"])
+    tier1, event = high[:, taxonomy.tier1_channels].any(axis=1), high.any(axis=1)
     names = np.where(tier1, "tier1", np.where(event, "other_event", "quiet"))
     kinds: Kinds = np.array([DAY_KINDS.index(name) for name in names.tolist()], dtype=np.int64)
     return kinds
 
 
-def step_factors(table: RecalibrationRecord, rows: Events) -> Floats:
+def step_factors(table: RecalibrationRecord, rows: Events, taxonomy: Taxonomy) -> Floats:
     """The factor (H,) of each forecast bar, from its rows (H, C) of the event tensor.
 
     A step past the table's last one takes the last one's.
     """
     factors = np.array([table.factors[kind] for kind in DAY_KINDS], dtype=np.float64)
     steps = np.minimum(np.arange(len(rows)), factors.shape[1] - 1)
-    chosen: Floats = factors[day_kinds(rows), steps]
+    chosen: Floats = factors[day_kinds(rows, taxonomy), steps]
     return chosen
 
 

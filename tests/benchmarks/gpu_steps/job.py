@@ -55,7 +55,7 @@ def steps(lab: Lab, config: EventLoraConfig, setup: TrainingSetup) -> float:
     train = setup.splits.dataset("train", oversample=config.event_weight, blank=config.blank_probability)
     found = memory_budget.fit(config, train, setup.bundle.model, setup.accelerator)
     lab.add("micro-batch that the run chooses", found.windows, "windows")
-    model = adapt(setup.bundle.model, rank=config.rank, dropout=config.lora_dropout, taps=config.taps, seed=0)
+    model = adapt(setup.bundle.model, lora=config.lora(), taps=config.taps, seed=0)
     data = Data(train=train, fixed=train, val=None)
     number = 5 if lab.dry_run else STEPS
     losses = []

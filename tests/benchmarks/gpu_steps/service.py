@@ -16,7 +16,7 @@ from kronos_service.data.sample import sample_snapshot_path
 from kronos_service.finetune.event_conditioned.training.lora import adapt, trainable
 from kronos_service.model.adapter.write import save_adapter
 from kronos_service.model.factory import load_bundle
-from kronos_shared.adapter_manifest import DataRecord
+from kronos_shared.adapter_manifest import DataRecord, LoraRecord
 from kronos_shared.adapter_store import publish
 
 ADAPTERS, CLIENTS = 3, 16
@@ -39,7 +39,7 @@ def run(lab: Lab) -> None:
 def adapter(lab: Lab, base: Path, directory: Path, seed: int) -> Path:
     """An adapter with random weights."""
     bundle = load_bundle(str(base))
-    wrapped = adapt(bundle.model, rank=8, dropout=0.05, taps="both", seed=seed)
+    wrapped = adapt(bundle.model, lora=LoraRecord(rank=8, alpha=16, dropout=0.05), taps="both", seed=seed)
     with torch.no_grad():
         for _, parameter in trainable(wrapped):
             parameter.add_(0.01 * torch.randn_like(parameter))

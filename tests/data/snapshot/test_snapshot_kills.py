@@ -19,6 +19,7 @@ from small_tables import NOW, WINDOW, small_tables
 from kronos_service.data.snapshot.manifest import SnapshotError
 from kronos_service.data.snapshot.read import read_tables
 from kronos_service.data.snapshot.write import write_snapshot
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and fork are POSIX")
 
@@ -29,7 +30,9 @@ TABLES = (small_tables(seed=0), small_tables(seed=1))
 
 
 def write(directory: Path, seed: int) -> str:
-    manifest = write_snapshot(directory, **TABLES[seed], window=WINDOW, source="tests", now=NOW)
+    manifest = write_snapshot(
+        directory, **TABLES[seed], window=WINDOW, source="tests", now=NOW, taxonomy=DEFAULT_TAXONOMY
+    )
     return str(manifest["sha256"])
 
 

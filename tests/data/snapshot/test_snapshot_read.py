@@ -21,13 +21,15 @@ from kronos_service.data.snapshot.read import (
 from kronos_service.data.snapshot.write import write_snapshot
 from kronos_service.data.tables import TableError
 from kronos_service.data.validation import BadBarsError
-from kronos_service.events.taxonomy import LEADERS
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 
 FILES = {"symbols": "symbols", "bars": "ohlcv_1d", "calendar": "economic_calendar"}
 
 
 def write(directory: Path, tables: Tables) -> dict[str, Any]:
-    return write_snapshot(directory, **tables, window=WINDOW, source="tests", now=NOW)
+    return write_snapshot(
+        directory, **tables, window=WINDOW, source="tests", now=NOW, taxonomy=DEFAULT_TAXONOMY
+    )
 
 
 def write_plain(directory: Path, tables: Tables, suffix: str = ".csv") -> Path:
@@ -107,7 +109,7 @@ def test_series_and_leaders_are_ascending_and_complete(tmp_path: Path) -> None:
     assert spy["ts"].is_monotonic_increasing
     assert len(spy) == 21  # sessions of January 2024
     leaders = leader_data(snapshot)
-    assert set(leaders) == set(LEADERS)
+    assert set(leaders) == set(DEFAULT_TAXONOMY.leaders)
     pd.testing.assert_frame_equal(leaders["SPY"], spy[["ts", "close"]])
     with pytest.raises(SnapshotError, match="no bars of 'QQQ'"):
         series(snapshot, "QQQ")
@@ -243,5 +245,7 @@ def test_two_writers_never_share_a_directory(tmp_path: Path) -> None:
 
 def test_the_window_may_be_wider_than_the_bars(tmp_path: Path) -> None:
     window = (date(2020, 1, 1), date(2024, 2, 29))
-    manifest = write_snapshot(tmp_path, **small_tables(), window=window, source="tests", now=NOW)
+    manifest = write_snapshot(
+        tmp_path, **small_tables(), window=window, source="tests", now=NOW, taxonomy=DEFAULT_TAXONOMY
+    )
     assert manifest["window"] == {"first": "2020-01-01", "last": "2024-02-29"}

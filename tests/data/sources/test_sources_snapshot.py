@@ -11,11 +11,19 @@ from kronos_service.data.snapshot.read import load_snapshot
 from kronos_service.data.snapshot.write import write_snapshot
 from kronos_service.data.sources import Source
 from kronos_service.data.sources.snapshot import snapshot_source
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    write_snapshot(tmp_path / "2024-01", **small_tables(), window=WINDOW, source="tests", now=NOW)
+    write_snapshot(
+        tmp_path / "2024-01",
+        **small_tables(),
+        window=WINDOW,
+        source="tests",
+        now=NOW,
+        taxonomy=DEFAULT_TAXONOMY,
+    )
     return tmp_path / "2024-01"
 
 

@@ -77,6 +77,18 @@ def test_every_bar_comes_once_and_in_order_whatever_the_cap(cap: int) -> None:
     assert len(fake.requests) == pages + -(-len(AWKWARD) // cap)  # no page is asked for that has no rows
 
 
+def test_bars_shorter_than_a_day_are_read_by_their_length() -> None:
+    made = bar_rows(["B", "A", "C", "D"], 5)
+    rows = [{**row, "interval": length} for length in ("1h", "4h") for row in made]
+    tables = market(rows)
+    fake = FakePostgrest({"ohlcv": tables["ohlcv_1d"], "symbols": tables["symbols"]}, cap=7)
+    read = pd.concat(source(fake).bars(interval="4h"))
+    assert read["interval"].unique().tolist() == ["4h"]
+    assert keys([read], "symbol", "ts") == sorted({(row["symbol"], row["ts"]) for row in rows})
+    with pytest.raises(SupabaseError, match=r"table ohlcv at .* shows no rows"):
+        list(source(FakePostgrest({**fake.tables, "ohlcv": rows[:20]})).bars(interval="4h"))
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=12), st.integers(1, 6))
 def test_every_version_of_an_event_comes_once_wherever_the_pages_end(versions: list[int], cap: int) -> None:

@@ -10,7 +10,7 @@ from kronos_service.data.sources.column_map import ColumnMapError, ColumnMaps, p
 from kronos_service.data.sources.files import FileError, read_files
 from kronos_service.data.sources.presets import PRESETS, PresetName, read_preset, with_presets
 from kronos_service.data.sources.snapshot import TableSource
-from kronos_service.events.taxonomy import EVENT_TYPES
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 
 RELEASES = (
     "release_at,currency,impact,event_type,actual,forecast\n2024-01-11T13:30:00Z,USD,high,cpi,0.3,0.2\n"
@@ -312,5 +312,5 @@ def test_a_pattern_takes_a_name_in_all_its_forms() -> None:
 def test_a_preset_maps_to_types_and_classes_that_exist(name: PresetName) -> None:
     preset = read_preset(name)
     for section in preset.calendar:
-        assert set(section.values.get("event_type", {}).values()) <= set(EVENT_TYPES)
-        assert set(section.times) <= set(EVENT_TYPES)
+        assert set(section.values.get("event_type", {}).values()) <= set(DEFAULT_TAXONOMY.event_types)
+        assert set(section.times) <= set(DEFAULT_TAXONOMY.event_types)

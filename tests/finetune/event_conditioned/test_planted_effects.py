@@ -13,7 +13,7 @@ import torch
 
 from kronos_service.data.sample import Effects, sample_snapshot_path
 from kronos_service.data.snapshot.read import load_snapshot
-from kronos_service.events.taxonomy import CHANNELS
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_service.finetune.event_conditioned.evaluation.bootstrap import Gain
 from kronos_service.finetune.event_conditioned.event_lora import event_lora
@@ -27,7 +27,7 @@ from kronos_shared.normalization import denormalize, normalize, statistics
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
-SURPRISE = CHANNELS.index("surprise_z")
+SURPRISE = DEFAULT_TAXONOMY.channels.index("surprise_z")
 HISTORY, PATHS, ORIGINS = 96, 64, 150
 
 

@@ -16,7 +16,7 @@ from kronos_service.data.snapshot import read as snapshots
 from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.events.calendar import read_calendar
 from kronos_service.events.labels import label_targets
-from kronos_service.events.taxonomy import FAMILIES
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.inference.__main__ import main
 from kronos_service.inference.forecast import series
 from kronos_service.inference.forecast.command import forecast
@@ -118,13 +118,13 @@ def test_the_table_names_the_events_that_fall_on_each_bar(
     config: dict[str, object], console: Console, market: Snapshot
 ) -> None:
     result = forecast(ForecastConfig(**{**config, "horizon": 20}), console)  # type: ignore[arg-type]
-    fell = label_targets(read_calendar(market.calendar), "us_equity", result.dates).families
+    fell = label_targets(read_calendar(market.calendar), "us_equity", result.dates, symbol=None).families
     assert fell.any()
     assert isinstance(console.file, StringIO)
     shown = console.file.getvalue().split("adapter 000001")[-1]
     for day, following, families in zip(result.dates, [*result.dates[1:], None], fell, strict=True):
         row = shown.split(str(day))[1].split(str(following))[0]
-        expected = {name for name, is_on in zip(FAMILIES, families, strict=True) if is_on}
+        expected = {name for name, is_on in zip(DEFAULT_TAXONOMY.families, families, strict=True) if is_on}
         assert set(re.findall(r"(\w+) \(high\)", row)) == expected
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from kronos_service.events.taxonomy import channel_hash
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.inference.schemas import VersionBody
 from kronos_shared.adapter_manifest import is_version, version_name
 from kronos_shared.adapter_store import publish
@@ -118,7 +118,7 @@ def test_the_state_names_the_base_the_channels_the_source_and_the_limits(
     assert (state["ready"], state["reason"]) == (True, None)
     assert state["serving"]["base"] == base_path.name
     assert state["serving"]["context"] == 72
-    assert state["channels"] == {"version": 1, "sha256": channel_hash()}
+    assert state["channels"] == {"version": 1, "sha256": DEFAULT_TAXONOMY.sha256}
     assert state["source"]["name"] == "snapshot:snapshot"
     assert (state["source"]["symbols"], state["source"]["last_bar"]) == (7, "2022-12-30")
     assert state["limits"]["max_series"] == 16

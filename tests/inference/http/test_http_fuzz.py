@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kronos_service.events.sessions import sessions
-from kronos_service.events.taxonomy import EVENT_TYPES
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 
 Place = tuple[str | int, ...]
 
@@ -101,7 +101,7 @@ WORDS = st.sampled_from(
         "é",
         *DATES,
         *MOMENTS,
-        *EVENT_TYPES,
+        *DEFAULT_TAXONOMY.event_types,
     ]
 )
 ODD: st.SearchStrategy[Any] = st.sampled_from(

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from kronos_service import KronosEvents
 from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.events.encoder import encode_rows
-from kronos_service.events.taxonomy import SURPRISE
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.finetune.event_conditioned.scorecard.command import score_forecasts_made
 from kronos_service.finetune.event_conditioned.scorecard.config import ScorecardConfig
 from kronos_service.inference.http.static_files import STATIC
@@ -212,7 +212,7 @@ def test_releases_have_the_calendars_name_figures_and_the_surprise_that_the_adap
     names = dict(zip(market.calendar["event_type"], market.calendar["event_name"], strict=True))
     assert {one["name"] for one in found["events"]} <= set(names.values()) - {""}
     bars = market.bars["SPY"].iloc[-200:]
-    shown = encode_rows(market.tables, bars["ts"], "us_equity")[:, SURPRISE]
+    shown = encode_rows(market.tables, bars["ts"], "us_equity", symbol="SPY")[:, DEFAULT_TAXONOMY.surprise]
     days = found["bars"]["ts"]
     largest: dict[str, float] = {}
     for one in found["events"]:

@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import resource
+import select
 import signal
 import socket
 import subprocess
@@ -48,16 +49,21 @@ def running(settings: Settings) -> Iterator[tuple[Server, int]]:
             time.sleep(0.05)
         yield server, port
         server.handle_exit(signal.SIGTERM, None)
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
 
 
 @pytest.fixture(scope="module")
 def port(settings_of: Callable[..., Settings]) -> Iterator[int]:
-    """A server with little patience for few connections."""
-    settings = settings_of(
-        max_connections=20, head_seconds=0.6, body_seconds=0.6, max_body_bytes=65536, max_held_bytes=100_000
-    )
+    """A server with little patience."""
+    with running(settings_of(head_seconds=0.6, body_seconds=0.6, max_body_bytes=65536)) as (_, port):
+        yield port
+
+
+@pytest.fixture(scope="module")
+def small(settings_of: Callable[..., Settings]) -> Iterator[int]:
+    """A patient server for few connections and few bytes: nothing ends there because it took too long."""
+    settings = settings_of(max_connections=20, max_held_bytes=100_000, head_seconds=60, body_seconds=60)
     with running(settings) as (_, port):
         yield port
 
@@ -75,11 +81,18 @@ def opened(port: int, sent: bytes) -> socket.socket:
     return connection
 
 
+def begun(port: int) -> socket.socket:
+    """A connection with a request whose body the server waits for, and says so."""
+    connection = opened(port, BODY.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
+    assert connection.recv(100).startswith(b"HTTP/1.1 100")
+    return connection
+
+
 def seconds_open(connection: socket.socket, *, trickle: bytes = b"") -> float:
     """How long until the server closes it; meanwhile a byte is sent now and then."""
     started = time.monotonic()
     connection.settimeout(0.1)
-    while time.monotonic() - started < 10:
+    while time.monotonic() - started < 30:
         try:
             if trickle:
                 connection.sendall(trickle)
@@ -100,8 +113,10 @@ def seconds_open(connection: socket.socket, *, trickle: bytes = b"") -> float:
 def test_a_request_that_is_not_finished_in_time_loses_its_connection(
     port: int, sent: bytes, trickle: bytes
 ) -> None:
+    started = time.monotonic()
     with opened(port, sent) as connection:
-        assert 0.3 < seconds_open(connection, trickle=trickle) < 4
+        assert seconds_open(connection, trickle=trickle) < 30
+    assert time.monotonic() - started > 0.5
 
 
 def test_an_answered_connection_may_be_used_again_after_a_pause(port: int) -> None:
@@ -123,13 +138,11 @@ def test_nothing_follows_the_head_of_an_answer_to_head(port: int) -> None:
     assert rest.startswith(b"HTTP/1.1 ")
 
 
-def test_stalled_connections_beyond_the_limit_hold_up_nobody(port: int) -> None:
-    stalled = [opened(port, HEAD) for _ in range(60)]
+def test_stalled_connections_beyond_the_limit_hold_up_nobody(small: int) -> None:
+    stalled = [opened(small, HEAD) for _ in range(60)]
     try:
-        started = time.monotonic()
         for _ in range(5):
-            assert status(port) == 200
-        assert time.monotonic() - started < 2
+            assert status(small) == 200  # within 5 s; a stalled one may stay for 60
     finally:
         for one in stalled:
             one.close()
@@ -167,31 +180,24 @@ def test_a_flood_of_connections_takes_no_file_that_the_service_needs(
     assert "out of system resource" not in caplog.text
 
 
-def test_where_every_connection_has_a_request_the_next_one_is_told_so(port: int) -> None:
-    busy = [opened(port, BODY) for _ in range(20)]
+def test_where_every_connection_has_a_request_the_next_one_is_told_so(small: int) -> None:
+    busy = [begun(small) for _ in range(20)]
     try:
-        time.sleep(0.1)
-        assert status(port) == 503
+        assert status(small) == 503
     finally:
         for one in busy:
             one.close()
-    time.sleep(0.2)
-    assert status(port) == 200
+    until = time.monotonic() + 20
+    while status(small) != 200:
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
-def test_bodies_that_are_held_are_bounded_all_together(port: int) -> None:
+def test_bodies_that_are_held_are_bounded_all_together(small: int) -> None:
     half = BODY.replace(b"Length: 100", b"Length: 60000") + b" " * 45_000
-    first, second, third = (opened(port, half) for _ in range(3))
-    answers = []
-    for one in (first, second, third):
-        with one:
-            one.settimeout(3)
-            try:
-                answers.append(one.recv(100)[:12])
-            except OSError:
-                answers.append(b"")
-    assert b"HTTP/1.1 429" in answers
-    assert answers.count(b"HTTP/1.1 429") < 3
+    with opened(small, half) as first, opened(small, half) as second, opened(small, half) as third:
+        answered, _, _ = select.select([first, second, third], [], [], 20)
+        assert [one.recv(100)[:12] for one in answered] == [b"HTTP/1.1 429"]
 
 
 @pytest.mark.parametrize("is_declared", [True, False])
@@ -211,11 +217,10 @@ def test_draining_does_not_wait_for_what_clients_leave_half_done(
 ) -> None:
     for name in ("SHUTDOWN_SECONDS", "NOTICE_SECONDS"):
         monkeypatch.setattr(f"kronos_service.inference.http.server.{name}", 1)
-    settings = settings_of(head_seconds=60, body_seconds=60)
-    with running(settings) as (server, port), opened(port, BODY) as body, opened(port, HEAD) as head:
-        time.sleep(0.2)
+    settings = settings_of(head_seconds=300, body_seconds=300)
+    with running(settings) as (server, port), begun(port) as body, opened(port, HEAD) as head:
         server.handle_exit(signal.SIGTERM, None)
-        assert max(seconds_open(body), seconds_open(head)) < 8
+        assert max(seconds_open(body), seconds_open(head)) < 30
 
 
 @pytest.mark.soak

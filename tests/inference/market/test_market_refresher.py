@@ -15,6 +15,7 @@ import pytest
 from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.data.snapshot.write import write_snapshot
 from kronos_service.data.sources.snapshot import snapshot_source
+from kronos_service.events.sessions import DAILY, Interval
 from kronos_service.finetune.event_conditioned.samples.series import build_series
 from kronos_service.finetune.event_conditioned.samples.tokens import normalized_window
 from kronos_service.finetune.event_conditioned.samples.windows import Window
@@ -169,7 +170,7 @@ class Database:
     def symbols(self) -> pd.DataFrame:
         return snapshot_source(self.directory).symbols()
 
-    def bars(self, since: date | None = None, after: str | None = None) -> Any:
+    def bars(self, since: date | None = None, after: str | None = None, interval: Interval = DAILY) -> Any:
         self.asked.append(since)
         return snapshot_source(self.directory).bars(since, after)
 

@@ -15,19 +15,26 @@ import pytest
 
 from kronos_service.inference.models.loader import AdapterLoader
 from kronos_service.model.adapter.files import read_files
+from kronos_shared.adapter_location import StoreUrl
 from kronos_shared.adapter_manifest import MANIFEST, VERSIONS
-from kronos_shared.adapter_store import latest, publish, published
+from kronos_shared.adapter_store import home_of, latest, publish, published
+from kronos_shared.object_store import Bucket
 
-pytestmark = [pytest.mark.soak, pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX")]
+pytestmark = [
+    pytest.mark.soak,
+    pytest.mark.timeout(3600),
+    pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX"),
+]
 
 KILLS = 20 * int(os.environ.get("SOAK", "1"))
 KEEP = 5
+Store = Path | StoreUrl
 PUBLISHER = """
 import sys
 from pathlib import Path
 from kronos_shared.adapter_store import publish
 
-adapter, store, name = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+adapter, store, name = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 manifest = (adapter / "manifest.json").read_bytes()
 print("ready", flush=True)
 for number in range(10_000):
@@ -42,7 +49,7 @@ for number in range(10_000):
 class Publisher:
     """A process that publishes one adapter after the other, until it is killed."""
 
-    def __init__(self, adapter: Path, store: Path, name: str, root: Path) -> None:
+    def __init__(self, adapter: Path, store: Store, name: str, root: Path) -> None:
         own = Path(shutil.copytree(adapter, root / name))
         self.process = subprocess.Popen(
             [sys.executable, "-c", PUBLISHER, str(own), str(store), name],
@@ -62,8 +69,13 @@ class Publisher:
         return [(int(generation), version) for generation, version in lines]
 
 
+@pytest.fixture
+def empty_store(either_store: Store) -> Store:
+    return either_store
+
+
 def test_a_killed_publisher_costs_nothing_and_no_two_share_a_generation(
-    empty_store: Path,
+    empty_store: Store,
     adapter_of: Callable[[int], Path],
     tmp_path: Path,
     new_loader: Callable[[], AdapterLoader],
@@ -84,7 +96,7 @@ def test_a_killed_publisher_costs_nothing_and_no_two_share_a_generation(
                 assert generation not in told, "two publishers took one generation"
                 told[generation] = version
         check_whole(empty_store, told)
-        left_half_done += len(list((empty_store / VERSIONS).glob(".*")))
+        left_half_done += half_done(empty_store)
         before = latest(empty_store)
         manifest = (adapter_of(0) / MANIFEST).read_bytes()
         own = Path(shutil.copytree(adapter_of(0), tmp_path / f"c{round_}"))
@@ -92,7 +104,7 @@ def test_a_killed_publisher_costs_nothing_and_no_two_share_a_generation(
         after = publish(own, empty_store, keep=KEEP)
         assert after.generation > max([0, *told, before.generation if before else 0])
         told[after.generation] = after.version
-        assert not list((empty_store / VERSIONS).glob(".*"))
+        assert not half_done(empty_store)
         status = loader.look()
         assert (status.reason, status.serving and status.serving.version) == (None, after.version)
         assert (status.quarantined, status.counters.errors) == ({}, 0)
@@ -101,7 +113,15 @@ def test_a_killed_publisher_costs_nothing_and_no_two_share_a_generation(
     print(f"{KILLS} kills, {left_half_done} in the middle of a version; {len(told)} published")  # noqa: T201
 
 
-def check_whole(store: Path, told: dict[int, str]) -> None:
+def half_done(store: Store) -> int:
+    """How many versions publishers have begun, and not finished."""
+    if isinstance(store, Path):
+        return len(list((store / VERSIONS).glob(".*")))
+    begun = {key.split("/")[1] for key in Bucket(store).names(f"{VERSIONS}/")}
+    return len(begun - set(published(store)))
+
+
+def check_whole(store: Store, told: dict[int, str]) -> None:
     """LATEST is as new as anything that was told, and every version that is there is whole."""
     pointer = latest(store)
     if told:
@@ -110,4 +130,5 @@ def check_whole(store: Path, told: dict[int, str]) -> None:
         assert told[max(told)] in published(store)
         assert told.get(pointer.generation, pointer.version) == pointer.version
     for version in published(store):
-        assert read_files(store / VERSIONS / version).digest.startswith(version.split("-")[1])
+        files = read_files(home_of(store).directory(version))
+        assert files.digest.startswith(version.split("-")[1])

@@ -14,7 +14,7 @@ from kronos_service.model.factory import BaseChoice, load_bundle, save_base
 from kronos_service.model.kronos import Kronos
 from kronos_service.model.presets import PRESETS
 from kronos_service.model.tokenizer import KronosTokenizer
-from kronos_shared.adapter_manifest import LATEST, DataRecord, Latest
+from kronos_shared.adapter_manifest import LATEST, DataRecord, Latest, LoraRecord
 from kronos_shared.adapter_store import publish
 
 pytestmark = [
@@ -45,7 +45,7 @@ def publish_some(base: Path, store: Path, root: Path) -> list[Latest]:
     data = DataRecord(snapshot="s", sha256="0" * 64, has_manifest=True, splits={})
     pointers = []
     for seed in range(4):
-        wrapped = adapt(bundle.model, rank=4, dropout=0.0, taps="both", seed=seed)
+        wrapped = adapt(bundle.model, lora=LoraRecord(rank=4, alpha=8, dropout=0.0), taps="both", seed=seed)
         with torch.no_grad():
             for _, parameter in trainable(wrapped):
                 parameter.add_(0.02 * torch.randn_like(parameter))

@@ -16,7 +16,7 @@ from rich.console import Console
 from kronos_service.data.forecasts import SCHEMA, read_about
 from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.data.snapshot.write import write_snapshot
-from kronos_service.events.taxonomy import LEADERS
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.inference.__main__ import main
 from kronos_service.inference.nightly.chunk import Chunk, ChunkForecaster
 from kronos_service.inference.nightly.command import NothingForecastError, forecast_all
@@ -202,7 +202,7 @@ def test_a_market_without_leaders_is_forecast_as_the_service_does(
     mine = written[(written["symbol"] == "SYN02") & (written["target_name"] == "close")]
     assert mine["mean"].tolist() == series["mean"]["close"]
     assert set(mine["missing_leaders"]) == {",".join(one["leader"] for one in series["missing_leaders"])}
-    assert len(series["missing_leaders"]) == len(LEADERS)
+    assert len(series["missing_leaders"]) == len(DEFAULT_TAXONOMY.leaders)
 
 
 def test_a_directory_of_tables_is_forecast_as_its_snapshot(

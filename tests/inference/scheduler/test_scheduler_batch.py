@@ -12,7 +12,7 @@ from kronos_service.inference.models.served_model import ServedModel
 from kronos_service.inference.scheduler.batch import choose_batch
 from kronos_service.inference.scheduler.work import ROW, STEP, BatchKey, ForecastJob, cost_of
 from kronos_service.model.factory import Bundle
-from kronos_service.model.generation.generate import History
+from kronos_service.model.generation.generate import ROWS_PER_PASS, History, passes
 from kronos_service.model.generation.sampling import Sampling
 
 NOW = 100.0
@@ -102,6 +102,24 @@ def test_every_work_is_in_one_place_and_nobody_is_made_late(
         behind_batch = costs(choice.batch) + (costs(passed) if one in choice.rest else 0.0)
         was_in_time = NOW + pace * behind_lead <= one.expires_at - 1e-6
         assert not was_in_time or NOW + pace * behind_batch <= one.expires_at + 1e-6
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.sampled_from([1, 2]), st.sampled_from([8, 17, 40, 70])), max_size=20))
+def test_what_waits_costs_at_most_what_was_estimated_for_it(
+    serving: ServedModel, kinds: list[tuple[int, int]]
+) -> None:
+    """Otherwise the queue admits what it cannot answer in time."""
+    waiting = [work(serving, 1000, horizon=horizon, paths=paths) for horizon, paths in kinds]
+    estimated, ran = costs(waiting), 0.0
+    while waiting:
+        choice = choose_batch(waiting, most_rows=ROWS_PER_PASS, seconds_per_cost=0.0, now=NOW)
+        ran += sum(one.cost.marginal for one in choice.batch)
+        key = choice.batch[0].key
+        ran += STEP * key.horizon * passes(len(choice.batch), key.paths)
+        waiting = choice.rest
+    assert ran <= estimated + 1e-6
+    assert ran >= 0.99 * estimated
 
 
 def costs(works: list[ForecastJob]) -> float:

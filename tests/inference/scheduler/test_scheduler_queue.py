@@ -230,13 +230,13 @@ def test_those_who_wait_to_run_together_are_not_estimated_as_if_alone(
 ) -> None:
     queue = queue_of(size=20)
     one = work(serving)
-    queue.expect(1.0 / cost_of([one.cost]))
+    queue.expect(30.0 / cost_of([one.cost]))
     occupy(queue, gate, serving)
     for _ in range(5):
-        put(queue, work(serving))
+        put(queue, work(serving, seconds=600))
     demands = [one.cost] * 6
-    needed = MARGIN * (1.0 + cost_of(demands) / cost_of(demands[:1]))
-    assert needed < 0.8 * MARGIN * 7
+    needed = MARGIN * 30.0 * (1.0 + cost_of(demands) / cost_of(demands[:1]))
+    assert needed < 0.8 * MARGIN * 30.0 * 7
     with pytest.raises(Overloaded, match="longer than the deadline"):
         queue.admit(one.cost, time.monotonic() + 0.8 * needed)
     queue.give_up(queue.admit(one.cost, time.monotonic() + needed))
@@ -248,27 +248,22 @@ def test_before_any_batch_the_pace_that_was_expected_counts(
     queue = queue_of()
     known = [queue.has_estimate]
     one = work(serving)
-    queue.expect(1.0 / cost_of([one.cost]))
+    queue.expect(30.0 / cost_of([one.cost]))
     assert [*known, queue.has_estimate] == [False, True]
     occupy(queue, gate, serving)
     with pytest.raises(Overloaded, match="longer than the deadline"):
-        queue.admit(one.cost, time.monotonic() + 2.0)
-    queue.give_up(queue.admit(one.cost, time.monotonic() + 3.0))
+        queue.admit(one.cost, time.monotonic() + 60.0)
+    queue.give_up(queue.admit(one.cost, time.monotonic() + 90.0))
 
 
 def test_an_idle_queue_tries_whatever_it_measured(
     queue_of: Callable[..., ForecastQueue], gate: Gate, serving: ServedModel
 ) -> None:
     queue = queue_of()
-    slow = occupy(queue, gate, serving)
-    time.sleep(0.3)
+    one = work(serving, seconds=30)
+    queue.expect(40.0 / cost_of([one.cost]))
     gate.open()
-    slow.future.result(20)
-    gate.open()
-    until = time.monotonic() + 5
-    while queue.is_busy and time.monotonic() < until:
-        time.sleep(0.01)
-    assert put(queue, work(serving, seconds=0.2)).future.result(20).bars_used == (20,)
+    assert put(queue, one).future.result(20).bars_used == (20,)
 
 
 def test_work_whose_deadline_passes_while_it_waits_is_dropped_unrun(

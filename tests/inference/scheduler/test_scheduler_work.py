@@ -40,3 +40,19 @@ def test_another_model_and_other_settings_pay_for_themselves(demand: Cost) -> No
     assert demand.joins(replace(demand, bars=7, series=1))
     assert not demand.joins(twin)
     assert not demand.joins(hotter)
+
+
+def test_a_full_batch_takes_no_more_and_the_next_pays_for_its_own_steps(demand: Cost) -> None:
+    small = replace(demand, series=1)  # 16 rows of 64: four run together
+    for count, batches in [(4, 1), (5, 2), (8, 2), (30, 8)]:
+        assert cost_of([small] * count) == batches * 3 * STEP + count * small.marginal
+    large = replace(demand, series=3)  # 48 rows: two do not fit
+    assert cost_of([large, small, large]) == 2 * 3 * STEP + 2 * large.marginal + small.marginal
+
+
+def test_a_request_of_several_passes_pays_for_each(demand: Cost) -> None:
+    wide = replace(demand, series=5)
+    assert cost_of([wide]) == 2 * 3 * STEP + 100 + 3 * ROW * 5 * 16
+    many = replace(demand, key=replace(demand.key, paths=129))
+    assert cost_of([many]) == 6 * 3 * STEP + 100 + 3 * ROW * 2 * 136
+    assert cost_of([wide, demand]) == cost_of([wide]) + cost_of([demand])

@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 from adapter_damage import KINDS, Bomb, Files, put, seal, spoil
+from memory_bucket import keys, read, unlink, write
+from object_store import ObjectStore
 
 from kronos_service.inference.models.loader import AdapterLoader
 from kronos_service.model.adapter.canary import canary_logits
 from kronos_service.model.factory import BaseChoice
+from kronos_shared.adapter_location import StoreUrl
 from kronos_shared.adapter_manifest import FILES, LARGEST, MANIFEST, VERSIONS
 
 MUTATIONS = 110 * int(os.environ.get("SOAK", "1"))
@@ -43,11 +46,31 @@ def answer(loader: AdapterLoader) -> torch.Tensor:
     return torch.cat(canary_logits(serving.model, seed=9, length=24))
 
 
+def copy_to(bucket: StoreUrl, store: Path) -> None:
+    """Make a bucket hold the files of a directory, and nothing else; links and pipes are not files there."""
+    files = {key for key in keys(store) if (store / key).resolve() == store.resolve() / key}
+    for key in keys(bucket) - files:
+        unlink(bucket, key)
+    for key in files:
+        write(bucket, key, read(store, key))
+
+
 def check_mutations(
-    numbers: range, store: Path, last_good: Path, good: Files, loader: AdapterLoader
+    numbers: range,
+    store: Path,
+    last_good: Path,
+    good: Files,
+    loader: AdapterLoader,
+    *,
+    publish: Callable[[], object] = lambda: None,
 ) -> dict[str, str]:
-    """Mutation -> the reason for which it was refused."""
+    """Mutation -> the reason for which it was refused.
+
+    Args:
+        publish: copies the store to where the loader follows it, where that is elsewhere.
+    """
     put(store, 1, {name: (last_good / name).read_bytes() for name in (*FILES, MANIFEST)})
+    publish()
     assert loader.reload().reason is None
     serving, expected = loader.current(), answer(loader)
     Bomb.trace = store.parent / "unpickled"
@@ -55,6 +78,7 @@ def check_mutations(
     for number in numbers:
         shutil.rmtree(store / VERSIONS)
         group, pointer = spoil(store, number, good)
+        publish()
         name = f"{number} {group} {KINDS[number % len(KINDS)][1]}"
         status = loader.reload()
         assert status.reason, name
@@ -95,4 +119,22 @@ def test_every_mutation_is_refused_and_the_last_good_one_answers_with_the_same_b
     first = 2 + len(KINDS)
     numbers = range(first, first + MUTATIONS)
     reasons = check_mutations(numbers, store, adapter_of(0), good, loader)
+    assert len(reasons) == MUTATIONS
+
+
+@pytest.mark.soak
+def test_every_mutation_in_a_bucket_is_refused_and_the_last_good_one_answers_with_the_same_bits(
+    store: Path,
+    adapter_of: Callable[[int], Path],
+    good: Files,
+    object_store: ObjectStore,
+    base_path: Path,
+    tmp_path: Path,
+) -> None:
+    bucket = object_store.new_store()
+    loader = AdapterLoader(bucket, state=tmp_path / "state", base=BaseChoice(model=str(base_path)))
+    numbers = range(2, 2 + MUTATIONS)
+    reasons = check_mutations(
+        numbers, store, adapter_of(0), good, loader, publish=lambda: copy_to(bucket, store)
+    )
     assert len(reasons) == MUTATIONS

@@ -19,7 +19,6 @@ from kronos_service.finetune.event_conditioned.training.lora import adapt, train
 from kronos_service.model.adapter.canary import canary_logits, check_canary
 from kronos_service.model.adapter.files import AdapterError
 from kronos_service.model.adapter.read import (
-    LORA_TARGETS,
     attach,
     kronos_of,
     merge,
@@ -36,6 +35,7 @@ from kronos_shared.adapter_manifest import (
     FILES,
     MANIFEST,
     DataRecord,
+    LoraRecord,
 )
 
 DATA = DataRecord(
@@ -46,7 +46,7 @@ DATA = DataRecord(
 @pytest.fixture(scope="module")
 def model(bundle: Bundle) -> PeftModel:
     """An adapter with every trainable tensor away from its initial value."""
-    wrapped = adapt(bundle.model, rank=4, dropout=0.05, taps="both", seed=0)
+    wrapped = adapt(bundle.model, lora=LoraRecord(rank=4, alpha=8, dropout=0.05), taps="both", seed=0)
     torch.manual_seed(1)
     with torch.no_grad():
         for _, parameter in trainable(wrapped):
@@ -91,7 +91,7 @@ def test_merging_changes_neither_the_adapter_nor_the_base(model: PeftModel, bund
 def test_the_canary_holds_for_the_adapter_and_for_no_other(bundle: Bundle, saved: Path) -> None:
     adapter = read_adapter(saved)
     check_canary(merge(attach(adapter, bundle)), adapter.manifest.canary)
-    other = adapt(bundle.model, rank=4, dropout=0.0, taps="both", seed=0)
+    other = adapt(bundle.model, lora=LoraRecord(rank=4, alpha=8, dropout=0.0), taps="both", seed=0)
     with pytest.raises(AdapterError, match="logits differ from the trainer's"):
         check_canary(merge(other), adapter.manifest.canary)
 
@@ -109,7 +109,11 @@ def test_peft_itself_reads_the_adapter(model: PeftModel, bundle: Bundle, saved: 
     assert got.keys() == expected.keys()
     assert all(torch.equal(got[name], expected[name]) for name in expected)
     config = LoraConfig.from_pretrained(str(saved))
-    assert (config.r, config.lora_alpha, config.target_modules) == (4, 8, LORA_TARGETS)
+    assert (config.r, config.lora_alpha, config.target_modules) == (
+        4,
+        8,
+        r"transformer\.\d+\.self_attn\.(q_proj|v_proj)",
+    )
 
 
 def reseal(directory: Path, change: Callable[[dict[str, Any]], None] = lambda manifest: None) -> None:
@@ -232,7 +236,7 @@ def test_an_adapter_of_the_base_preset_is_under_five_megabytes_and_loads_back(
     torch.manual_seed(0)
     full_size = Kronos(**PRESETS["base"].predictor).eval().requires_grad_(False)
     large = replace(bundle, model=full_size)
-    wrapped = adapt(full_size, rank=8, dropout=0.05, taps="both", seed=0)
+    wrapped = adapt(full_size, lora=LoraRecord(rank=8, alpha=16, dropout=0.05), taps="both", seed=0)
     with torch.no_grad():
         for _, parameter in trainable(wrapped):
             parameter.add_(0.01 * torch.randn_like(parameter))

@@ -12,7 +12,7 @@ from tiny_models import random_stamps, tiny_predictor, tiny_tokenizer
 from torch import Tensor
 from uncached_generation import uncached_paths
 
-from kronos_service.model.adapter.read import LORA_TARGETS, kronos_of
+from kronos_service.model.adapter.read import kronos_of
 from kronos_service.model.event_embedding import TAPS
 from kronos_service.model.generation.candle_decoder import path_candles, path_candles_at_once
 from kronos_service.model.generation.decoder import PathDecoder
@@ -21,6 +21,7 @@ from kronos_service.model.generation.rollout import PathSampler, TokenHistory
 from kronos_service.model.generation.sampling import Sampling, noise
 from kronos_service.model.generation.static_decoder import StaticDecoder
 from kronos_service.model.kronos import Kronos
+from kronos_shared.lora_targets import DEFAULT_TARGETS, target_pattern
 
 GREEDY = Sampling(temperature=0)
 FAR = 10_000  # a context that no window here reaches
@@ -36,7 +37,9 @@ def eventful_model(taps: tuple[str, ...] = TAPS) -> Kronos:
 
 def adapted_model() -> Kronos:
     """With LoRA layers in place, whose both factors are random."""
-    wrapped = get_peft_model(eventful_model(), LoraConfig(r=2, lora_alpha=4, target_modules=LORA_TARGETS))
+    wrapped = get_peft_model(
+        eventful_model(), LoraConfig(r=2, lora_alpha=4, target_modules=target_pattern(DEFAULT_TARGETS))
+    )
     for name, parameter in wrapped.named_parameters():
         if ".lora_" in name:
             torch.nn.init.normal_(parameter, std=0.3)

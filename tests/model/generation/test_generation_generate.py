@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from pytest_mock import MockerFixture
 from tiny_models import random_stamps, tiny_predictor, tiny_tokenizer
 from torch import Tensor
 
@@ -18,8 +19,10 @@ from kronos_service.model.generation.generate import (
     GenerationError,
     History,
     generate,
+    passes,
     repair_candles,
 )
+from kronos_service.model.generation.rollout import PathSampler
 from kronos_service.model.generation.sampling import Sampling, SamplingError
 from kronos_service.model.kronos import Kronos
 
@@ -255,3 +258,10 @@ def test_a_valid_candle_is_left_alone_though_its_z_scores_are_out_of_order() -> 
     # why repair comes after denormalising: each column has its own mean, here high's is the largest
     z = bars - np.array([[100.0, 105, 95, 100, 7, 8]])
     assert not np.array_equal(repair_candles(z), z)
+
+
+@pytest.mark.parametrize(("series", "paths"), [(1, 1), (4, 16), (5, 16), (2, 33), (2, 65), (3, 136)])
+def test_passes_are_the_rollouts_of_a_forecast(series: int, paths: int, mocker: MockerFixture) -> None:
+    rolled = mocker.spy(PathSampler, "roll_out")
+    forecast(histories(*[5] * series, horizon=1), horizon=1, paths=paths)
+    assert rolled.call_count == passes(series, paths)

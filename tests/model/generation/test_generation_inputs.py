@@ -17,7 +17,7 @@ from kronos_service.data.snapshot.read import Snapshot, leader_data, series
 from kronos_service.events import leaders, surprises
 from kronos_service.events.encoder import EventEncoder, prepare
 from kronos_service.events.scenario import Scenario, ScenarioError
-from kronos_service.events.taxonomy import SURPRISE
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.finetune.event_conditioned.audit.rows import read_rows
 from kronos_service.finetune.event_conditioned.audit.scramble import only, scramble
 from kronos_service.finetune.event_conditioned.samples.series import build_series
@@ -49,6 +49,7 @@ def prepared(
         series(snapshot, symbol).iloc[: bar + 1],
         asset_class,
         prepare(snapshot.calendar, leader_data(snapshot)),
+        symbol=symbol,
         encoder=EventEncoder(),
         context=context,
         **settings,
@@ -73,10 +74,14 @@ def test_rows_past_the_origin_know_the_schedule_but_no_surprise_and_no_leader(ma
     one = next(s for s in build_series(market) if s.symbol == "SYN02")
     events = prepared(market, "SYN02", 199).history.events
     assert events is not None
-    np.testing.assert_array_equal(events[64:, :SURPRISE], one.events[200:204, :SURPRISE])
-    np.testing.assert_array_equal(events[64:, SURPRISE + 1], one.events[200:204, SURPRISE + 1])
-    assert not events[64:, SURPRISE].any()
-    assert not events[64:, SURPRISE + 2 :].any()
+    np.testing.assert_array_equal(
+        events[64:, : DEFAULT_TAXONOMY.surprise], one.events[200:204, : DEFAULT_TAXONOMY.surprise]
+    )
+    np.testing.assert_array_equal(
+        events[64:, DEFAULT_TAXONOMY.surprise + 1], one.events[200:204, DEFAULT_TAXONOMY.surprise + 1]
+    )
+    assert not events[64:, DEFAULT_TAXONOMY.surprise].any()
+    assert not events[64:, DEFAULT_TAXONOMY.surprise + 2 :].any()
 
 
 def test_a_scenario_moves_the_rows_after_its_date_only(market: Snapshot) -> None:
@@ -86,7 +91,7 @@ def test_a_scenario_moves_the_rows_after_its_date_only(market: Snapshot) -> None
     assert plain.history.events is not None
     assert supposed.history.events is not None
     changed = (plain.history.events != supposed.history.events).nonzero().tolist()
-    assert changed == [[64 + 1, SURPRISE]]
+    assert changed == [[64 + 1, DEFAULT_TAXONOMY.surprise]]
     with pytest.raises(ScenarioError, match="lengthen the horizon"):
         prepared(market, "SYN02", 199, scenario=Scenario(surprises={plain.future_dates[-1].item(): 2.0}))
 
@@ -105,7 +110,15 @@ def test_future_sessions_and_as_of_come_from_the_exchange_calendar(market: Snaps
 def test_the_plain_base_needs_no_calendar(market: Snapshot) -> None:
     bars = series(market, "SYN01").iloc[:80]
     got = prepare_history(
-        bars, "us_equity", None, encoder=EventEncoder(), context=72, horizon=2, min_history=64, seed=0
+        bars,
+        "us_equity",
+        None,
+        symbol=None,
+        encoder=EventEncoder(),
+        context=72,
+        horizon=2,
+        min_history=64,
+        seed=0,
     )
     assert got.history.events is None
     assert got.missing_leaders == ()
@@ -258,7 +271,7 @@ def test_a_flat_price_without_volume_is_forecast_flat(market: Snapshot, bundle: 
 def history_of(bars: pd.DataFrame, asset_class: str, context: int) -> Prepared:
     """The history as the plain base is shown it."""
     return prepare_history(
-        bars, asset_class, None, encoder=EventEncoder(), context=context, horizon=HORIZON, seed=1
+        bars, asset_class, None, symbol=None, encoder=EventEncoder(), context=context, horizon=HORIZON, seed=1
     )
 
 

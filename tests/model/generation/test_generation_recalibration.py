@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kronos_service.data.snapshot.read import Snapshot, leader_data, series
 from kronos_service.events.encoder import EventEncoder, prepare
-from kronos_service.events.taxonomy import CHANNELS, FAMILIES, TIER1
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.model.factory import Bundle
 from kronos_service.model.generation.generate import generate
 from kronos_service.model.generation.inputs import Prepared, prepare_history, to_prices
@@ -86,13 +86,16 @@ def test_no_stretched_price_falls_below_the_lowest() -> None:
 
 
 def test_a_bar_is_of_the_strongest_kind_that_is_known_of_it() -> None:
-    rows = np.zeros((5, len(CHANNELS)), dtype=np.float32)
-    tier1, other = FAMILIES.index(TIER1[0]), next(i for i, name in enumerate(FAMILIES) if name not in TIER1)
+    rows = np.zeros((5, len(DEFAULT_TAXONOMY.channels)), dtype=np.float32)
+    tier1, other = (
+        DEFAULT_TAXONOMY.families.index(DEFAULT_TAXONOMY.tier1[0]),
+        next(i for i, name in enumerate(DEFAULT_TAXONOMY.families) if name not in DEFAULT_TAXONOMY.tier1),
+    )
     rows[0, [tier1, other]] = 1.0
     rows[1, other] = 1.0
     rows[2, [tier1, other]] = 0.5  # medium impact
-    rows[3, len(FAMILIES) :] = 1.0  # what is no family says nothing about the schedule
-    assert [DAY_KINDS[kind] for kind in day_kinds(rows)] == [
+    rows[3, len(DEFAULT_TAXONOMY.families) :] = 1.0  # what is no family says nothing about the schedule
+    assert [DAY_KINDS[kind] for kind in day_kinds(rows, DEFAULT_TAXONOMY)] == [
         "tier1",
         "other_event",
         "quiet",
@@ -100,7 +103,7 @@ def test_a_bar_is_of_the_strongest_kind_that_is_known_of_it() -> None:
         "quiet",
     ]
     # the table ends after two steps
-    assert step_factors(TABLE, rows).tolist() == [2.0, 1.25, 0.5, 0.5, 0.5]
+    assert step_factors(TABLE, rows, DEFAULT_TAXONOMY).tolist() == [2.0, 1.25, 0.5, 0.5, 0.5]
 
 
 def prepared(market: Snapshot, **changes: Any) -> Prepared:
@@ -108,6 +111,7 @@ def prepared(market: Snapshot, **changes: Any) -> Prepared:
         series(market, "SYN02").iloc[:200],
         "us_equity",
         prepare(market.calendar, leader_data(market)),
+        symbol="SYN02",
         encoder=EventEncoder(),
         context=72,
         horizon=HORIZON,

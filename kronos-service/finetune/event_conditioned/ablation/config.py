@@ -18,6 +18,10 @@ VariantName = Literal[
     "placebo",
     "rank-8",
     "rank-4",
+    "all-linear",
+    "all-linear-rank-2",
+    "rslora",
+    "dora",
     "taps-input",
     "taps-output",
     "taps-both",
@@ -58,6 +62,10 @@ class AblateConfig(Training):
 
 VARIABLE = (
     "rank",
+    "alpha",
+    "target_modules",
+    "use_rslora",
+    "use_dora",
     "taps",
     "event_start",
     "learning_rate",

@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from kronos_service.events.taxonomy import channel_hash
+from kronos_service.events.taxonomy import Taxonomy
 from kronos_service.finetune.event_conditioned.ablation.table import VariantResult
 from kronos_service.finetune.event_conditioned.ablation.variants import AblationVariant
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
@@ -29,6 +29,7 @@ from kronos_service.finetune.event_conditioned.run_directory import (
 )
 from kronos_service.finetune.event_conditioned.training.checkpoints import read_verified
 from kronos_service.finetune.event_conditioned.training.variants import RECORDS
+from kronos_shared.lora_targets import DEFAULT_TARGETS
 
 LAYOUT = 2
 """Raise it when a change of the code makes earlier trainings incomparable."""
@@ -48,12 +49,24 @@ UNUSED = MAY_DIFFER | {
     "test_end",
 }
 """Change no loss of the one training: an ablation publishes, forecasts and tests nothing."""
-LATER: Mapping[str, Any] = {"train_end": None, "event_start": "all"}
+LATER: Mapping[str, Any] = {
+    "train_end": None,
+    "event_start": "all",
+    "alpha": None,
+    "target_modules": DEFAULT_TARGETS,
+    "use_rslora": False,
+    "use_dora": False,
+}
 """Settings that came later, with the value that every earlier training had: it leaves the key as it was."""
 
 
 def dependencies(
-    variant: AblationVariant, config: EventLoraConfig, fingerprint: RunFingerprint, *, context: int
+    variant: AblationVariant,
+    config: EventLoraConfig,
+    fingerprint: RunFingerprint,
+    *,
+    context: int,
+    taxonomy: Taxonomy,
 ) -> dict[str, Any]:
     """Everything that the losses of a training depend on: all settings but those that are named above, so
     that a new setting counts without being listed.
@@ -69,7 +82,7 @@ def dependencies(
         "context": context,
         "conditioning": variant.variant.conditioning,
         "without": variant.variant.without,
-        "channels": channel_hash(),
+        "channels": taxonomy.sha256,
         "torch": torch.__version__,
         "layout": LAYOUT,
     }

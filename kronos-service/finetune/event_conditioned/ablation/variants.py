@@ -7,6 +7,7 @@ from typing import Any
 from kronos_service.finetune.event_conditioned.ablation.config import variation
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_service.finetune.event_conditioned.training.variants import ADAPTER, CONTROL, PLACEBO, Variant
+from kronos_shared.lora_targets import ALL_LINEAR
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,15 @@ VARIANTS: Mapping[str, AblationVariant] = {
         AblationVariant(variant=PLACEBO, question="channels of other dates: must not gain"),
         _variation("rank-8", "LoRA rank 8", rank=8),
         _variation("rank-4", "LoRA rank 4", rank=4),
+        _variation("all-linear", "LoRA on all linear layers but the heads", target_modules=(ALL_LINEAR,)),
+        _variation(
+            "all-linear-rank-2",
+            "the same with rank 2: on Kronos-base as many numbers as rank 8 on q_proj and v_proj",
+            target_modules=(ALL_LINEAR,),
+            rank=2,
+        ),
+        _variation("rslora", "LoRA scaled by alpha / sqrt(rank)", use_rslora=True),
+        _variation("dora", "LoRA on directions, magnitudes apart", use_dora=True),
         _variation("taps-input", "events enter at the token embedding only", taps="input"),
         _variation("taps-output", "events enter at the last hidden state only", taps="output"),
         _variation("taps-both", "events enter at both ends", taps="both"),
@@ -73,7 +83,8 @@ def varied(assignment: str) -> AblationVariant:
         ConfigError: as `variation` does.
     """
     name, value = variation(assignment)
-    return _variation(f"{name}={value}", f"{name} changed", **{name: value})
+    shown = ",".join(value) if isinstance(value, tuple) else value
+    return _variation(f"{name}={shown}", f"{name} changed", **{name: value})
 
 
 def chosen(names: Sequence[str], assignments: Sequence[str]) -> list[AblationVariant]:

@@ -15,6 +15,7 @@ from kronos_service.data.plausibility import Departure, bar_departures, calendar
 from kronos_service.data.sample import sample_snapshot_path
 from kronos_service.data.snapshot.manifest import is_sample
 from kronos_service.data.snapshot.read import Snapshot, load_snapshot
+from kronos_service.events.sessions import DAILY
 from kronos_service.finetune.event_conditioned.audit import terminal
 from kronos_service.finetune.event_conditioned.audit.alignment import check_days
 from kronos_service.finetune.event_conditioned.audit.checks import (
@@ -100,7 +101,7 @@ def run_checks(
     drawn += context_positions(drawn, rng)
     stamps = snapshot.bars["ts"]
     checks = [
-        check_sessions(rows, stamps.min().date(), stamps.max().date()),
+        check_sessions(rows, stamps.min().date(), stamps.max().date(), snapshot.interval),
         check_bars(snapshot, rows),
         check_splits(splits),
         check_rows(rows, datasets, drawn),
@@ -108,7 +109,7 @@ def run_checks(
         check_windows(rows, datasets, windows),
         check_tokens(bundle, datasets, windows),
         check_scramble(snapshot, rows, bundle, futures, seed),
-        check_days(snapshot),
+        *([check_days(snapshot)] if snapshot.interval == DAILY else []),
         check_channels(splits),
     ]
     return Audit(checks=checks, quick=quick, seed=seed)
@@ -141,8 +142,8 @@ def find_departures(snapshot: Snapshot) -> tuple[Departure, ...] | None:
     now = datetime.fromisoformat(read_at) if read_at else datetime.now(UTC)
     days = snapshot.bars["ts"]
     reach = (days.min().date(), days.max().date())
-    found = calendar_departures(snapshot.calendar, now=now, bars=reach)
-    return (*found, *bar_departures(snapshot.bars, snapshot.symbols))
+    found = calendar_departures(snapshot.calendar, now=now, bars=reach, taxonomy=snapshot.taxonomy)
+    return (*found, *bar_departures(snapshot.bars, snapshot.symbols, snapshot.interval))
 
 
 def accepted(snapshot: Snapshot, config: AuditConfig) -> tuple[str, ...]:
@@ -165,6 +166,7 @@ def audit_snapshot(config: AuditConfig) -> Audit:
         revision=config.revision,
         tokenizer=config.tokenizer,
         tokenizer_revision=config.tokenizer_revision,
+        taxonomy=snapshot.taxonomy,
     )
     tradable = snapshot.symbols[snapshot.symbols["tradable"]]
     symbols = draw_symbols(

@@ -4,11 +4,11 @@
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import torch
 
 from kronos_service.data.snapshot.read import Snapshot
-from kronos_service.events.taxonomy import CHANNELS, FIRST_LEADER, LEADERS
 from kronos_service.finetune.event_conditioned.audit.findings import Check, Finding
 from kronos_service.finetune.event_conditioned.audit.positions import Position
 from kronos_service.finetune.event_conditioned.audit.recompute import (
@@ -47,18 +47,19 @@ def check_rows(rows: PlainRows, datasets: Datasets, positions: Sequence[Position
             findings.append(Finding(where, "target", str(now.target.day), str(dated)))
         expected = recompute_row(rows, position.symbol, position.bar)
         given = sample["events"][position.offset].tolist()
-        findings += _differences(where, CHANNELS, expected, given)
-    return Check("event channels", len(positions), f"rows of {len(CHANNELS)}", findings)
+        findings += _differences(where, rows.taxonomy.channels, expected, given)
+    return Check("event channels", len(positions), f"rows of {len(rows.taxonomy.channels)}", findings)
 
 
 def check_leaders(rows: PlainRows, datasets: Datasets, positions: Sequence[Position]) -> Check:
     """No leader's value comes from a bar that closed after as_of, nor as_of after the target's open."""
-    findings = []
+    findings, leaders = [], rows.taxonomy.leaders
     for position in positions:
-        given = datasets[position.split][position.number]["events"][position.offset].tolist()[FIRST_LEADER:]
+        row = datasets[position.split][position.number]["events"][position.offset].tolist()
+        given = row[len(row) - len(leaders) :]
         now = moment(rows, position.symbol, position.bar)
         assert now.as_of <= now.target.opens, "the audit's own rule is broken"
-        for leader, value in zip(LEADERS, given, strict=True):
+        for leader, value in zip(leaders, given, strict=True):
             source = _later_source(rows, leader, now, value)
             if source is not None:
                 findings.append(
@@ -69,14 +70,14 @@ def check_leaders(rows: PlainRows, datasets: Datasets, positions: Sequence[Posit
                         f"the bar of {source.day}, closed {source.closes:%Y-%m-%d %H:%M}",
                     )
                 )
-    return Check("leaders before targets", len(positions) * len(LEADERS), "values", findings)
+    return Check("leaders before targets", len(positions) * len(leaders), "values", findings)
 
 
 def _later_source(rows: PlainRows, leader: str, now: Moment, value: float) -> Bar | None:
     """The bar that closed too late and gives the value; None if the usable bars give it, or none does."""
     if value == 0 or leader_move(rows, leader, now).agrees(value):
         return None
-    bars = rows.bars[leader]
+    bars = rows.leaders[leader]
     usable = len(closed_bars(bars, now.as_of))
     for shift, bar in enumerate(bars[usable : usable + LOOK_AHEAD], start=1):
         if leader_move(rows, leader, now, shift).agrees(value):
@@ -99,7 +100,8 @@ def check_windows(rows: PlainRows, datasets: Datasets, positions: Sequence[Posit
         ):
             where = f"{position.symbol} {bar.day} (statistics to {as_of:%Y-%m-%d})"
             findings += _differences(where, FEATURES, values, given)
-            calendar_stamp = [0, 0, bar.day.weekday(), bar.day.day, bar.day.month]
+            clock = [bar.day.minute, bar.day.hour] if isinstance(bar.day, datetime) else [0, 0]
+            calendar_stamp = [*clock, bar.day.weekday(), bar.day.day, bar.day.month]
             if stamp != calendar_stamp:
                 what = "stamp (" + ", ".join(STAMPS) + ")"
                 findings.append(Finding(where, what, str(calendar_stamp), str(stamp)))

@@ -6,13 +6,13 @@ shared code would hide an error from the comparison.
 
 import math
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import pairwise, zip_longest
 from typing import Final, NamedTuple
 
 import numpy as np
 
-from kronos_service.events.taxonomy import EVENT_TYPES, FAMILIES, LEADERS
+from kronos_service.events.taxonomy import Taxonomy
 from kronos_service.finetune.event_conditioned.audit.rows import (
     Bar,
     PlainRows,
@@ -47,6 +47,7 @@ class Surprise(NamedTuple):
     """How far an event's actual was from its forecast, and from when on that may be used (strictly later)."""
 
     event_type: str
+    symbol: str | None
     usable_at: datetime
     value: float
 
@@ -65,13 +66,13 @@ class Value(NamedTuple):
 def recompute_row(rows: PlainRows, symbol: str, number: int) -> list[Value]:
     """The channels at bar `number` of a symbol, about the session after it."""
     now, table = moment(rows, symbol, number), rows.sessions_of(symbol)
-    known = known_releases(rows.releases, now.as_of)
-    families, days_until = _schedule(known, table, table.number[now.target.day])
+    known = known_releases(rows.of(symbol), now.as_of)
+    families, days_until = _schedule(known, table, table.number[now.target.day], rows.taxonomy)
     return [
         *map(Value, families),
         _surprise(known, now.before),
         Value(days_until),
-        *(leader_move(rows, leader, now) for leader in LEADERS),
+        *(leader_move(rows, leader, now) for leader in rows.taxonomy.leaders),
     ]
 
 
@@ -88,7 +89,7 @@ def leader_move(rows: PlainRows, leader: str, now: Moment, shift: int = 0) -> Va
 
     `shift` adds so many bars that are not known yet: what a leak would give.
     """
-    bars = rows.bars[leader]
+    bars = rows.leaders[leader]
     until, then = (bars[: len(closed_bars(bars, limit)) + shift] for limit in (now.as_of, now.before))
     if len(until) == len(then) or len(then) < 61:
         return Value(0.0)
@@ -116,23 +117,29 @@ def _in_spreads(value: float, mean: float, spread: float) -> Value:
     return Value(_clip((value - mean) / spread), ROUNDING * (abs(value) + abs(mean)) / spread)
 
 
-def _schedule(known: Sequence[Release], table: SessionTable, target: int) -> tuple[list[float], float]:
+def _schedule(
+    known: Sequence[Release], table: SessionTable, target: int, taxonomy: Taxonomy
+) -> tuple[list[float], float]:
     """Weights of the families on the target, and how near the next high-impact event is."""
     standing = {release.event_id: release for release in known}  # the last version seen counts
-    families = [0.0] * len(FAMILIES)
-    nearest = 10
+    families = [0.0] * len(taxonomy.families)
+    nearest = 10.0
+    before, until = table.sessions[target - 1].closes, table.sessions[target].opens + timedelta(days=12)
     for release in standing.values():
-        if release.release_at < table.sessions[target - 1].closes:
+        if not before <= release.release_at < until:
             continue
-        for ahead in range(target, target + 11):
+        for ahead in range(target, len(table.sessions)):
+            if table.sessions[ahead].opens > until:
+                break
             opened, closed = table.sessions[ahead - 1].closes, table.sessions[ahead].closes
             if not opened <= release.release_at < closed:
                 continue
             if ahead == target:
-                family = FAMILIES.index(EVENT_TYPES[release.event_type])
+                family = taxonomy.families.index(taxonomy.event_types[release.event_type])
                 families[family] = max(families[family], WEIGHT[release.impact])
             if release.impact == "high":
-                nearest = min(nearest, (table.sessions[ahead].day - table.sessions[target].day).days)
+                away = table.sessions[ahead].day - table.sessions[target].day
+                nearest = min(nearest, away / timedelta(days=1))
     return families, 1 - nearest / 10
 
 
@@ -145,7 +152,8 @@ def _surprise(known: Sequence[Release], before: datetime) -> Value:
             earlier = [
                 other.value
                 for other in surprises
-                if other.event_type == one.event_type and other.usable_at < one.usable_at
+                if (other.event_type, other.symbol) == (one.event_type, one.symbol)
+                and other.usable_at < one.usable_at
             ]
             sigma = _spread(earlier) if len(earlier) >= 8 else 0.0
             score = _score(one.value, sigma, error=0.0)
@@ -169,7 +177,7 @@ def first_surprises(known: Sequence[Release]) -> list[Surprise]:
         )
         if not replaced:
             value = release.actual - release.forecast
-            first[release.event_id] = Surprise(release.event_type, release.usable_at(), value)
+            first[release.event_id] = Surprise(release.event_type, release.symbol, release.usable_at(), value)
     return list(first.values())
 
 

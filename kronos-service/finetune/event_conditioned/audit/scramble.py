@@ -1,7 +1,7 @@
 """The scramble test: change all that was not usable at a moment, and no input up to it may change."""
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,10 +11,10 @@ import pandas as pd
 import torch
 
 from kronos_service.data.snapshot.read import Snapshot
-from kronos_service.events.taxonomy import LEADERS
+from kronos_service.events.taxonomy import Taxonomy
 from kronos_service.finetune.event_conditioned.audit.positions import Position
 from kronos_service.finetune.event_conditioned.audit.recompute import moment
-from kronos_service.finetune.event_conditioned.audit.rows import PlainRows
+from kronos_service.finetune.event_conditioned.audit.rows import Bar, PlainRows
 from kronos_service.finetune.event_conditioned.samples.dataset import EventConditionedDataset, Sample
 from kronos_service.finetune.event_conditioned.samples.series import build_series
 from kronos_service.finetune.event_conditioned.samples.tokens import tokenize
@@ -40,8 +40,10 @@ def changed_inputs(
 
 def only(snapshot: Snapshot, symbols: list[str]) -> Snapshot:
     """The snapshot with the bars of the symbols and of the leaders, and the symbols alone tradable."""
-    kept = snapshot.bars["symbol"].isin([*symbols, *LEADERS])
-    table = snapshot.symbols[snapshot.symbols["symbol"].isin([*symbols, *LEADERS])]
+    leaders = snapshot.taxonomy.leaders
+    wanted = [*symbols, *(leaders if snapshot.leaders is None else ())]
+    kept = snapshot.bars["symbol"].isin(wanted)
+    table = snapshot.symbols[snapshot.symbols["symbol"].isin([*symbols, *leaders])]
     return replace(
         snapshot,
         bars=snapshot.bars[kept].reset_index(drop=True),
@@ -52,10 +54,12 @@ def only(snapshot: Snapshot, symbols: list[str]) -> Snapshot:
 def scramble(snapshot: Snapshot, rows: PlainRows, as_of: datetime, seed: int) -> Snapshot:
     """Another future: other prices of bars that close later, other figures and rows that appear later."""
     rng = np.random.default_rng(seed)
+    leaders = snapshot.leaders
     return replace(
         snapshot,
-        bars=_other_bars(snapshot.bars, rows, as_of, rng),
-        calendar=_other_calendar(snapshot.calendar, as_of, rng),
+        bars=_other_bars(snapshot.bars, rows.bars, as_of, rng),
+        leaders=None if leaders is None else _other_bars(leaders, rows.leaders, as_of, rng),
+        calendar=_other_calendar(snapshot.calendar, as_of, rng, snapshot.taxonomy),
     )
 
 
@@ -67,11 +71,10 @@ def _one_window(snapshot: Snapshot, bundle: Bundle, position: Position) -> Sampl
 
 
 def _other_bars(
-    bars: pd.DataFrame, rows: PlainRows, as_of: datetime, rng: np.random.Generator
+    bars: pd.DataFrame, held: dict[str, list[Bar]], as_of: datetime, rng: np.random.Generator
 ) -> pd.DataFrame:
-    closes = {(symbol, bar.day): bar.closes for symbol, held in rows.bars.items() for bar in held}
-    days = bars["ts"].dt.date
-    keys = zip(bars["symbol"], days, strict=True)
+    closes = {(symbol, _moment(bar.day)): bar.closes for symbol, own in held.items() for bar in own}
+    keys = zip(bars["symbol"], bars["ts"].dt.tz_localize(None).dt.to_pydatetime(), strict=True)
     later = np.array([closes[key] > as_of for key in keys])
     factors: npt.NDArray[np.float64] = np.exp(rng.normal(0, 0.3, (int(later.sum()), 1)))
     bars = bars.copy()
@@ -79,7 +82,13 @@ def _other_bars(
     return bars
 
 
-def _other_calendar(calendar: pd.DataFrame, as_of: datetime, rng: np.random.Generator) -> pd.DataFrame:
+def _moment(day: date) -> datetime:
+    return day if isinstance(day, datetime) else datetime.combine(day, time())
+
+
+def _other_calendar(
+    calendar: pd.DataFrame, as_of: datetime, rng: np.random.Generator, taxonomy: Taxonomy
+) -> pd.DataFrame:
     """Releases only move later, so that the calendar reaches as far as before."""
     calendar = calendar.copy()
     limit = pd.Timestamp(as_of).as_unit("ns")
@@ -89,15 +98,18 @@ def _other_calendar(calendar: pd.DataFrame, as_of: datetime, rng: np.random.Gene
         calendar.loc[unpublished, column] = rng.normal(0, 100, int(unpublished.sum()))
     calendar.loc[unseen, "release_at"] += pd.to_timedelta(rng.integers(0, 72, int(unseen.sum())), unit="h")
     calendar.loc[unseen, "impact"] = rng.choice(["high", "medium", "low"], int(unseen.sum()))
-    return pd.concat([calendar, *_too_late(calendar, limit, rng)], ignore_index=True)
+    return pd.concat([calendar, *_too_late(calendar, limit, rng, taxonomy)], ignore_index=True)
 
 
-def _too_late(calendar: pd.DataFrame, limit: pd.Timestamp, rng: np.random.Generator) -> list[pd.DataFrame]:
+def _too_late(
+    calendar: pd.DataFrame, limit: pd.Timestamp, rng: np.random.Generator, taxonomy: Taxonomy
+) -> list[pd.DataFrame]:
     """Events announced, and events revised or moved, within the two hours after the limit."""
-    usd = calendar[calendar["currency"] == "USD"].drop_duplicates("event_id")
-    soon = usd[(usd["release_at"] - limit).abs() < timedelta(days=20)]
+    counts = taxonomy.counts(calendar["event_type"], calendar["currency"])
+    ours = calendar[counts].drop_duplicates("event_id")
+    soon = ours[(ours["release_at"] - limit).abs() < timedelta(days=20)]
     made = []
-    for number, rows in enumerate((usd, soon)):
+    for number, rows in enumerate((ours, soon)):
         drawn = rows.sample(min(INSERTED, len(rows)), random_state=rng)
         seen = limit + pd.to_timedelta(rng.integers(1, 120, len(drawn)) * 60 + number, unit="s")
         made.append(

@@ -16,7 +16,9 @@ ONE_DAY: Final = timedelta(days=1)
 
 
 class Session(NamedTuple):
-    """A session's date, and when its bar opens and closes (UTC)."""
+    """A session's date, and when its bar opens and closes (UTC); each bar shorter than a day is a session,
+    whose date is its opening time (UTC, without a zone).
+    """
 
     day: date
     opens: datetime
@@ -30,15 +32,25 @@ class SessionTable:
     sessions: list[Session]
     number: dict[date, int]
 
+    def date_of(self, stamp: datetime) -> date:
+        """What the session of a bar with this time stamp is dated by: its day, or its very time."""
+        is_short = bool(self.sessions) and isinstance(self.sessions[0].day, datetime)
+        return stamp.replace(tzinfo=None) if is_short else stamp.date()
+
     def as_of(self, number: int) -> datetime:
         """The last moment that a forecast of the session after session `number` may know of."""
         an_hour_later = self.sessions[number].closes + timedelta(hours=1)
         return min(an_hour_later, self.sessions[number + 1].opens)
 
 
-def session_table(asset_class: str, first: date, last: date) -> SessionTable:
-    """The sessions of an asset class from `first` to `last`, both inclusive."""
-    if asset_class == "us_equity":
+def session_table(asset_class: str, first: date, last: date, hours: int | None = None) -> SessionTable:
+    """The sessions of an asset class from `first` to `last`, both inclusive; or its bars of so many hours."""
+    if hours is not None:
+        length, count = timedelta(hours=hours), ((last - first).days + 1) * 24 // hours
+        begin = datetime.combine(first, time(), UTC)
+        opens = [begin + n * length for n in range(count)]
+        sessions = [Session(one.replace(tzinfo=None), one, one + length) for one in opens]
+    elif asset_class == "us_equity":
         sessions = _nyse(first, last, closes_later=timedelta(0))
     elif asset_class == "index":
         sessions = _nyse(first, last, closes_later=timedelta(minutes=15))

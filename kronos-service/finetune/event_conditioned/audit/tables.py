@@ -4,20 +4,21 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from itertools import pairwise
 
+import numpy as np
+
 from kronos_service.data.snapshot.read import Snapshot
-from kronos_service.events.sessions import Times, sessions
-from kronos_service.events.taxonomy import CHANNELS
+from kronos_service.events.sessions import DAILY, Interval, Times, sessions
 from kronos_service.finetune.event_conditioned.audit.findings import Check, Finding
 from kronos_service.finetune.event_conditioned.audit.rows import PlainRows
 from kronos_service.finetune.event_conditioned.samples.splits import Splits, dead_channels
 
 
-def check_sessions(rows: PlainRows, first: date, last: date) -> Check:
+def check_sessions(rows: PlainRows, first: date, last: date, interval: Interval = DAILY) -> Check:
     """The encoder's open, close and as_of of every session are those of the audit's own table."""
     findings, looked_at = [], 0
     for asset_class, table in rows.sessions.items():
-        encoder = sessions(asset_class, first, last)
-        own = [session for session in table.sessions if first <= session.day <= last]
+        encoder = sessions(asset_class, first, last, interval)
+        own = [session for session in table.sessions if first <= _day(session.day) <= last]
         theirs = zip(
             encoder.dates.tolist(), *map(_times, (encoder.opens, encoder.closes, encoder.as_of)), strict=True
         )
@@ -39,11 +40,11 @@ def check_bars(snapshot: Snapshot, rows: PlainRows) -> Check:
     findings = []
     for symbol, stamp in zip(snapshot.bars["symbol"], snapshot.bars["ts"], strict=True):
         table = rows.sessions_of(symbol)
-        number = table.number.get(stamp.date())
+        number = table.number.get(table.date_of(stamp))
         if number is None or table.sessions[number].closes > now:
             closes = "a session" if number is None else f"closed by {now:%Y-%m-%d %H:%M}"
             given = "none" if number is None else f"closes {table.sessions[number].closes:%Y-%m-%d %H:%M}"
-            findings.append(Finding(f"{symbol} {stamp.date()}", "finished bar", closes, given))
+            findings.append(Finding(f"{symbol} {table.date_of(stamp)}", "finished bar", closes, given))
     return Check("finished bars", len(snapshot.bars), "bars", findings)
 
 
@@ -57,7 +58,7 @@ def check_splits(splits: Splits) -> Check:
             one = splits.series[window.series]
             for bar in range(window.first_target, window.stop):
                 key = (one.symbol, days[window.series][bar])
-                inside = split.first.item() <= key[1] <= split.last.item()
+                inside = split.first <= np.datetime64(_day(key[1])) <= split.last
                 if one.follows[bar] and (key in seen or not inside):
                     given = f"in {split.name}" + (f" and in {seen[key]}" if key in seen else "")
                     findings.append(
@@ -84,7 +85,12 @@ def check_channels(splits: Splits) -> Check:
     findings = [
         Finding("train split", name, "a channel that varies", "one value throughout") for name in dead
     ]
-    return Check("live channels", len(CHANNELS), "channels", findings)
+    return Check("live channels", splits.series[0].events.shape[1], "channels", findings)
+
+
+def _day(date_of: date) -> date:
+    """The UTC day of a session's date, which is a time where bars are shorter than a day."""
+    return date_of.date() if isinstance(date_of, datetime) else date_of
 
 
 def _times(times: Times) -> list[datetime]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from kronos_service.events.taxonomy import FAMILIES
+from kronos_service.events.taxonomy import Taxonomy
 
 RESAMPLES = 2000
 
@@ -44,7 +44,8 @@ def mean_over_dates(values: pd.Series, dates: pd.Series, *, seed: int, shortest_
     forecasts that overlap are not independent. With few dates it is somewhat too narrow (it covers about 91
     times in 100 at 80 dates).
     """
-    by_date = values.groupby(dates.to_numpy()).agg(["sum", "count"])
+    # bars of a few hours count with all others of their day
+    by_date = values.groupby(dates.to_numpy().astype("datetime64[D]")).agg(["sum", "count"])
     sums, counts = by_date["sum"].to_numpy(), by_date["count"].to_numpy()
     block = min(max(round(len(sums) ** (1 / 3)), shortest_block), len(sums))
     low, high = _interval(sums, counts, block, seed)
@@ -72,10 +73,12 @@ def paired_gain(reference: pd.DataFrame, better: pd.DataFrame, *, on_event: bool
     return _gain(pairs[pairs["is_event_reference"] == on_event], seed)
 
 
-def family_gains(reference: pd.DataFrame, better: pd.DataFrame, *, seed: int = 0) -> dict[str, Gain]:
+def family_gains(
+    reference: pd.DataFrame, better: pd.DataFrame, taxonomy: Taxonomy, *, seed: int = 0
+) -> dict[str, Gain]:
     """The same over the targets on which each event family has a high-impact event, where it has any."""
     pairs = _pairs(reference, better)
-    present = [name for name in FAMILIES if pairs[f"{name}_reference"].any()]
+    present = [name for name in taxonomy.families if pairs[f"{name}_reference"].any()]
     return {name: _gain(pairs[pairs[f"{name}_reference"]], seed) for name in present}
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from kronos_service.events.taxonomy import TIER1
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.finetune.event_conditioned.evaluation.bootstrap import Gain
 from kronos_service.finetune.event_conditioned.evaluation.incumbent import Comparison
 from kronos_shared.adapter_manifest import AuditRecord
@@ -29,7 +29,6 @@ GAIN: Final = "conditioning gain"
 LATEST: Final = "no worse than LATEST"
 
 NO_CONTROL: Final = "no control was trained (event-lora --control)"
-NO_TIER1: Final = f"no release of tier 1 ({', '.join(TIER1)}) falls on a validation target"
 
 Verdict = Literal["pass", "fail", "unknown"]
 
@@ -57,14 +56,23 @@ class RunFigures:
     gain: Gain | None
     """Over the control, on all event days."""
     trainable: int
+    fitting_rank: int
+    """The largest LoRA rank on the same layers with which the trained numbers would be few enough."""
     peak_bytes: int | None
     seconds: float
     adapter_bytes: int
     audit: AuditRecord | None
+    tier1: Sequence[str] = DEFAULT_TAXONOMY.tier1
+    """The families of the first tier."""
     tier1_gain: Gain | None = None
     """Over the control, on the days of the first tier's releases."""
     comparison: Comparison | None = None
     """With the adapter that it would replace; None where nothing has been published."""
+
+
+def no_tier1(families: Sequence[str]) -> str:
+    """Why there is no gain on tier-1 days."""
+    return f"no release of tier 1 ({', '.join(families) or 'empty'}) falls on a validation target"
 
 
 def judge(run: RunFigures) -> list[Criterion]:
@@ -90,12 +98,12 @@ def judge(run: RunFigures) -> list[Criterion]:
             quiet <= MAX_QUIET_RISE,
         ),
         _gain(GAIN, run.gain, NO_CONTROL),
-        _gain(f"{GAIN}, tier 1", run.tier1_gain, NO_CONTROL if run.gain is None else NO_TIER1),
+        _gain(f"{GAIN}, tier 1", run.tier1_gain, NO_CONTROL if run.gain is None else no_tier1(run.tier1)),
         _measured(
             "trainable parameters",
             f"< {MAX_TRAINABLE:,}",
             run.trainable,
-            f"{run.trainable:,}",
+            _trainable(run),
             run.trainable < MAX_TRAINABLE,
         ),
         _peak(run.peak_bytes),
@@ -154,6 +162,23 @@ def _measured(name: str, wanted: str, figure: float, detail: str, holds: bool) -
     return Criterion(
         name=name, wanted=wanted, figure=figure, detail=detail, verdict="pass" if holds else "fail"
     )
+
+
+def fitting_rank(*, lora: int, event_emb: int, rank: int) -> int:
+    """The largest rank that keeps all trained numbers under the criterion; 0 where none does.
+
+    Args:
+        lora, event_emb: how many numbers of each are trained.
+        rank: LoRA's, to which its numbers are proportional.
+    """
+    return max(MAX_TRAINABLE - 1 - event_emb, 0) * rank // lora if lora else rank
+
+
+def _trainable(run: RunFigures) -> str:
+    detail = f"{run.trainable:,}"
+    if run.trainable < MAX_TRAINABLE:
+        return detail
+    return detail + (f"; rank {run.fitting_rank} would fit" if run.fitting_rank else "; no rank would fit")
 
 
 def _change(run: RunFigures, group: str) -> float:

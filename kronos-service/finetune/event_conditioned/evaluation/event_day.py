@@ -9,7 +9,6 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from kronos_service.events.taxonomy import FAMILIES, TIER1
 from kronos_service.finetune.event_conditioned.samples.series import Series
 from kronos_shared.columns import CLOSE
 from kronos_shared.quantiles import LEVELS, quantile_name
@@ -26,8 +25,9 @@ def event_day(records: pd.DataFrame, series: Sequence[Series]) -> dict[str, Any]
     of tier-1 events are taken before others; None where no forecast's next bar has an event. `records` are
     those of `score_forecasts`; `rank` counts from the best.
     """
+    taxonomy = series[0].taxonomy
     first = records[(records["model"] == "adapter") & (records["step"] == 1)]
-    tier1 = first[first[list(TIER1)].any(axis=1)]
+    tier1 = first[first[list(taxonomy.tier1)].any(axis=1)]
     days = (tier1 if len(tier1) else first[first["is_event"]]).sort_values(
         ["crps", "origin", "symbol"], kind="stable"
     )
@@ -47,7 +47,7 @@ def event_day(records: pd.DataFrame, series: Sequence[Series]) -> dict[str, Any]
         "past_dates": [str(day) for day in known.dates[max(0, origin + 1 - SHOWN_PAST) : origin + 1]],
         "past": (100 * (closes - closes[-1])).tolist(),
         "dates": [str(day.date()) for day in about["date"]],
-        "events": [[name for name in FAMILIES if row[name]] for _, row in about.iterrows()],
+        "events": [[name for name in taxonomy.families if row[name]] for _, row in about.iterrows()],
         "came": (100 * about["outcome"]).tolist(),
         "models": {
             name: {quantile_name(level): (100 * frame[quantile_name(level)]).tolist() for level in LEVELS}

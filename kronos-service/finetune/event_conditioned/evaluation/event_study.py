@@ -6,7 +6,6 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from kronos_service.events.taxonomy import FAMILIES
 from kronos_service.finetune.event_conditioned.samples.series import Series
 
 OFFSETS: Final = range(-3, 4)
@@ -23,7 +22,7 @@ def event_study(records: pd.DataFrame, series: Sequence[Series]) -> dict[str, An
     frames = {str(name): frame.reset_index(drop=True) for name, frame in records.groupby("model")}
     about = next(iter(frames.values()))
     study = {}
-    for number, family in enumerate(FAMILIES):
+    for number, family in enumerate(series[0].taxonomy.families):
         distances = _has_event(about, series, number)
         if distances[0].any():
             study[family] = {

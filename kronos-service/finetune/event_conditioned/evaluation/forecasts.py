@@ -75,7 +75,7 @@ def forecast_split(
         splits.series,
         first=split.first,
         last=split.last,
-        calendar_covers=calendar_covers(snapshot.calendar),
+        calendar_covers=calendar_covers(snapshot),
         horizon=settings.horizon,
     )
     drawn = draw_origins(splits.series, possible, origins, settings.seed)
@@ -116,7 +116,7 @@ def forecast_split(
         "origins": len(drawn),
         "possible_origins": len(possible),
         "settings": asdict(settings),
-        **summarize_forecasts(records, seed=settings.seed),
+        **summarize_forecasts(records, snapshot.taxonomy, seed=settings.seed),
         "event_study": event_study(records, splits.series),
         "event_day": event_day(records, splits.series),
         "next_bar": {

@@ -16,11 +16,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from kronos_service.data.snapshot import read as snapshots
-from kronos_service.data.snapshot.read import Snapshot
+from kronos_service.data.snapshot.read import Snapshot, daily
 from kronos_service.events.leaders import Leader, read_leader, usable_bars
-from kronos_service.events.sessions import LONGEST_CLOSURE, locate, sessions
-from kronos_service.events.taxonomy import FAMILIES, IMPACT_WEIGHTS, TIER1
+from kronos_service.events.sessions import LONGEST_CLOSURE, days_of, locate, sessions
+from kronos_service.events.taxonomy import IMPACT_WEIGHTS
 from kronos_service.finetune.event_conditioned.evaluation.densities import (
     NextBar,
     Shape,
@@ -38,7 +37,6 @@ SMALLEST_RANGE: Final = 1e-4
 """A bar that never moved has no logarithm; a range counts as one basis point at least."""
 EVENT: Final = -1
 """The column of the tier-1 dummy."""
-TIER1_CHANNELS: Final = [FAMILIES.index(name) for name in TIER1]
 
 
 def log_range(high: Floats, low: Floats, before: Floats) -> Floats:
@@ -67,8 +65,10 @@ class Market:
 
 
 def read_market(snapshot: Snapshot) -> Market:
-    """VIX and SPY of a snapshot."""
-    vix, spy = (snapshots.series(snapshot, name) for name in ("VIX", "SPY"))
+    """VIX and SPY of a snapshot; without bars where it has none."""
+    # without their bars every row has an unknown regressor, and no regression is fitted
+    bars = daily(snapshot).bars
+    vix, spy = (bars[bars["symbol"] == name] for name in ("VIX", "SPY"))
     return Market(
         vix=read_leader("VIX", vix[["ts", "close"]]),
         spy=read_leader("SPY", spy[["ts", "close"]]),
@@ -81,15 +81,15 @@ def regressors(one: Series, market: Market) -> Floats:
 
     NaN in a row where a leader has not two closed bars yet.
     """
-    table = sessions(one.asset_class, one.dates[0].item(), one.dates[-1].item())
+    table = sessions(one.asset_class, one.dates[0].item(), one.dates[-1].item(), one.interval)
     as_of = table.as_of[locate(table, one.dates)]
     own = log_true_range(one.features)
     vix, vix_change = _last_and_change(market.vix.log_close, usable_bars(market.vix, as_of))
     spy_bars = usable_bars(market.spy, as_of)
     _, spy_return = _last_and_change(market.spy.log_close, spy_bars)
     spy_range, _ = _last_and_change(market.spy_range, spy_bars)
-    weekday = (_next_sessions(one).astype(np.int64) + 3) % WEEKDAYS  # 1970-01-01 was a Thursday
-    known = one.events[:, TIER1_CHANNELS].max(axis=1) >= IMPACT_WEIGHTS["high"]
+    weekday = (days_of(_next_sessions(one)).astype(np.int64) + 3) % WEEKDAYS  # 1970-01-01 was a Thursday
+    known = one.events[:, one.taxonomy.tier1_channels].max(axis=1, initial=0) >= IMPACT_WEIGHTS["high"]
     columns = [_trailing_mean(own, lag) for lag in LAGS]
     columns += [vix, vix_change, spy_return, spy_range]
     return np.column_stack([*columns, np.eye(WEEKDAYS)[weekday], known.astype(np.float64)])
@@ -97,7 +97,8 @@ def regressors(one: Series, market: Market) -> Floats:
 
 def _next_sessions(one: Series) -> npt.NDArray[np.datetime64]:
     """The date of the session after each bar: the calendar's, not that of the data's next row."""
-    table = sessions(one.asset_class, one.dates[0].item(), one.dates[-1].item() + LONGEST_CLOSURE)
+    last = one.dates[-1].item() + LONGEST_CLOSURE
+    table = sessions(one.asset_class, one.dates[0].item(), last, one.interval)
     following: npt.NDArray[np.datetime64] = table.dates[locate(table, one.dates) + 1]
     return following
 

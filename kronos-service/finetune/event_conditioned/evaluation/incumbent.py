@@ -13,14 +13,16 @@ from typing import Any, Final, Self
 import numpy as np
 import pandas as pd
 
+from kronos_service.events.sessions import Interval
 from kronos_service.finetune.event_conditioned.evaluation.bootstrap import Gain, paired_gain
 from kronos_service.finetune.event_conditioned.samples.splits import Split, Splits, build_splits
 from kronos_service.finetune.event_conditioned.training.distributed import local_main_first
 from kronos_service.finetune.event_conditioned.training.setup import TrainingSetup
 from kronos_service.finetune.event_conditioned.training.validation import score
 from kronos_service.model.adapter.files import AdapterError
-from kronos_service.model.adapter.read import Adapter, attach, read_adapter
+from kronos_service.model.adapter.read import Adapter, attach, read_adapter, require_interval
 from kronos_service.model.factory import Bundle
+from kronos_shared.adapter_location import StoreUrl
 from kronos_shared.adapter_store import latest, latest_version
 
 INCUMBENT: Final = "incumbent"
@@ -63,7 +65,9 @@ class Comparison:
         return asdict(self)
 
 
-def find_incumbent(store: Path, bundle: Bundle, validation: Split) -> Incumbent | None:
+def find_incumbent(
+    store: Path | StoreUrl, bundle: Bundle, validation: Split, interval: Interval
+) -> Incumbent | None:
     """The adapter that LATEST names, and why it cannot be compared if it cannot; None where nothing has been
     published.
 
@@ -77,6 +81,7 @@ def find_incumbent(store: Path, bundle: Bundle, validation: Split) -> Incumbent 
     try:
         adapter = read_adapter(directory, digest=pointer.manifest_sha256)
         attach(adapter, bundle)
+        require_interval(adapter.manifest, interval, "this run")
         why_not = _seen_by(adapter, validation)
     except AdapterError as error:
         why_not = str(error)

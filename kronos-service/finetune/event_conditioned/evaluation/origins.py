@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from kronos_service.events.sessions import ONE_DAY
 from kronos_service.finetune.event_conditioned.samples.series import Series
 from kronos_service.finetune.event_conditioned.samples.splits import SplitError
 from kronos_shared.normalization import MIN_HISTORY
@@ -38,7 +39,7 @@ def possible_origins(
         for number, one in enumerate(series)
         for bar in range(MIN_HISTORY - 1, len(one.dates) - horizon)
         if one.dates[bar + 1] >= first
-        and one.dates[bar + horizon] <= last
+        and one.dates[bar + horizon] < last + ONE_DAY
         and one.follows[bar + 1 : bar + 1 + horizon].all()
     ]
 

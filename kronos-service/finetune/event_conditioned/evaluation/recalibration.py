@@ -78,7 +78,7 @@ def _recalibrate(config: EventLoraConfig, setup: TrainingSetup, adapted: Kronos)
         series,
         first=split.first,
         last=split.last,
-        calendar_covers=calendar_covers(snapshot.calendar),
+        calendar_covers=calendar_covers(snapshot),
         horizon=settings.horizon,
     )
     drawn = draw_origins(series, possible, ORIGINS, settings.seed)
@@ -92,7 +92,13 @@ def _recalibrate(config: EventLoraConfig, setup: TrainingSetup, adapted: Kronos)
     return find_factors(
         np.log(sampled.closes / last[:, None, None]),
         find_targets(series, drawn, settings.horizon).outcome,
-        np.stack([day_kinds(rows[-settings.horizon :].numpy()) for rows in channels if rows is not None]),
+        np.stack(
+            [
+                day_kinds(rows[-settings.horizon :].numpy(), snapshot.taxonomy)
+                for rows in channels
+                if rows is not None
+            ]
+        ),
         np.stack([one.future_dates for one in prepared]),
     )
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from kronos_service.events.taxonomy import TIER1
+from kronos_service.events.taxonomy import Taxonomy
 from kronos_service.finetune.event_conditioned.evaluation.bootstrap import (
     Gain,
     family_gains,
@@ -16,10 +16,10 @@ from kronos_service.finetune.event_conditioned.evaluation.bootstrap import (
 from kronos_service.finetune.event_conditioned.training.validation import summarize, summarize_families
 
 
-def all_gains(records: Mapping[str, pd.DataFrame], seed: int) -> dict[str, Gain]:
+def all_gains(records: Mapping[str, pd.DataFrame], taxonomy: Taxonomy, seed: int) -> dict[str, Gain]:
     """Gains over the control; empty where none was trained, without `tier1` where no release of it fell."""
     gains = gains_over_control(records, seed)
-    tier1 = {name: one[one[list(TIER1)].any(axis=1)] for name, one in records.items()}
+    tier1 = {name: one[one[list(taxonomy.tier1)].any(axis=1)] for name, one in records.items()}
     if gains and len(tier1["control"]):
         gains |= {
             f"{name}_tier1": paired_gain(tier1["control"], one, on_event=True, seed=seed)
@@ -29,7 +29,9 @@ def all_gains(records: Mapping[str, pd.DataFrame], seed: int) -> dict[str, Gain]
     return dict(sorted(gains.items(), key=lambda item: item[0].split("_")[0]))
 
 
-def val_figures(records: dict[str, pd.DataFrame], gains: dict[str, Gain], seed: int) -> dict[str, Any]:
+def val_figures(
+    records: dict[str, pd.DataFrame], gains: dict[str, Gain], taxonomy: Taxonomy, seed: int
+) -> dict[str, Any]:
     """Validation means per model (over event days, non-event days, all targets, and per family), gains over
     the control, the adapter's gains per family over base and control, and on how many dates they rest.
     """
@@ -37,16 +39,18 @@ def val_figures(records: dict[str, pd.DataFrame], gains: dict[str, Gain], seed: 
     references = [name for name in ("base", "control") if name in records]
     return {
         "val": {name: summarize(one) for name, one in records.items()},
-        "val_families": {name: summarize_families(one) for name, one in records.items()},
+        "val_families": {name: summarize_families(one, taxonomy) for name, one in records.items()},
         "val_dates": {
-            "event": int(records["base"]["date"][on_event].nunique()),
-            "quiet": int(records["base"]["date"][~on_event].nunique()),
+            "event": int(records["base"]["date"][on_event].dt.normalize().nunique()),
+            "quiet": int(records["base"]["date"][~on_event].dt.normalize().nunique()),
         },
         "gains": {name: asdict(one) for name, one in gains.items()},
         "family_gains": {
             name: {
                 family: asdict(gain)
-                for family, gain in family_gains(records[name], records["adapter"], seed=seed).items()
+                for family, gain in family_gains(
+                    records[name], records["adapter"], taxonomy, seed=seed
+                ).items()
             }
             for name in references
         },

@@ -48,7 +48,7 @@ def prepare_origins(
     recalibration: RecalibrationRecord | None = None,
 ) -> list[Prepared]:
     """What is known at each origin, ready for a model; nothing from after an origin's as_of is in it."""
-    tables = prepare(snapshot.calendar, snapshots.leader_data(snapshot))
+    tables = prepare(snapshot.calendar, snapshots.leader_data(snapshot), snapshot.taxonomy)
     bars = {
         number: snapshots.series(snapshot, series[number].symbol) for number in {o.series for o in origins}
     }
@@ -57,11 +57,13 @@ def prepare_origins(
             bars[origin.series].iloc[: origin.bar + 1],
             series[origin.series].asset_class,
             tables,
+            symbol=series[origin.series].symbol,
             encoder=encoder,
             context=settings.context,
             horizon=settings.horizon,
             seed=_seed(settings.seed, series[origin.series], origin),
             recalibration=recalibration,
+            interval=snapshot.interval,
         )
         for origin in origins
     ]

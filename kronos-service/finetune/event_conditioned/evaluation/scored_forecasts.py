@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos_service.events.taxonomy import FAMILIES
 from kronos_service.finetune.event_conditioned.evaluation.metrics import (
     Columns,
     judge_quantiles,
@@ -117,5 +116,5 @@ def _about(series: Sequence[Series], targets: Targets) -> pd.DataFrame:
     return pd.DataFrame(rows).assign(
         outcome=targets.outcome.ravel(),
         bar_move=own.ravel(),
-        **{name: families[:, i] for i, name in enumerate(FAMILIES)},
+        **{name: families[:, i] for i, name in enumerate(series[0].taxonomy.families)},
     )

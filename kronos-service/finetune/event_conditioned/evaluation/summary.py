@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos_service.events.taxonomy import FAMILIES
+from kronos_service.events.taxonomy import Taxonomy
 from kronos_service.finetune.event_conditioned.evaluation.bootstrap import mean_over_dates
 from kronos_service.finetune.event_conditioned.evaluation.scored_forecasts import MODELS
 from kronos_shared.quantiles import INTERVALS, LEVELS, quantile_name
@@ -27,7 +27,7 @@ MEANS: Final = (
 Mask = npt.NDArray[np.bool_]
 
 
-def summarize_forecasts(records: pd.DataFrame, *, seed: int) -> dict[str, Any]:
+def summarize_forecasts(records: pd.DataFrame, taxonomy: Taxonomy, *, seed: int) -> dict[str, Any]:
     """The figures of a set of forecasts as `score_forecasts` returns them, ready for JSON.
 
     `groups`: one entry per group of targets (all; event and quiet days; event families; asset classes;
@@ -42,7 +42,7 @@ def summarize_forecasts(records: pd.DataFrame, *, seed: int) -> dict[str, Any]:
     about = frames[models[0]]
     horizon = int(about["step"].max())
     groups = []
-    for by, group, members in _groups(about):
+    for by, group, members in _groups(about, taxonomy):
         for steps, chosen in (("1", members & (about["step"] == 1).to_numpy()), ("all", members)):
             if chosen.any() and not (steps == "all" and horizon == 1):
                 part = {name: frame[chosen] for name, frame in frames.items()}
@@ -59,12 +59,12 @@ def summarize_forecasts(records: pd.DataFrame, *, seed: int) -> dict[str, Any]:
     }
 
 
-def _groups(about: pd.DataFrame) -> Iterator[tuple[str, str, Mask]]:
+def _groups(about: pd.DataFrame, taxonomy: Taxonomy) -> Iterator[tuple[str, str, Mask]]:
     yield "all", "all", np.ones(len(about), dtype=np.bool_)
     event = about["is_event"].to_numpy()
     yield "day", "event", event
     yield "day", "quiet", ~event
-    for family in FAMILIES:
+    for family in taxonomy.families:
         yield "family", family, about[family].to_numpy()
     for name in sorted(about["asset_class"].unique()):
         yield "asset_class", name, (about["asset_class"] == name).to_numpy()

@@ -15,9 +15,12 @@ from pathlib import Path
 
 from kronos_service.finetune.event_conditioned.config import current
 from kronos_service.finetune.event_conditioned.run_directory import CONFIG
+from kronos_shared.adapter_cache import origin_of
+from kronos_shared.adapter_location import StoreUrl, store_location
 from kronos_shared.adapter_manifest import MANIFEST, VERSIONS
 from kronos_shared.atomic import append
 from kronos_shared.errors import KronosError
+from kronos_shared.object_store import append_line, read_lines
 
 OPENINGS = "test_opened.jsonl"
 
@@ -86,23 +89,24 @@ def read_openings(adapter: Path) -> list[TestSplitUse]:
     return sorted(found, key=lambda one: one.opened_at)
 
 
-def _lists(adapter: Path) -> Sequence[Path]:
+def _lists(adapter: Path) -> Sequence[Path | StoreUrl]:
     """A published version's list lies at the root of its store; a run's in the run directory, and at the
     root of the store that the run publishes to.
     """
     parent = adapter.resolve().parent
     if parent.name == VERSIONS:
-        return [parent.parent / OPENINGS]
+        return [origin_of(adapter) or parent.parent / OPENINGS]
     config = parent / CONFIG
     if not config.exists():
         return [parent / OPENINGS]
-    store = Path(current(json.loads(config.read_bytes()))["adapter_store"])
-    return [parent / OPENINGS, store / OPENINGS]
+    store = store_location(current(json.loads(config.read_bytes()))["adapter_store"])
+    return [parent / OPENINGS, store if isinstance(store, StoreUrl) else store / OPENINGS]
 
 
-def _read(path: Path) -> list[TestSplitUse]:
+def _read(path: Path | StoreUrl) -> list[TestSplitUse]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        content = read_lines(path, OPENINGS) if isinstance(path, StoreUrl) else path.read_bytes()
+        lines = content.decode("utf-8").splitlines()
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -119,9 +123,13 @@ def _read(path: Path) -> list[TestSplitUse]:
     return found
 
 
-def _append(path: Path, opening: TestSplitUse) -> None:
+def _append(path: Path | StoreUrl, opening: TestSplitUse) -> None:
+    line = (json.dumps(asdict(opening)) + "\n").encode()
     try:
-        append(path, (json.dumps(asdict(opening)) + "\n").encode())
+        if isinstance(path, StoreUrl):
+            append_line(path, OPENINGS, line)
+        else:
+            append(path, line)
     except OSError as error:
         raise OpeningsError(
             f"cannot write {path} ({error.strerror}), and the test split is not opened without a record: "

@@ -86,7 +86,7 @@ def read_track_record(files: Sequence[Path], snapshot: Snapshot) -> TrackRecord:
     Raises:
         ForecastFileError: a file is damaged, or no forecast file.
     """
-    rows = prepare(snapshot.calendar, snapshots.leader_data(snapshot)).rows
+    rows = prepare(snapshot.calendar, snapshots.leader_data(snapshot), snapshot.taxonomy).rows
     classes = snapshot.symbols.set_index("symbol")["asset_class"]
     bars = dict(iter(snapshot.bars.groupby("symbol")))
 
@@ -95,7 +95,7 @@ def read_track_record(files: Sequence[Path], snapshot: Snapshot) -> TrackRecord:
         if symbol not in bars:
             return None
         dates = session_dates(bars[symbol]["ts"])
-        labels = label_targets(rows, str(classes[symbol]), dates)
+        labels = label_targets(rows, str(classes[symbol]), dates, symbol=symbol)
         log_close = np.log(bars[symbol]["close"].to_numpy(dtype=np.float64))
         return _Truth(dates=dates, log_close=log_close, is_event=labels.is_event)
 

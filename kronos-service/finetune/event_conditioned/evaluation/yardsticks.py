@@ -17,7 +17,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from kronos_service.data.snapshot.read import Snapshot
-from kronos_service.events.taxonomy import FAMILIES, TIER1
 from kronos_service.finetune.event_conditioned.evaluation import garch
 from kronos_service.finetune.event_conditioned.evaluation.densities import (
     NORMAL,
@@ -80,7 +79,7 @@ def fit_yardsticks(
 
     `series` are those of `build_series`, with the real events: `har_events` reads its dummy from them.
     """
-    covers, market = calendar_covers(snapshot.calendar), read_market(snapshot)
+    covers, market = calendar_covers(snapshot), read_market(snapshot)
     bars = target_bars(series, first=first, last=last, covers=covers)
     panels: dict[str, dict[str, Panel]] = {"har": {}, "har_events": {}}
     for asset_class in sorted({series[number].asset_class for number in bars}):
@@ -96,7 +95,7 @@ def fit_yardsticks(
         market=market,
         panels=panels,
         garch=fitted,
-        not_measured=_not_measured(series, bars, fitted),
+        not_measured=_not_measured(series, bars, fitted, panels["har"]),
     )
 
 
@@ -159,8 +158,8 @@ def describe_bars(one: Series, bars: Bars) -> pd.DataFrame:
             "asset_class": one.asset_class,
             "date": one.dates[bars],
             "is_event": one.is_event[bars],
-            "tier1": families[:, [FAMILIES.index(name) for name in TIER1]].any(axis=1),
-            **{name: families[:, number] for number, name in enumerate(FAMILIES)},
+            "tier1": families[:, one.taxonomy.tier1_channels].any(axis=1),
+            **{name: families[:, number] for number, name in enumerate(one.taxonomy.families)},
             "log_return": log_return[bars],
             "log_range": log_range[bars],
         }
@@ -239,13 +238,17 @@ def _not_measured(
     series: Sequence[Series],
     bars: Mapping[int, Bars],
     fitted: Mapping[str, garch.Garch],
+    har: Mapping[str, Panel],
 ) -> dict[str, str]:
+    unfit = (
+        {} if har else dict.fromkeys(("har", "har_events"), "no training targets with bars of VIX and SPY")
+    )
     if not garch.is_installed():
-        return {"garch": "arch is not installed: pip install 'kronos-events[yardsticks]'"}
+        return unfit | {"garch": "arch is not installed: pip install 'kronos-events[yardsticks]'"}
     missing = [symbol for number in bars if (symbol := series[number].symbol) not in fitted]
     if not missing:
-        return {}
-    return {
+        return unfit
+    return unfit | {
         "garch": f"no fit for {', '.join(missing)}: fewer than {garch.FEWEST_RETURNS} training bars, or no "
         "convergence"
     }

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from kronos_service.finetune.event_conditioned.config import FEWEST_PATHS, EventLoraConfig, Recipe
+from kronos_shared.adapter_location import StoreLocation
 from kronos_shared.cli import ConfigError
 from kronos_shared.ray_cluster import Engine
 
@@ -44,8 +45,8 @@ class WalkForwardConfig(Recipe):
     """optimizer steps between checkpoints"""
     publish: bool = False
     """then train one adapter on the newest window, to the snapshot's end, and publish it with the evidence"""
-    adapter_store: Path = Path("adapters")
-    """where the adapter is published"""
+    adapter_store: StoreLocation = Path("adapters")
+    """where the adapter is published: a directory, or s3://bucket/prefix"""
     keep_versions: int = Field(default=10, ge=1)
     """published versions to keep; the one LATEST names is always kept"""
     promote: Literal["if-gain", "always"] = "if-gain"

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kronos_service.events.taxonomy import FAMILIES, TIER1
+from kronos_service.events.taxonomy import Taxonomy
 from kronos_service.finetune.event_conditioned.evaluation.bootstrap import Gain, gain_of
 
 Mask = npt.NDArray[np.bool_]
@@ -36,7 +36,7 @@ class GroupGain:
     """The smallest true gain in nats whose interval would lie above 0 with a probability of 80 %."""
 
 
-def mean_over_seeds(seeds: Sequence[pd.DataFrame]) -> pd.DataFrame:
+def mean_over_seeds(seeds: Sequence[pd.DataFrame], taxonomy: Taxonomy) -> pd.DataFrame:
     """One row per target of a fold: its labels, and the total loss of each model averaged over the seeds'
     val_losses.parquet.
 
@@ -47,7 +47,7 @@ def mean_over_seeds(seeds: Sequence[pd.DataFrame]) -> pd.DataFrame:
     losses = both.pivot_table(index=KEYS, columns="model", values="total", aggfunc=["mean", "size"])
     if (losses["size"] != len(seeds)).to_numpy().any():
         raise ValueError("the seeds were scored on different targets: their data or settings differ")
-    labels = both.drop_duplicates(KEYS).set_index(KEYS)[["is_event", *FAMILIES]]
+    labels = both.drop_duplicates(KEYS).set_index(KEYS)[["is_event", *taxonomy.families]]
     return labels.join(losses["mean"]).reset_index().rename_axis(columns=None)
 
 
@@ -66,13 +66,13 @@ def pool(folds: Mapping[str, pd.DataFrame], asset_class: Mapping[str, str]) -> p
     return every.assign(asset_class=every["symbol"].map(asset_class), year=every["date"].dt.year.astype(str))
 
 
-def pooled_gains(pooled: pd.DataFrame, *, seed: int = 0) -> list[GroupGain]:
+def pooled_gains(pooled: pd.DataFrame, taxonomy: Taxonomy, *, seed: int = 0) -> list[GroupGain]:
     """The gains of the adapter over control and base, and of the placebo over the control, per group."""
     gains = []
     for model, over in (("adapter", "control"), ("adapter", "base"), ("placebo", "control")):
         if not {model, over} <= set(pooled.columns):
             continue
-        for by, group, members in _groups(pooled):
+        for by, group, members in _groups(pooled, taxonomy):
             part = pooled[members]
             if len(part):
                 gain = gain_of(part[over], part[model], part["date"], seed=seed)
@@ -103,19 +103,19 @@ def smallest_detectable(gain: Gain) -> float:
     return (normal.inv_cdf(0.975) + normal.inv_cdf(POWER)) * deviation
 
 
-def is_tier1(records: pd.DataFrame) -> Mask:
+def is_tier1(records: pd.DataFrame, taxonomy: Taxonomy) -> Mask:
     """Whether a release of the first tier falls on each target (its family columns say which do)."""
-    members: Mask = np.any(records[list(TIER1)].to_numpy(dtype=np.bool_), axis=1, keepdims=False)
+    members: Mask = np.any(records[list(taxonomy.tier1)].to_numpy(dtype=np.bool_), axis=1, keepdims=False)
     return members
 
 
-def _groups(about: pd.DataFrame) -> Iterator[tuple[str, str, Mask]]:
-    event, tier1 = about["is_event"].to_numpy(dtype=np.bool_), is_tier1(about)
+def _groups(about: pd.DataFrame, taxonomy: Taxonomy) -> Iterator[tuple[str, str, Mask]]:
+    event, tier1 = about["is_event"].to_numpy(dtype=np.bool_), is_tier1(about, taxonomy)
     yield "day", "tier1", tier1
     yield "day", "event", event
     yield "day", "quiet", ~event
     yield "day", "all", np.ones(len(about), dtype=np.bool_)
-    for family in FAMILIES:
+    for family in taxonomy.families:
         yield "family", family, about[family].to_numpy(dtype=np.bool_)
     for by in ("asset_class", "year", "fold"):
         for name in sorted(about[by].unique()):

@@ -254,6 +254,13 @@ def _subtitle(run: RunRecord) -> Iterator[str]:
             yield f"evaluated on {split} ({one['first']} to {one['last']}) at {made} UTC"
 
 
+def _lora(lora: Mapping[str, Any]) -> str:
+    """Layers and scaling are in the manifest where they are not the default."""
+    where = f", on {', '.join(lora['target_modules'])}" if "target_modules" in lora else ""
+    kinds = "".join(f", {kind}" for kind in ("rslora", "dora") if lora.get(f"use_{kind}"))
+    return f"rank {lora['rank']}, alpha {lora['alpha']}{where}{kinds}"
+
+
 def _adapter(manifest: Mapping[str, Any]) -> dict[str, Any]:
     data = manifest["data"]
     return {
@@ -263,7 +270,7 @@ def _adapter(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "tokenizer content": manifest["tokenizer"]["content_sha256"],
         "snapshot content": data["sha256"],
         **{f"{name} targets": " to ".join(span) for name, span in data["splits"].items()},
-        "lora": f"rank {manifest['lora']['rank']}, alpha {manifest['lora']['alpha']}",
+        "lora": _lora(manifest["lora"]),
         "event embedding": f"injection points {', '.join(manifest['event_embedding']['taps'])}",
         "context": manifest["normalization"]["context"],
     }

@@ -11,6 +11,7 @@ from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_service.finetune.event_conditioned.provenance import out_of_sample
 from kronos_service.finetune.event_conditioned.report import tables
 from kronos_shared.adapter_manifest import DataRecord
+from kronos_shared.lora_targets import ALL_LINEAR
 
 
 def model_card(config: EventLoraConfig, base: str, data: DataRecord, results: Mapping[str, Any]) -> str:
@@ -22,7 +23,7 @@ base_model: {base}
 ---
 # Event-conditioned adapter for {base}
 
-LoRA rank {config.rank} (alpha {2 * config.rank}) on q_proj and v_proj, plus an event embedding (taps:
+{_lora(config)}, plus an event embedding (taps:
 {config.taps}), trained for {config.epochs} epochs on targets from {train_first} to {train_last} of snapshot
 `{data.snapshot}` ({data.sha256[:12]}).{_synthetic(data)}
 
@@ -48,6 +49,17 @@ Loss on the bars of each event family:
 """
 
 
+def _lora(config: EventLoraConfig) -> str:
+    """What LoRA adapts and how, in words."""
+    lora, all_linear = config.lora(), config.target_modules == (ALL_LINEAR,)
+    *others, last = lora.target_modules
+    names = f"{', '.join(others)} and {last}" if others else last
+    scaled = ", scaled by alpha / sqrt(rank)," if lora.use_rslora else ""
+    kind = "DoRA" if lora.use_dora else "LoRA"
+    where = "all linear layers but the heads" if all_linear else names
+    return f"{kind} rank {lora.rank} (alpha {lora.alpha}){scaled} on {where}"
+
+
 def _synthetic(data: DataRecord) -> str:
     if not is_synthetic(data.sha256, marked=data.synthetic):
         return ""
@@ -65,7 +77,7 @@ base_model: {base}
 ---
 # Event-conditioned adapter for {base}
 
-LoRA rank {config.rank} (alpha {2 * config.rank}) on q_proj and v_proj, plus an event embedding (taps:
+{_lora(config)}, plus an event embedding (taps:
 {config.taps}), trained for {config.epochs} epochs on targets from {first} to {last} of snapshot
 `{data.snapshot}` ({data.sha256[:12]}).{_synthetic(data)}
 

@@ -17,6 +17,7 @@ from kronos_service.finetune.event_conditioned.report import forecast_tables, ta
 from kronos_service.finetune.event_conditioned.report.tables import Table
 from kronos_service.finetune.event_conditioned.samples.splits import Splits
 from kronos_service.model.factory import Bundle
+from kronos_shared.adapter_store import version_in
 from kronos_shared.cli import command_line
 from kronos_shared.progress import console, follow, say
 
@@ -135,7 +136,7 @@ def closing(
         "figures in criteria.json, results.json, metrics.jsonl"
     )
     if promoted:
-        say(f"promoted: {config.adapter_store / 'versions' / promoted} is now LATEST", style="green")
+        say(f"promoted: {version_in(config.adapter_store, promoted)} is now LATEST", style="green")
         adapter = config.adapter_store
     elif config.promote == "never":
         adapter = run_dir / "adapter"

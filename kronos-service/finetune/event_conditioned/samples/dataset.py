@@ -9,15 +9,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from kronos_service.events.taxonomy import CHANNELS, FIRST_LEADER, SURPRISE
+from kronos_service.events.taxonomy import Taxonomy
 from kronos_service.finetune.event_conditioned.samples.series import Series
 from kronos_service.finetune.event_conditioned.samples.tokens import Tokens, normalized_window
 from kronos_service.finetune.event_conditioned.samples.windows import Window
 
-UNCERTAIN_CHANNELS = (SURPRISE, *range(FIRST_LEADER, len(CHANNELS)))
-"""Surprise and leaders: a service cannot know them about bars further ahead, so training blanks them in some
-windows, for zeros to mean "unknown".
-"""
+
+def uncertain_channels(taxonomy: Taxonomy) -> tuple[int, ...]:
+    """Surprise and leaders: a service cannot know them about bars further ahead, so training blanks them in
+    some windows, for zeros to mean "unknown".
+    """
+    return (taxonomy.surprise, *range(taxonomy.first_leader, len(taxonomy.channels)))
 
 
 class WindowInputs(TypedDict):
@@ -26,7 +28,7 @@ class WindowInputs(TypedDict):
     stamps: Tensor
     """(T, 5) int64: minute, hour, weekday, day, month."""
     events: Tensor
-    """(T, len(CHANNELS)) float32."""
+    """(T, C) float32."""
     s1_ids: Tensor
     s2_ids: Tensor
     s1_targets: Tensor
@@ -151,11 +153,13 @@ class EventConditionedDataset(Dataset[Sample]):
             yield collate([self.inputs(index) for index in indices[begin : begin + size]])
 
     def _events(self, index: int, window: Window) -> npt.NDArray[np.float32]:
-        events = self.series[window.series].events[window.start : window.stop - 1].copy()
+        one = self.series[window.series]
+        events = one.events[window.start : window.stop - 1].copy()
         rng = np.random.default_rng((self.seed, self.epoch, index))
         if rng.random() < self.blank_probability:
             first_scored = window.first_target - window.start - 1
-            events[rng.integers(first_scored, len(events)) :, UNCERTAIN_CHANNELS] = 0.0
+            uncertain = uncertain_channels(one.taxonomy)
+            events[rng.integers(first_scored, len(events)) :, uncertain] = 0.0
         return events
 
 

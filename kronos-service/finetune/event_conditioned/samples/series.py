@@ -12,8 +12,8 @@ from kronos_service.data.snapshot import read as snapshots
 from kronos_service.events.calendar import calendar_reach
 from kronos_service.events.encoder import REACH_DAYS, EventTables, encode_rows, prepare
 from kronos_service.events.labels import label_targets
-from kronos_service.events.sessions import locate, session_dates, sessions
-from kronos_service.events.taxonomy import CHANNELS, FIRST_LEADER
+from kronos_service.events.sessions import DAILY, Interval, days_of, locate, session_dates, sessions
+from kronos_service.events.taxonomy import Taxonomy
 from kronos_shared.normalization import feature_matrix, time_features
 
 Conditioning = Literal["real", "zeroed", "permuted", "calendar", "leaders"]
@@ -23,9 +23,9 @@ calendar with its surprises and countdown, or the leaders).
 Dates = npt.NDArray[np.datetime64]
 
 
-def calendar_covers(calendar: pd.DataFrame) -> np.datetime64:
-    """The last target date about which the calendar can say everything."""
-    return calendar_reach(calendar) - np.timedelta64(REACH_DAYS, "D")
+def calendar_covers(snapshot: snapshots.Snapshot) -> np.datetime64:
+    """The last target date about which the snapshot's calendar can say everything."""
+    return calendar_reach(snapshot.calendar, snapshot.taxonomy) - np.timedelta64(REACH_DAYS, "D")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class Series:
     symbol: str
     asset_class: str
     dates: Dates
-    """(n,) session date of each bar."""
+    """(n,) session date of each bar, or when it opens if it is shorter than a day."""
     features: npt.NDArray[np.float64]
     """(n, 6) raw open, high, low, close, volume, amount."""
     stamps: npt.NDArray[np.int64]
@@ -52,25 +52,31 @@ class Series:
     """(n,) whether the bar's session comes right after the session of the bar before it (False for the
     first bar).
     """
+    taxonomy: Taxonomy
+    """What the columns of `events` and `families` mean."""
+    interval: Interval = DAILY
+    """How long the bars are."""
 
 
 def build_series(snapshot: snapshots.Snapshot) -> list[Series]:
     """Every tradable symbol of the snapshot, in the order of its symbol table."""
-    tables = prepare(snapshot.calendar, snapshots.leader_data(snapshot))
+    tables = prepare(snapshot.calendar, snapshots.leader_data(snapshot), snapshot.taxonomy)
     tradable = snapshot.symbols[snapshot.symbols["tradable"]]
     return [
-        _one_series(symbol, asset_class, snapshots.series(snapshot, symbol), tables)
+        _one_series(symbol, asset_class, snapshots.series(snapshot, symbol), tables, snapshot.interval)
         for symbol, asset_class in zip(tradable["symbol"], tradable["asset_class"], strict=True)
     ]
 
 
-def _one_series(symbol: str, asset_class: str, bars: pd.DataFrame, tables: EventTables) -> Series:
-    dates = session_dates(bars["ts"])
-    where = locate(sessions(asset_class, dates[0].item(), dates[-1].item()), dates)
-    labels = label_targets(tables.rows, asset_class, dates)
-    covered = int((dates[1:] <= tables.covers).sum())
-    events = np.zeros((len(dates), len(CHANNELS)), dtype=np.float32)
-    events[:covered] = encode_rows(tables, dates[:covered], asset_class)
+def _one_series(
+    symbol: str, asset_class: str, bars: pd.DataFrame, tables: EventTables, interval: Interval
+) -> Series:
+    dates = session_dates(bars["ts"], interval)
+    where = locate(sessions(asset_class, dates[0].item(), dates[-1].item(), interval), dates)
+    labels = label_targets(tables.rows, asset_class, dates, interval, symbol=symbol)
+    covered = int((days_of(dates[1:]) <= tables.covers).sum())
+    events = np.zeros((len(dates), len(tables.taxonomy.channels)), dtype=np.float32)
+    events[:covered] = encode_rows(tables, dates[:covered], asset_class, interval=interval, symbol=symbol)
     return Series(
         symbol=symbol,
         asset_class=asset_class,
@@ -81,6 +87,8 @@ def _one_series(symbol: str, asset_class: str, bars: pd.DataFrame, tables: Event
         is_event=labels.is_event,
         families=labels.families,
         follows=np.diff(where, prepend=where[0]) == 1,
+        interval=interval,
+        taxonomy=tables.taxonomy,
     )
 
 
@@ -96,8 +104,12 @@ def condition(
     if conditioning == "real":
         return list(series)
     if conditioning != "permuted":
-        kept = _KEPT[conditioning]
-        return [replace(one, events=np.where(kept, one.events, np.float32(0))) for one in series]
+        return [
+            replace(one, events=np.where(_kept(conditioning, one.taxonomy), one.events, np.float32(0)))
+            for one in series
+        ]
+    if any(one.taxonomy.symbol_types for one in series):
+        return _permute_own_rows(series, boundaries, seed)
     rows = {
         name: _rows_by_date([one for one in series if one.asset_class == name])
         for name in {s.asset_class for s in series}
@@ -109,8 +121,32 @@ def condition(
     ]
 
 
-_LEADER = np.arange(len(CHANNELS)) >= FIRST_LEADER
-_KEPT = {"zeroed": np.zeros_like(_LEADER), "calendar": ~_LEADER, "leaders": _LEADER}
+def _kept(conditioning: Conditioning, taxonomy: Taxonomy) -> npt.NDArray[np.bool_]:
+    """Which channels (C,) stay."""
+    is_leader: npt.NDArray[np.bool_] = np.arange(len(taxonomy.channels)) >= taxonomy.first_leader
+    if conditioning == "zeroed":
+        return np.zeros_like(is_leader)
+    return is_leader if conditioning == "leaders" else ~is_leader
+
+
+def _permute_own_rows(
+    series: Sequence[Series], boundaries: Sequence[np.datetime64], seed: int
+) -> list[Series]:
+    """Each series with its own rows permuted: with symbol events, symbols of a class differ on a date.
+
+    The order is drawn by date, so symbols with the same dates are permuted alike.
+    """
+    dates = np.unique(np.concatenate([one.dates for one in series]))
+    rank = np.random.default_rng(seed).permutation(len(dates))
+    permuted = []
+    for one in series:
+        stretch = np.searchsorted(np.sort(np.asarray(boundaries)), one.dates, side="right")
+        drawn, events = rank[np.searchsorted(dates, one.dates)], one.events.copy()
+        for number in np.unique(stretch):
+            (inside,) = np.nonzero(stretch == number)
+            events[inside] = one.events[inside[np.argsort(drawn[inside])]]
+        permuted.append(replace(one, events=events))
+    return permuted
 
 
 def _rows_by_date(series: Sequence[Series]) -> tuple[Dates, npt.NDArray[np.float32]]:

@@ -9,7 +9,6 @@ import numpy as np
 from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.events.calendar import CalendarError, calendar_reach
 from kronos_service.events.encoder import REACH_DAYS
-from kronos_service.events.taxonomy import CHANNELS
 from kronos_service.finetune.event_conditioned.samples.dataset import EventConditionedDataset
 from kronos_service.finetune.event_conditioned.samples.series import (
     Conditioning,
@@ -120,7 +119,7 @@ def plan_splits(
     """
     _check_reach(snapshot, dates)
     series = build_series(snapshot)
-    covers = calendar_covers(snapshot.calendar)
+    covers = calendar_covers(snapshot)
     return series, {
         name: plan_windows(
             series, first=first, last=last, calendar_covers=covers, context=context, scored=scored
@@ -136,14 +135,16 @@ def dead_channels(dataset: EventConditionedDataset) -> list[str]:
     )
     return [
         name
-        for name, low, high in zip(CHANNELS, rows.min(axis=0), rows.max(axis=0), strict=True)
+        for name, low, high in zip(
+            dataset.series[0].taxonomy.channels, rows.min(axis=0), rows.max(axis=0), strict=True
+        )
         if low == high
     ]
 
 
 def _check_reach(snapshot: Snapshot, dates: Mapping[str, Span]) -> None:
     bars = snapshot.bars["ts"].dt.tz_localize(None).to_numpy().astype("datetime64[D]")
-    reach = calendar_reach(snapshot.calendar)
+    reach = calendar_reach(snapshot.calendar, snapshot.taxonomy)
     for name, (first, last) in dates.items():
         inside = bars[(bars >= first) & (bars <= last)]
         longest = reach + np.timedelta64(REACH_DAYS, "D")

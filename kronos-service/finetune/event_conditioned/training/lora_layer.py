@@ -21,7 +21,8 @@ class LowRankLinear(lora.Linear):
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         # Without gradients there is no dropout and nothing to save: peft's own path also serves validation.
-        if self.merged or self.disable_adapters or not torch.is_grad_enabled():
+        # DoRA's update is no low-rank product alone.
+        if self.merged or self.disable_adapters or not torch.is_grad_enabled() or self.use_dora[ADAPTER]:
             plain: Tensor = super().forward(x, *args, **kwargs)
             return plain
         frozen = self.base_layer(x)

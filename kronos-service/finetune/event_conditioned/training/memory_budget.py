@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
 
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY, Taxonomy
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_service.finetune.event_conditioned.samples.dataset import Batch, EventConditionedDataset, collate
 from kronos_service.finetune.event_conditioned.training.lora import adapt, trainable, training_mode
@@ -99,17 +100,24 @@ def fit(
         return MicroBatch(windows=windows, checkpointing=False, peak_bytes=None)
     most = math.ceil(config.batch_size / accelerator.num_processes)
     sizes = [config.micro_batch] if config.micro_batch else powers_of_two(most)
-    peak = cuda_peak(config, base, lambda windows: collate([dataset.inputs(longest)] * windows), accelerator)
+    taxonomy = dataset.series[0].taxonomy
+    peak = cuda_peak(
+        config, base, lambda windows: collate([dataset.inputs(longest)] * windows), accelerator, taxonomy
+    )
     found = largest_fit(peak, sizes=sizes, budget=int(config.vram_budget * GB))
     base.transformer.checkpointing = found.checkpointing
     return found
 
 
 def cuda_peak(
-    config: EventLoraConfig, base: Kronos, batch_of: Callable[[int], Batch], accelerator: Accelerator
+    config: EventLoraConfig,
+    base: Kronos,
+    batch_of: Callable[[int], Batch],
+    accelerator: Accelerator,
+    taxonomy: Taxonomy = DEFAULT_TAXONOMY,
 ) -> Peak:
     """Measure the most bytes allocated in a real forward and backward, and add AdamW's two moments."""
-    model = adapt(base, rank=config.rank, dropout=config.lora_dropout, taps=config.taps, seed=config.seed)
+    model = adapt(base, lora=config.lora(), taps=config.taps, seed=config.seed, taxonomy=taxonomy)
     training_mode(model)
     moments = sum(2 * parameter.nbytes for _, parameter in trainable(model))
 

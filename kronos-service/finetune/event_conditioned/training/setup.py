@@ -50,6 +50,7 @@ def prepare_training(config: EventLoraConfig, dates: Mapping[str, Span], runs: P
         revision=config.revision,
         tokenizer_revision=config.tokenizer_revision,
         device=str(group().device),
+        taxonomy=snapshot.taxonomy,
     )
     require_context(config, bundle.context, bundle.base.repo)
     context = config.context or min(bundle.context, LONGEST_CONTEXT)

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from kronos_service.events.taxonomy import CHANNELS
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_service.finetune.event_conditioned.samples.dataset import Batch
 from kronos_service.finetune.event_conditioned.training.lora import adapt, trainable, training_mode
@@ -71,7 +71,7 @@ def step_cost(
     """
     with torch.device("meta"):  # no memory is filled: a base of any size is there at once
         base = Kronos(**shape).eval()
-        model = adapt(base, rank=config.rank, dropout=config.lora_dropout, taps=config.taps, seed=0)
+        model = adapt(base, lora=config.lora(), taps=config.taps, seed=0)
     training_mode(model)
     kronos_of(model).transformer.checkpointing = checkpointing
     trained = sum(parameter.nbytes for _, parameter in trainable(model))
@@ -165,7 +165,7 @@ def zero_batch(config: EventLoraConfig, windows: int, bars: int) -> Batch:
     targets = torch.zeros(windows, scored, dtype=torch.int64)
     return Batch(
         stamps=torch.zeros(windows, bars, len(STAMP_SIZES), dtype=torch.int64),
-        events=torch.zeros(windows, bars, len(CHANNELS)),
+        events=torch.zeros(windows, bars, len(DEFAULT_TAXONOMY.channels)),
         s1_ids=ids,
         s2_ids=ids.clone(),
         s1_targets=ids.clone(),

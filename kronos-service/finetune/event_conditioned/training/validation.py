@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
-from kronos_service.events.taxonomy import FAMILIES
+from kronos_service.events.taxonomy import Taxonomy
 from kronos_service.finetune.event_conditioned.samples.dataset import Batch, EventConditionedDataset
 from kronos_service.finetune.event_conditioned.training.distributed import (
     gathered,
@@ -81,7 +81,7 @@ def _records(dataset: EventConditionedDataset, batch: Batch, s1: Tensor, s2: Ten
             "s2": losses_s2,
             "total": losses_s1 + losses_s2,
         }
-        | {name: families[:, number] for number, name in enumerate(FAMILIES)},
+        | {name: families[:, number] for number, name in enumerate(dataset.series[0].taxonomy.families)},
         index=batch["index"][rows].numpy(),
     )
 
@@ -94,11 +94,11 @@ def summarize(records: pd.DataFrame) -> dict[str, dict[str, Any]]:
     return {name: _means(group) for name, group in groups.items()}
 
 
-def summarize_families(records: pd.DataFrame) -> dict[str, dict[str, Any]]:
+def summarize_families(records: pd.DataFrame, taxonomy: Taxonomy) -> dict[str, dict[str, Any]]:
     """The same means over the targets on which each family has a high-impact event, for families that
     have any.
     """
-    return {name: _means(records[records[name]]) for name in FAMILIES if records[name].any()}
+    return {name: _means(records[records[name]]) for name in taxonomy.families if records[name].any()}
 
 
 def _means(group: pd.DataFrame) -> dict[str, Any]:

@@ -133,10 +133,10 @@ def train_variant(
     """
     model = adapt(
         bundle.model,
-        rank=config.rank,
-        dropout=config.lora_dropout,
+        lora=config.lora(),
         taps=config.taps,
         start=config.event_start,
+        taxonomy=bundle.taxonomy,
         seed=config.seed,
         without=variant.without,
     )

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.finetune.event_conditioned.ablation.runs import (
     HASHED,
     LATER,
@@ -59,6 +60,10 @@ OTHERWISE: dict[str, Any] = {
     "weight_decay": 0.02,
     "max_grad_norm": 2.0,
     "rank": 4,
+    "alpha": 8,
+    "target_modules": ("all-linear",),
+    "use_rslora": True,
+    "use_dora": True,
     "lora_dropout": 0.1,
     "taps": "input",
     "event_start": "tier1",
@@ -97,7 +102,7 @@ def key(
     fingerprint: RunFingerprint = FINGERPRINT,
     context: int = 72,
 ) -> str:
-    return key_of(dependencies(variant, config, fingerprint, context=context))
+    return key_of(dependencies(variant, config, fingerprint, context=context, taxonomy=DEFAULT_TAXONOMY))
 
 
 def test_every_setting_is_varied_here() -> None:
@@ -210,5 +215,5 @@ def test_the_key_depends_on_the_version_of_torch(monkeypatch: pytest.MonkeyPatch
 def test_settings_that_came_later_leave_the_names_of_earlier_trainings_as_they_were() -> None:
     settings = CONFIG.model_dump()
     assert all(settings[name] == value for name, value in LATER.items())
-    depends_on = dependencies(VARIANTS["adapter"], CONFIG, FINGERPRINT, context=72)
+    depends_on = dependencies(VARIANTS["adapter"], CONFIG, FINGERPRINT, context=72, taxonomy=DEFAULT_TAXONOMY)
     assert not depends_on.keys() & LATER.keys()

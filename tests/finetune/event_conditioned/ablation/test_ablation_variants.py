@@ -9,7 +9,7 @@ from kronos_service.finetune.event_conditioned.ablation.variants import VARIANTS
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_shared.cli import ConfigError
 
-COMMON = EventLoraConfig(rank=6, taps="input", epochs=3, seed=5)
+COMMON = EventLoraConfig(rank=6, alpha=7, taps="input", epochs=3, seed=5)
 
 
 def difference(name: str) -> dict[str, object]:
@@ -28,6 +28,10 @@ def difference(name: str) -> dict[str, object]:
         ("placebo", {"conditioning": "permuted"}),
         ("rank-8", {"rank": 8}),
         ("rank-4", {"rank": 4}),
+        ("all-linear", {"target_modules": ("all-linear",)}),
+        ("all-linear-rank-2", {"target_modules": ("all-linear",), "rank": 2}),
+        ("rslora", {"use_rslora": True}),
+        ("dora", {"use_dora": True}),
         ("taps-input", {}),
         ("taps-output", {"taps": "output"}),
         ("taps-both", {"taps": "both"}),
@@ -37,12 +41,12 @@ def difference(name: str) -> dict[str, object]:
         ("lora-only", {"without": "event_emb"}),
     ],
 )
-def test_a_variant_changes_one_thing(name: str, expected: dict[str, object]) -> None:
+def test_a_variant_changes_what_it_says(name: str, expected: dict[str, object]) -> None:
     assert difference(name) == expected
 
 
 def test_those_are_all_the_variants() -> None:
-    assert len(VARIANTS) == 12
+    assert len(VARIANTS) == 16
     assert tuple(VARIANTS) == get_args(VariantName)
 
 
@@ -51,6 +55,8 @@ def test_those_are_all_the_variants() -> None:
     [
         ("blank_probability=0.5", "blank_probability", 0.5),
         ("rank=2", "rank", 2),
+        ("alpha=4", "alpha", 4),
+        ("target_modules=k_proj,w1", "target_modules", ("k_proj", "w1")),
         ("taps=both", "taps", "both"),
     ],
 )
@@ -63,7 +69,8 @@ def test_a_varied_setting_is_a_variant_of_its_own(assignment: str, name: str, va
 @pytest.mark.parametrize("name", VARIABLE)
 def test_every_variable_setting_can_be_parsed(name: str) -> None:
     value = getattr(COMMON, name)
-    changed = varied(f"{name.replace('_', '-')}={value}").config(COMMON)
+    text = ",".join(value) if isinstance(value, tuple) else value
+    changed = varied(f"{name.replace('_', '-')}={text}").config(COMMON)
     assert changed == COMMON
     assert type(getattr(changed, name)) is type(value)
 

@@ -15,6 +15,7 @@ from kronos_service.data.tables import calendar_table
 from kronos_service.events import encoder, leaders, schedule, sessions, surprises
 from kronos_service.events.calendar import CalendarRows
 from kronos_service.events.leaders import Leader
+from kronos_service.events.taxonomy import Taxonomy
 from kronos_service.finetune.event_conditioned.audit.audit import AuditSize, run_checks
 from kronos_service.finetune.event_conditioned.audit.findings import Audit
 from kronos_service.finetune.event_conditioned.samples import dataset, splits, tokens
@@ -96,8 +97,8 @@ Seam = Callable[..., Any]
 
 
 def vix_one_bar_early(real: Seam) -> Seam:
-    def read_leader(name: str, bars: pd.DataFrame) -> Leader:
-        leader: Leader = real(name, bars)
+    def read_leader(name: str, bars: pd.DataFrame, taxonomy: Taxonomy) -> Leader:
+        leader: Leader = real(name, bars, taxonomy)
         early = np.concatenate([leader.closed_at[:1], leader.closed_at[:-1]])
         return replace(leader, closed_at=early) if name == "VIX" else leader
 
@@ -105,8 +106,8 @@ def vix_one_bar_early(real: Seam) -> Seam:
 
 
 def last_actual_of_each_event(real: Seam) -> Seam:
-    def read_calendar(calendar: pd.DataFrame) -> CalendarRows:
-        rows: CalendarRows = real(calendar)
+    def read_calendar(calendar: pd.DataFrame, taxonomy: Taxonomy) -> CalendarRows:
+        rows: CalendarRows = real(calendar, taxonomy)
         last = dict(zip(rows.event_id, rows.actual, strict=True))
         return replace(rows, actual=np.array([last[event] for event in rows.event_id]))
 
@@ -114,11 +115,11 @@ def last_actual_of_each_event(real: Seam) -> Seam:
 
 
 def the_new_date_from_the_start(real: Seam) -> Seam:
-    def read_calendar(calendar: pd.DataFrame) -> CalendarRows:
+    def read_calendar(calendar: pd.DataFrame, taxonomy: Taxonomy) -> CalendarRows:
         moved = calendar["event_id"] == "ppi:moved"
         newest = calendar.index == calendar.loc[moved, "first_seen_at"].idxmax()
         always = calendar["first_seen_at"].mask(newest)
-        rows: CalendarRows = real(calendar.assign(first_seen_at=always)[~moved | newest])
+        rows: CalendarRows = real(calendar.assign(first_seen_at=always)[~moved | newest], taxonomy)
         return rows
 
     return read_calendar
@@ -150,7 +151,7 @@ def filled_over_the_targets_day(real: Seam) -> Seam:
 
 
 def known_from_its_open(real: Seam) -> Seam:
-    return lambda name, ts: real(name, ts) - (ONE_DAY if name == "BTCUSDT" else 0 * ONE_DAY)
+    return lambda kind, ts: real(kind, ts) - (ONE_DAY if kind == "crypto" else 0 * ONE_DAY)
 
 
 def every_close_at_four(real: Seam) -> Seam:

@@ -15,7 +15,7 @@ from kronos_service.data.snapshot.read import read_tables
 from kronos_service.data.snapshot.write import write_snapshot
 from kronos_service.events import leaders
 from kronos_service.events.sessions import sessions
-from kronos_service.events.taxonomy import LEADER_ASSET_CLASS
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.finetune.__main__ import main
 from kronos_service.model.adapter.read import read_adapter
 
@@ -125,7 +125,7 @@ rows.VIX = { asset_class = "index", tradable = false }
 def a_snapshot(directory: Path, last_bar: str, last_release: str) -> str:
     """Bars of the four leaders from 2022 on and a monthly CPI that may end before them."""
     rng, tables = np.random.default_rng(0), []
-    for name, asset_class in LEADER_ASSET_CLASS.items():
+    for name, asset_class in DEFAULT_TAXONOMY.leader_asset_class.items():
         days = sessions(asset_class, date(2022, 1, 3), date.fromisoformat(last_bar)).dates
         path = {"VIX": 20, "SPY": 400, "DXY": 100, "BTCUSDT": 3e4}[name] * np.exp(
             np.cumsum(rng.normal(0, 0.005, len(days) + 1))

@@ -11,7 +11,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from kronos_service.events.taxonomy import CHANNELS, LEADER_ASSET_CLASS
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.finetune.event_conditioned import audit
 from kronos_service.finetune.event_conditioned.audit.recompute import (
     Value,
@@ -47,18 +47,20 @@ def released(
     event_id: str, at: str, seen: str = "", actual: float | None = None, forecast: float = 2.0
 ) -> Release:
     seen_at = utc(seen) if seen else ALWAYS
-    return Release(event_id, event_id.split(":")[0], "high", utc(at), seen_at, actual, forecast)
+    return Release(event_id, event_id.split(":")[0], "high", utc(at), seen_at, actual, forecast, None)
 
 
 def rows(*releases: Release) -> PlainRows:
     leaders = {
-        name: bars(SESSIONS[kind], date(2021, 6, 1), LAST) for name, kind in LEADER_ASSET_CLASS.items()
+        name: bars(SESSIONS[kind], date(2021, 6, 1), LAST)
+        for name, kind in DEFAULT_TAXONOMY.leader_asset_class.items()
     }
     return PlainRows(
-        asset_class={**LEADER_ASSET_CLASS, "ABC": "us_equity"},
+        asset_class={**DEFAULT_TAXONOMY.leader_asset_class, "ABC": "us_equity"},
         sessions=SESSIONS,
         bars={**leaders, "ABC": bars(SESSIONS["us_equity"], date(2021, 6, 1), date(2022, 2, 28))},
         releases=sorted(releases, key=lambda one: (one.event_id, one.seen_at)),
+        taxonomy=DEFAULT_TAXONOMY,
     )
 
 
@@ -69,7 +71,7 @@ def bar_number(world: PlainRows, symbol: str, day: str) -> int:
 def row_at(world: PlainRows, day: str, symbol: str = "ABC") -> dict[str, float]:
     """What is known on the evening of the day, by channel."""
     values = recompute_row(world, symbol, bar_number(world, symbol, day))
-    return {name: value.value for name, value in zip(CHANNELS, values, strict=True)}
+    return {name: value.value for name, value in zip(DEFAULT_TAXONOMY.channels, values, strict=True)}
 
 
 @pytest.mark.parametrize(
@@ -96,7 +98,7 @@ def test_sessions_run_on_the_wall_clock(
 
 def test_both_derivations_of_the_sessions_agree_for_twenty_years() -> None:
     tables = {name: session_table(name, date(2007, 12, 1), date(2028, 1, 31)) for name in ASSET_CLASSES}
-    world = PlainRows(asset_class={}, sessions=tables, bars={}, releases=[])
+    world = PlainRows(asset_class={}, sessions=tables, bars={}, releases=[], taxonomy=DEFAULT_TAXONOMY)
     check = check_sessions(world, date(2008, 1, 1), date(2027, 12, 31))
     assert check.findings == []
     assert check.looked_at > 20_000

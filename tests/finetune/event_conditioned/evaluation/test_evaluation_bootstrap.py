@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kronos_service.events.taxonomy import FAMILIES
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.finetune.event_conditioned.evaluation.bootstrap import (
     family_gains,
     mean_over_dates,
@@ -116,8 +116,11 @@ def test_the_gain_of_a_family_is_over_its_own_targets() -> None:
     """The first 60 dates have CPI releases; GDP has one date, the others none."""
     reference, better = noisy(0.5, seed=0)
     late = reference["date"] >= np.datetime64("2024-01-01") + 60
-    marks = dict.fromkeys(FAMILIES, False) | {"cpi": ~late, "gdp": reference["date"] == "2024-04-01"}
-    found = family_gains(reference.assign(**marks), better.assign(**marks))
+    marks = dict.fromkeys(DEFAULT_TAXONOMY.families, False) | {
+        "cpi": ~late,
+        "gdp": reference["date"] == "2024-04-01",
+    }
+    found = family_gains(reference.assign(**marks), better.assign(**marks), DEFAULT_TAXONOMY)
     assert set(found) == {"cpi", "gdp"}
     difference = reference["total"] - better["total"]
     assert found["cpi"].nats == pytest.approx(difference[~late].mean())

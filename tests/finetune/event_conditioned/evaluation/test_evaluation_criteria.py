@@ -6,8 +6,10 @@ import pytest
 
 from kronos_service.finetune.event_conditioned.evaluation.bootstrap import Gain
 from kronos_service.finetune.event_conditioned.evaluation.criteria import (
+    MAX_TRAINABLE,
     Criterion,
     RunFigures,
+    fitting_rank,
     is_headline,
     judge,
     may_promote,
@@ -28,6 +30,7 @@ GOOD = RunFigures(
     peak_bytes=3_000_000_000,
     seconds=3600.0,
     adapter_bytes=4_200_000,
+    fitting_rank=9,
     audit=AUDIT,
 )
 
@@ -39,6 +42,27 @@ def verdicts(run: RunFigures) -> dict[str, str]:
 def test_a_good_run_passes_all_of_its_criteria_and_has_none_about_another_run() -> None:
     assert set(verdicts(GOOD).values()) == {"pass"}
     assert not any("rank" in name for name in verdicts(GOOD))
+
+
+@pytest.mark.parametrize(
+    ("lora", "event_emb", "rank", "fits"),
+    [
+        (319_488, 712_640, 8, 9),  # Kronos-base, q_proj and v_proj
+        (1_541_632, 712_640, 8, 2),  # Kronos-base, all-linear
+        (1_541_632, 1_200_000, 8, 0),
+        (0, 712_640, 8, 8),
+    ],
+)
+def test_too_many_trained_numbers_are_said_with_the_rank_that_would_fit(
+    lora: int, event_emb: int, rank: int, fits: int
+) -> None:
+    assert fitting_rank(lora=lora, event_emb=event_emb, rank=rank) == fits
+    assert not lora or not fits or lora // rank * fits + event_emb < MAX_TRAINABLE
+    assert lora // rank * (fits + 1) + event_emb >= MAX_TRAINABLE or not lora
+    run = replace(GOOD, trainable=2_254_272, fitting_rank=fits)
+    (found,) = [one for one in judge(run) if one.name == "trainable parameters"]
+    assert found.verdict == "fail"
+    assert found.detail == f"2,254,272; {f'rank {fits}' if fits else 'no rank'} would fit"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kronos_service.events.taxonomy import FAMILIES
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.finetune.event_conditioned.evaluation.event_day import SHOWN_PAST, event_day
 from kronos_service.finetune.event_conditioned.samples.series import Series
 from kronos_shared.quantiles import LEVELS, quantile_name
@@ -26,8 +26,9 @@ def series() -> Series:
         stamps=np.zeros((BARS, 5), dtype=np.int64),
         events=np.zeros((BARS, 20), dtype=np.float32),
         is_event=np.zeros(BARS, dtype=np.bool_),
-        families=np.zeros((BARS, len(FAMILIES)), dtype=np.bool_),
+        families=np.zeros((BARS, len(DEFAULT_TAXONOMY.families)), dtype=np.bool_),
         follows=np.ones(BARS, dtype=np.bool_),
+        taxonomy=DEFAULT_TAXONOMY,
     )
 
 
@@ -38,7 +39,7 @@ def records(crps: Mapping[int, float], family: Mapping[int, str]) -> pd.DataFram
             **{"symbol": "SYN01", "series": 0, "bar": origin + step, "model": model, "step": step},
             **{"origin": DATES[origin], "date": pd.Timestamp(DATES[origin + step]), "crps": value},
             "is_event": step == 1 and origin in family,
-            **{name: step == 1 and family.get(origin) == name for name in FAMILIES},
+            **{name: step == 1 and family.get(origin) == name for name in DEFAULT_TAXONOMY.families},
             "outcome": 0.01 * step,
             **{quantile_name(level): (level - 0.5) * step / 100 for level in LEVELS},
         }

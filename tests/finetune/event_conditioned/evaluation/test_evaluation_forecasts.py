@@ -13,7 +13,7 @@ import torch
 
 from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.events.encoder import EventEncoder
-from kronos_service.events.taxonomy import FAMILIES
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.finetune.event_conditioned.evaluation.event_study import event_study
 from kronos_service.finetune.event_conditioned.evaluation.forecasts import (
     Forecasts,
@@ -42,7 +42,7 @@ from kronos_service.finetune.event_conditioned.training.lora import adapt
 from kronos_service.model.adapter.read import kronos_of
 from kronos_service.model.factory import Bundle
 from kronos_service.model.generation.sampling import Sampling
-from kronos_shared.adapter_manifest import DAY_KINDS, RecalibrationRecord
+from kronos_shared.adapter_manifest import DAY_KINDS, LoraRecord, RecalibrationRecord
 from kronos_shared.normalization import MIN_HISTORY
 
 FIRST, LAST = np.datetime64("2022-06-01"), np.datetime64("2022-09-30")
@@ -71,7 +71,9 @@ def series(market: Snapshot) -> list[Series]:
 def forecasts(market: Snapshot, splits: Splits, bundle: Bundle) -> Forecasts:
     """By an adapter whose taps were moved off zero, so that events matter to it."""
     torch.manual_seed(1)
-    model = kronos_of(adapt(bundle.model, rank=2, dropout=0.0, taps="both", seed=0)).eval()
+    model = kronos_of(
+        adapt(bundle.model, lora=LoraRecord(rank=2, alpha=4, dropout=0.0), taps="both", seed=0)
+    ).eval()
     assert model.event_emb is not None
     for parameter in model.event_emb.parameters():
         parameter.data += 0.3 * torch.randn_like(parameter)
@@ -149,7 +151,9 @@ def test_models_that_are_alike_forecast_alike_and_an_untrained_adapter_is_its_ba
     """All draw with the same random numbers, whichever other origins there are."""
     origins = [Origin(series=s, bar=b) for s, b in ((0, 300), (1, 350), (3, 380))]
     prepared = prepare_origins(market, series, origins, SETTINGS, bundle.event_encoder)
-    untrained = kronos_of(adapt(bundle.model, rank=2, dropout=0.0, taps="both", seed=0)).eval()
+    untrained = kronos_of(
+        adapt(bundle.model, lora=LoraRecord(rank=2, alpha=4, dropout=0.0), taps="both", seed=0)
+    ).eval()
     base = sample_bars(bundle.tokenizer, bundle.model, prepared, SETTINGS, events="none")
     assert base.closes.shape == (3, SETTINGS.paths, SETTINGS.horizon)
     assert base.log_range.shape == (3, SETTINGS.paths)
@@ -246,7 +250,7 @@ def test_means_and_gains_are_those_of_the_records(forecasts: Forecasts) -> None:
     assert gain["percent"] == pytest.approx(100 * gain["crps"] / base["crps"].mean())
     assert gain["low"] is None or gain["low"] <= gain["crps"] <= gain["high"]
     families = {one["group"] for one in forecasts.figures["groups"] if one["by"] == "family"}
-    assert families == {name for name in FAMILIES if mine[name].any()}
+    assert families == {name for name in DEFAULT_TAXONOMY.families if mine[name].any()}
 
 
 def test_few_dates_give_no_interval_and_no_model_gives_no_hit_to_persistence(forecasts: Forecasts) -> None:
@@ -284,7 +288,7 @@ def test_calibration_counts_the_first_bar(forecasts: Forecasts) -> None:
 def hand_made_study(series: list[Series]) -> tuple[pd.DataFrame, list[Series]]:
     """One symbol, forecast bars 201 to 206, a single cpi event on bar 203."""
     families = np.zeros_like(series[0].families)
-    families[203, FAMILIES.index("cpi")] = True
+    families[203, DEFAULT_TAXONOMY.families.index("cpi")] = True
     one = replace(series[0], families=families)
     targets: Targets = find_targets([one], [Origin(series=0, bar=200)], 6)
     return score_forecasts([one], targets, {}, seed=0), [one]
@@ -307,5 +311,7 @@ def test_the_records_give_the_same_summary_after_a_round_trip_through_their_file
     forecasts: Forecasts, tmp_path: Path
 ) -> None:
     forecasts.records.to_parquet(tmp_path / "records.parquet", index=False)
-    again = summarize_forecasts(pd.read_parquet(tmp_path / "records.parquet"), seed=SETTINGS.seed)
+    again = summarize_forecasts(
+        pd.read_parquet(tmp_path / "records.parquet"), DEFAULT_TAXONOMY, seed=SETTINGS.seed
+    )
     assert again == {key: forecasts.figures[key] for key in again}

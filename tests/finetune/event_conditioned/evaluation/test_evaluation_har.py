@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.events.sessions import locate, session_dates, sessions
-from kronos_service.events.taxonomy import FAMILIES
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.finetune.event_conditioned.evaluation import har
 from kronos_service.finetune.event_conditioned.evaluation.har import (
     EVENT,
@@ -71,7 +71,7 @@ def test_the_terms_by_hand(all_classes: Snapshot, series: list[Series]) -> None:
 def test_the_dummy_marks_the_bar_before_a_tier_1_event(all_classes: Snapshot, series: list[Series]) -> None:
     one = next(one for one in series if one.symbol == "SYN01")
     dummy = regressors(one, read_market(all_classes))[:-1, EVENT]
-    marks = one.families[:, [FAMILIES.index(name) for name in ("fomc_rate", "cpi", "nfp")]]
+    marks = one.families[:, [DEFAULT_TAXONOMY.families.index(name) for name in ("fomc_rate", "cpi", "nfp")]]
     np.testing.assert_array_equal(dummy[70:], marks[71:].max(axis=1))
     assert 0 < dummy.sum() < one.is_event.sum()
 

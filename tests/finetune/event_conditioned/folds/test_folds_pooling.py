@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kronos_service.events.taxonomy import FAMILIES, TIER1
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.finetune.event_conditioned.evaluation.bootstrap import gain_of
 from kronos_service.finetune.event_conditioned.folds.pooling import (
     find,
@@ -25,7 +25,7 @@ def records(first: str, *, shift: float = 0.0, days: int = 60) -> pd.DataFrame:
     rows = []
     for symbol in ("AAA", "BTCUSDT"):
         for number, day in enumerate(dates):
-            families = dict.fromkeys(FAMILIES, False)
+            families = dict.fromkeys(DEFAULT_TAXONOMY.families, False)
             families["nfp"], families["jobless_claims"] = number % 10 == 0, number % 10 == 5
             event = any(families.values())
             gain = 0.5 if families["nfp"] else -0.1 if event else -0.2
@@ -39,13 +39,13 @@ def records(first: str, *, shift: float = 0.0, days: int = 60) -> pd.DataFrame:
 
 def pooled(*folds: pd.DataFrame) -> pd.DataFrame:
     return pool(
-        {str(number): mean_over_seeds([one]) for number, one in enumerate(folds)},
+        {str(number): mean_over_seeds([one], DEFAULT_TAXONOMY) for number, one in enumerate(folds)},
         {"AAA": "us_equity", "BTCUSDT": "crypto"},
     )
 
 
 def test_tier_one_event_and_other_days_are_told_apart() -> None:
-    found = pooled_gains(pooled(records("2022-01-03"), records("2023-01-02")))
+    found = pooled_gains(pooled(records("2022-01-03"), records("2023-01-02")), DEFAULT_TAXONOMY)
     gains = {
         (one.by, one.group): one.gain for one in found if (one.model, one.over) == ("adapter", "control")
     }
@@ -57,23 +57,33 @@ def test_tier_one_event_and_other_days_are_told_apart() -> None:
     assert gains["family", "jobless_claims"].nats == pytest.approx(-0.1)
     assert gains["asset_class", "crypto"].targets == gains["year", "2022"].targets == 120
     assert gains["fold", "1, tier 1"].nats == pytest.approx(0.5)
-    assert set(TIER1) == {"fomc_rate", "cpi", "nfp"}
+    assert set(DEFAULT_TAXONOMY.tier1) == {"fomc_rate", "cpi", "nfp"}
 
 
 def test_the_placebo_is_measured_over_the_control_where_it_was_trained() -> None:
     one = records("2022-01-03")
     placebo = one[one["model"] == "control"].assign(model="placebo", total=lambda t: t["total"] + 0.3)
 
-    found = [asdict(gain) for gain in pooled_gains(pooled(pd.concat([one, placebo])))]
+    found = [asdict(gain) for gain in pooled_gains(pooled(pd.concat([one, placebo])), DEFAULT_TAXONOMY)]
 
     gain = find(found, "placebo", "control", "event")
     assert gain is not None
     assert gain["gain"]["nats"] == pytest.approx(-0.3)
-    assert find([asdict(one) for one in pooled_gains(pooled(one))], "placebo", "control", "event") is None
+    assert (
+        find(
+            [asdict(one) for one in pooled_gains(pooled(one), DEFAULT_TAXONOMY)],
+            "placebo",
+            "control",
+            "event",
+        )
+        is None
+    )
 
 
 def test_seeds_are_averaged_target_by_target() -> None:
-    both = mean_over_seeds([records("2022-01-03", shift=0.3), records("2022-01-03", shift=-0.1)])
+    both = mean_over_seeds(
+        [records("2022-01-03", shift=0.3), records("2022-01-03", shift=-0.1)], DEFAULT_TAXONOMY
+    )
 
     assert len(both) == 120
     payrolls = both[both["nfp"]]
@@ -82,7 +92,7 @@ def test_seeds_are_averaged_target_by_target() -> None:
 
 def test_seeds_scored_on_different_targets_are_refused() -> None:
     with pytest.raises(ValueError, match="different targets"):
-        mean_over_seeds([records("2022-01-03"), records("2022-01-03", days=59)])
+        mean_over_seeds([records("2022-01-03"), records("2022-01-03", days=59)], DEFAULT_TAXONOMY)
 
 
 def test_a_target_of_two_folds_is_refused_by_name() -> None:

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.finetune.event_conditioned.samples.dataset import (
-    UNCERTAIN_CHANNELS,
     EventConditionedDataset,
     collate,
+    uncertain_channels,
 )
 from kronos_service.finetune.event_conditioned.samples.splits import Splits
 from kronos_service.finetune.event_conditioned.samples.tokens import normalized_window
@@ -96,8 +97,8 @@ def test_blanking_hides_surprise_and_leaders_from_a_scored_bar_on(splits: Splits
         if len(changed):
             start = int(changed[0, 0])
             assert start >= window.first_target - window.start - 1
-            assert set(changed[:, 1].tolist()) <= set(UNCERTAIN_CHANNELS)
-        assert not after[-1, list(UNCERTAIN_CHANNELS)].any()
+            assert set(changed[:, 1].tolist()) <= set(uncertain_channels(DEFAULT_TAXONOMY))
+        assert not after[-1, list(uncertain_channels(DEFAULT_TAXONOMY))].any()
 
 
 def test_blanking_depends_on_seed_epoch_and_window_alone(splits: Splits) -> None:

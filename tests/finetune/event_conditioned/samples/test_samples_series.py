@@ -8,7 +8,7 @@ import pytest
 
 from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.events.calendar import read_calendar
-from kronos_service.events.taxonomy import CHANNELS
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.finetune.event_conditioned.samples.series import Conditioning, build_series, condition
 
 EDGES = [np.datetime64("2021-06-01"), np.datetime64("2022-06-01")]
@@ -61,7 +61,7 @@ def test_one_side_keeps_its_channels_bit_for_bit_and_zeroes_the_others(
 ) -> None:
     series = build_series(market)
     for real, given in zip(series, condition(series, side, EDGES, seed=0), strict=True):
-        hidden = [channel for channel in range(len(CHANNELS)) if channel not in shown]
+        hidden = [channel for channel in range(len(DEFAULT_TAXONOMY.channels)) if channel not in shown]
         assert real.events[:, hidden].any()
         assert given.events.dtype == np.float32
         assert given.events[:, shown].tobytes() == real.events[:, shown].tobytes()

@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.finetune.event_conditioned.samples.series import Series
 from kronos_service.finetune.event_conditioned.samples.windows import LeftOut, Window, plan_windows
 from kronos_shared.normalization import MIN_HISTORY
@@ -26,6 +27,7 @@ def series_of(bars: int, gaps: tuple[int, ...] = ()) -> Series:
         is_event=np.zeros(bars, dtype=bool),
         families=np.zeros((bars, 14), dtype=bool),
         follows=follows,
+        taxonomy=DEFAULT_TAXONOMY,
     )
 
 

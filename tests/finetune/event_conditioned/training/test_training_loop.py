@@ -23,6 +23,7 @@ from kronos_service.finetune.event_conditioned.training.schedule import cosine_w
 from kronos_service.finetune.event_conditioned.training.tracking import MetricLog
 from kronos_service.finetune.event_conditioned.training.validation import score, summarize
 from kronos_service.model.factory import Bundle
+from kronos_shared.adapter_manifest import LoraRecord
 
 CONFIG = EventLoraConfig(
     epochs=2, batch_size=16, warmup_steps=5, rank=2, lora_dropout=0.05, learning_rate=1e-3
@@ -33,7 +34,7 @@ def run(
     splits: Splits, bundle: Bundle, config: EventLoraConfig, directory: Path
 ) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
     """Trained tensors, and the figures of every epoch."""
-    model = adapt(bundle.model, rank=config.rank, dropout=config.lora_dropout, taps="both", seed=config.seed)
+    model = adapt(bundle.model, lora=config.lora(), taps="both", seed=config.seed)
     data = Data(
         train=splits.dataset("train", oversample=3.0, blank=0.15, seed=config.seed),
         fixed=splits.dataset("train", oversample=3.0, at_most=8),
@@ -106,7 +107,7 @@ def test_the_loss_of_a_batch_is_the_weighted_sum_of_both_cross_entropies(
     dataset = splits.dataset("val", oversample=3.0)
     batch = collate([dataset[i] for i in range(len(dataset))])
     accelerator = Accelerator(cpu=True)
-    model = adapt(bundle.model, rank=2, dropout=0.0, taps="both", seed=0)
+    model = adapt(bundle.model, lora=LoraRecord(rank=2, alpha=4, dropout=0.0), taps="both", seed=0)
     got = weighted_loss(model, batch, accelerator).item()
     records = score(bundle.model, dataset, accelerator, micro_batch=4, events=False)
     weight = torch.where(torch.tensor(records["is_event"].to_numpy()), 3.0, 1.0)

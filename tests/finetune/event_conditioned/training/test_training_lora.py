@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from kronos_service.events.taxonomy import CHANNELS
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.finetune.event_conditioned.training.lora import (
     Part,
     adapt,
@@ -16,6 +16,14 @@ from kronos_service.finetune.event_conditioned.training.lora import (
 from kronos_service.model.factory import Bundle
 from kronos_service.model.kronos import Kronos
 from kronos_service.model.presets import PRESETS
+from kronos_shared.adapter_manifest import LoraRecord
+from kronos_shared.lora_targets import linear_names
+
+ALL = linear_names(["all-linear"])
+
+
+def lora(rank: int, **settings: Any) -> LoraRecord:
+    return LoraRecord(**{"rank": rank, "alpha": 2 * rank, "dropout": 0.0, **settings})
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +49,7 @@ def expected_names(layers: int) -> set[str]:
 
 
 def test_the_default_trainable_set_of_the_base_preset_is_exactly_the_named_tensors(full_size: Kronos) -> None:
-    model = adapt(full_size, rank=8, dropout=0.05, taps="both", seed=0)
+    model = adapt(full_size, lora=lora(8, dropout=0.05), taps="both", seed=0)
     named = dict(trainable(model))
     assert set(named) == expected_names(layers=12)
     assert sum(p.numel() for name, p in named.items() if ".lora_" in name) == 319_488
@@ -50,13 +58,13 @@ def test_the_default_trainable_set_of_the_base_preset_is_exactly_the_named_tenso
 
 @pytest.mark.parametrize(("taps", "count"), [("input", 284_992), ("output", 498_816), ("both", 712_640)])
 def test_a_tap_left_out_is_not_trained(full_size: Kronos, taps: str, count: int) -> None:
-    model = adapt(full_size, rank=8, dropout=0.05, taps=taps, seed=0)
+    model = adapt(full_size, lora=lora(8, dropout=0.05), taps=taps, seed=0)
     assert sum(p.numel() for name, p in trainable(model) if ".event_emb." in name) == count
 
 
 @pytest.mark.parametrize(("without", "count"), [("lora", 712_640), ("event_emb", 319_488)])
 def test_a_part_left_out_is_not_trained(full_size: Kronos, without: Part, count: int) -> None:
-    model = adapt(full_size, rank=8, dropout=0.05, taps="both", seed=0, without=without)
+    model = adapt(full_size, lora=lora(8, dropout=0.05), taps="both", seed=0, without=without)
     named = dict(trainable(model))
     assert not any((".lora_" if without == "lora" else ".event_emb.") in name for name in named)
     assert sum(parameter.numel() for parameter in named.values()) == count
@@ -66,7 +74,8 @@ def test_a_part_left_out_is_not_trained(full_size: Kronos, without: Part, count:
     ("one", "other", "shared"),
     [
         ({"taps": "both"}, {"taps": "output"}, ".lora_"),
-        ({"rank": 4}, {"rank": 2}, ".event_emb."),
+        ({"lora": lora(4)}, {"lora": lora(2)}, ".event_emb."),
+        ({"lora": lora(2, target_modules=ALL)}, {}, ".event_emb."),
         ({}, {"without": "event_emb"}, ".lora_"),
         ({}, {"without": "lora"}, ".event_emb."),
     ],
@@ -74,7 +83,7 @@ def test_a_part_left_out_is_not_trained(full_size: Kronos, without: Part, count:
 def test_adapters_that_differ_in_one_part_start_from_the_same_other_part(
     bundle: Bundle, one: dict[str, Any], other: dict[str, Any], shared: str
 ) -> None:
-    settings = {"rank": 2, "dropout": 0.0, "taps": "both", "seed": 1}
+    settings = {"lora": lora(2), "taps": "both", "seed": 1}
     first, second = (
         {name: p for name, p in trainable(adapt(bundle.model, **{**settings, **changes})) if shared in name}
         for changes in (one, other)
@@ -102,21 +111,21 @@ def test_at_step_0_the_wrapped_model_equals_the_base_bit_for_bit(
     bundle: Bundle, seed: int, without: Part | None
 ) -> None:
     given = inputs(bundle.model, seed)
-    wrapped = adapt(bundle.model, rank=8, dropout=0.05, taps="both", seed=seed, without=without)
+    wrapped = adapt(bundle.model, lora=lora(8, dropout=0.05), taps="both", seed=seed, without=without)
     expected = bundle.model(**{**given, "events": None})
     for got, wanted in zip(wrapped(**given), expected, strict=True):
         assert torch.equal(got, wanted)
 
 
 def test_the_base_keeps_its_tensors_and_gets_no_event_embedding(bundle: Bundle) -> None:
-    wrapped = adapt(bundle.model, rank=2, dropout=0.0, taps="both", seed=0)
+    wrapped = adapt(bundle.model, lora=lora(2), taps="both", seed=0)
     assert bundle.model.event_emb is None
     shared = {p.data_ptr() for p in bundle.model.parameters()}
     assert {p.data_ptr() for p in wrapped.parameters() if not p.requires_grad} == shared
 
 
 def test_one_step_moves_the_trainable_tensors_and_no_frozen_bit(bundle: Bundle) -> None:
-    model = adapt(bundle.model, rank=2, dropout=0.05, taps="both", seed=0)
+    model = adapt(bundle.model, lora=lora(2, dropout=0.05), taps="both", seed=0)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     optimizer = torch.optim.AdamW(parameter_groups(model, learning_rate=1e-2, event_learning_rate=1e-2))
     training_mode(model)
@@ -131,7 +140,7 @@ def test_one_step_moves_the_trainable_tensors_and_no_frozen_bit(bundle: Bundle) 
 
 
 def test_only_the_lora_dropout_is_active_while_training(bundle: Bundle) -> None:
-    model = adapt(bundle.model, rank=2, dropout=0.05, taps="both", seed=0)
+    model = adapt(bundle.model, lora=lora(2, dropout=0.05), taps="both", seed=0)
     training_mode(model)
     active = {name for name, module in model.named_modules() if module.training}
     assert active
@@ -140,8 +149,7 @@ def test_only_the_lora_dropout_is_active_while_training(bundle: Bundle) -> None:
 
 def test_initial_weights_follow_the_seed(bundle: Bundle) -> None:
     first, again, other = (
-        dict(trainable(adapt(bundle.model, rank=2, dropout=0.0, taps="both", seed=seed)))
-        for seed in (0, 0, 1)
+        dict(trainable(adapt(bundle.model, lora=lora(2), taps="both", seed=seed))) for seed in (0, 0, 1)
     )
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
@@ -149,14 +157,12 @@ def test_initial_weights_follow_the_seed(bundle: Bundle) -> None:
 
 def test_a_start_from_tier_one_ties_its_families_and_hears_nothing_else(bundle: Bundle) -> None:
     def first_layer(start: str) -> torch.Tensor:
-        named = dict(
-            adapt(bundle.model, rank=4, dropout=0.0, taps="both", seed=0, start=start).named_parameters()
-        )
+        named = dict(adapt(bundle.model, lora=lora(4), taps="both", seed=0, start=start).named_parameters())
         return named["base_model.model.event_emb.fc_in.weight"]
 
     every, tier1 = first_layer("all"), first_layer("tier1")
-    columns = [CHANNELS.index(name) for name in ("fomc_rate", "cpi", "nfp")]
-    others = [number for number in range(len(CHANNELS)) if number not in columns]
+    columns = [DEFAULT_TAXONOMY.channels.index(name) for name in ("fomc_rate", "cpi", "nfp")]
+    others = [number for number in range(len(DEFAULT_TAXONOMY.channels)) if number not in columns]
 
     assert torch.equal(tier1[:, columns], every[:, columns[:1]].expand(-1, 3))
     assert (tier1[:, others] == 0).all()

@@ -24,6 +24,7 @@ from kronos_service.finetune.event_conditioned.training.memory_budget import (
 from kronos_service.finetune.event_conditioned.training.validation import score, summarize
 from kronos_service.model.adapter.read import kronos_of
 from kronos_service.model.factory import Bundle
+from kronos_shared.adapter_manifest import LoraRecord
 
 SIZES = [1, 2, 4, 8, 32]
 
@@ -89,7 +90,7 @@ def gradients(
 ) -> list[torch.Tensor]:
     """Of one batch of 32 windows, weighted by target, per target."""
     dataset, accelerator = splits.dataset("train", oversample=3.0), Accelerator(cpu=True)
-    model = adapt(bundle.model, rank=4, dropout=dropout, taps="both", seed=0)
+    model = adapt(bundle.model, lora=LoraRecord(rank=4, alpha=8, dropout=dropout), taps="both", seed=0)
     kronos_of(model).transformer.checkpointing = checkpointing
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -124,7 +125,7 @@ def test_recomputed_activations_give_the_same_gradients_with_dropout_on(
 
 def test_any_micro_batch_gives_the_same_validation_loss(splits: Splits, bundle: Bundle) -> None:
     dataset, accelerator = splits.dataset("val"), Accelerator(cpu=True)
-    model = adapt(bundle.model, rank=4, dropout=0.0, taps="both", seed=0)
+    model = adapt(bundle.model, lora=LoraRecord(rank=4, alpha=8, dropout=0.0), taps="both", seed=0)
     totals = [
         summarize(score(model, dataset, accelerator, micro_batch=size))["all"]["total"] for size in SIZES
     ]

@@ -21,9 +21,9 @@ SHALLOW: Mapping[str, Any] = {**PRESETS["base"].predictor, "n_layers": 1}
 """As wide as the base: what a block keeps depends on its widths alone."""
 
 
-def real_model(shape: Mapping[str, Any]) -> torch.nn.Module:
+def real_model(shape: Mapping[str, Any], config: EventLoraConfig = CONFIG) -> torch.nn.Module:
     torch.manual_seed(0)
-    model = adapt(Kronos(**shape).eval(), rank=CONFIG.rank, dropout=CONFIG.lora_dropout, taps="both", seed=0)
+    model = adapt(Kronos(**shape).eval(), lora=config.lora(), taps="both", seed=0)
     training_mode(model)
     return model
 
@@ -73,6 +73,20 @@ def test_a_window_keeps_the_bytes_that_autograd_saves_in_a_real_step(
     print(f"autograd saves {counted / 1e6:.2f} MB a window, estimated {estimated.saved_bytes / 1e6:.2f}")  # noqa: T201
     assert estimated.saved_bytes == pytest.approx(counted, rel=0.05)
     assert estimated.saved_bytes < estimated.window_bytes < 1.5 * counted + 40e6 / len(shape)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "config", [EventLoraConfig(target_modules=("all-linear",)), EventLoraConfig(use_dora=True)]
+)
+def test_other_layers_and_dora_are_counted(config: EventLoraConfig) -> None:
+    shape, bars = PRESETS["nano"].predictor, 64
+    model = real_model(shape, config)
+    counted = (saved_bytes(model, 3, bars, False) - saved_bytes(model, 1, bars, False)) / 2
+    estimated, default = (step_cost(shape, one, bars=bars, precision="no") for one in (config, CONFIG))
+    assert estimated.saved_bytes == pytest.approx(counted, rel=0.05)
+    assert estimated.trained_bytes > default.trained_bytes
+    assert estimated.window_flops > default.window_flops
 
 
 def test_the_peak_grows_by_the_same_bytes_with_each_window() -> None:

@@ -12,11 +12,12 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import AdamW
 
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_service.finetune.event_conditioned.samples.dataset import (
-    UNCERTAIN_CHANNELS,
     EventConditionedDataset,
     collate,
+    uncertain_channels,
 )
 from kronos_service.finetune.event_conditioned.samples.splits import Splits
 from kronos_service.finetune.event_conditioned.training.loop import Data, Loop
@@ -34,6 +35,7 @@ from kronos_service.finetune.event_conditioned.training.variants import (
 )
 from kronos_service.model.factory import Bundle
 from kronos_service.model.kronos import Kronos
+from kronos_shared.adapter_manifest import LoraRecord
 
 CONFIG = EventLoraConfig(
     epochs=2,
@@ -180,7 +182,9 @@ def test_each_epoch_blanks_windows_of_its_own_and_only_what_a_service_cannot_kno
     train(ADAPTER)
     schedule = Schedule(windows=KEPT, batch_size=CONFIG.batch_size, epochs=CONFIG.epochs, seed=CONFIG.seed)
     whole = rows(few.dataset("train"))
-    certain = [number for number in range(whole[0].shape[1]) if number not in UNCERTAIN_CHANNELS]
+    certain = [
+        number for number in range(whole[0].shape[1]) if number not in uncertain_channels(DEFAULT_TAXONOMY)
+    ]
     blanked: list[set[int]] = [set(), set()]
     for step, batch in enumerate(seen.trained):
         for window, row in zip(schedule.batch(step), batch, strict=True):
@@ -213,11 +217,11 @@ def test_a_steps_gradient_is_that_of_its_targets_over_the_mean_number_of_a_step(
     config = CONFIG.replace(epochs=epochs, lora_dropout=0.0, max_grad_norm=1e9)
     data = few.dataset("train", oversample=3.0)
     accelerator = Accelerator(cpu=True)
-    model = adapt(bundle.model, rank=2, dropout=0.0, taps="both", seed=0)
+    model = adapt(bundle.model, lora=LoraRecord(rank=2, alpha=4, dropout=0.0), taps="both", seed=0)
     loop = Loop(model, Data(train=data, fixed=data, val=None), config, micro_batch, accelerator)
     windows = [0, 5, 9, 14, 23]  # not a whole batch: its targets count as much as those of any other
     got = loop.step(0, windows)["train/grad_norm"]
-    fresh = adapt(bundle.model, rank=2, dropout=0.0, taps="both", seed=0)
+    fresh = adapt(bundle.model, lora=LoraRecord(rank=2, alpha=4, dropout=0.0), taps="both", seed=0)
     loss = weighted_loss(fresh, collate([data.inputs(number) for number in windows]), accelerator)
     steps = -(-len(data) // config.batch_size)
     parameters = [parameter for _, parameter in trainable(fresh)]
@@ -228,7 +232,7 @@ def test_a_steps_gradient_is_that_of_its_targets_over_the_mean_number_of_a_step(
 def test_no_gradient_is_left_for_the_next_step(few: Splits, bundle: Bundle) -> None:
     config, accelerator = CONFIG.replace(lora_dropout=0.0), Accelerator(cpu=True)
     data = few.dataset("train")
-    model = adapt(bundle.model, rank=2, dropout=0.0, taps="both", seed=0)
+    model = adapt(bundle.model, lora=LoraRecord(rank=2, alpha=4, dropout=0.0), taps="both", seed=0)
     loop = Loop(model, Data(train=data, fixed=data, val=None), config, 8, accelerator)
     loop.step(0, range(8))
     assert all(parameter.grad is None or not parameter.grad.any() for _, parameter in trainable(model))
@@ -239,7 +243,7 @@ def test_dropout_is_drawn_anew_for_each_step(few: Splits, bundle: Bundle) -> Non
         lora_dropout=0.5, learning_rate=1e-12, event_learning_rate=1e-12, max_grad_norm=1e9
     )
     data = few.dataset("train")
-    model = adapt(bundle.model, rank=2, dropout=0.5, taps="both", seed=0)
+    model = adapt(bundle.model, lora=LoraRecord(rank=2, alpha=4, dropout=0.5), taps="both", seed=0)
     loop = Loop(model, Data(train=data, fixed=data, val=None), config, 8, Accelerator(cpu=True))
     norms = [loop.step(step, range(8))["train/grad_norm"] for step in (0, 1, 0)]
     assert norms[0] == pytest.approx(norms[2], rel=1e-4)
