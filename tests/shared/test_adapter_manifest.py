@@ -254,9 +254,9 @@ def test_a_pointer_just_beyond_its_bounds_is_refused(change: dict[str, object], 
 def test_a_document_may_be_as_long_as_its_cap_and_no_longer(adapter_of: Callable[[int], Path]) -> None:
     manifest, pointer = (adapter_of(0) / MANIFEST).read_bytes(), json.dumps(POINTER).encode()
     for kind, content, most in ((AdapterManifest, manifest, 1 << 20), (Latest, pointer, 4096)):
-        assert kind.from_bytes(content.ljust(most))  # type: ignore[attr-defined]
+        assert kind.from_bytes(content.ljust(most))
         with pytest.raises(ValueError, match=f"longer than {most} bytes"):
-            kind.from_bytes(content.ljust(most + 1))  # type: ignore[attr-defined]
+            kind.from_bytes(content.ljust(most + 1))
 
 
 def test_names_and_caps_of_the_format_are_those_that_stores_and_services_of_other_versions_know() -> None:

@@ -10,13 +10,15 @@ import pytest
 from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.events.calendar import CalendarError
 from kronos_service.events.encoder import REACH_DAYS
-from kronos_service.events.taxonomy import CHANNELS
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.finetune.event_conditioned.samples.splits import (
     Span,
     Splits,
     dead_channels,
     plan_splits,
 )
+
+CHANNELS = DEFAULT_TAXONOMY.channels
 
 
 def test_the_placebo_mixes_all_days_of_a_split_and_none_of_another_or_of_outside(splits: Splits) -> None:
