@@ -33,7 +33,7 @@ PACKAGE_DIRECTORIES := $(shell find kronos-service shared -type d -not -name __p
 LINKED := build/.linked
 
 .PHONY: setup object-store demo examples test test-readme test-integration test-ray test-ui test-ecosystem test-soak soak check lint type wheel \
-	release vendor bench gpu-report gpu-wheels clean
+	release vendor mutate bench gpu-report gpu-wheels clean
 
 setup: $(LINKED)  ## install the package and its tools, at the pinned versions, into $(VENV)
 
@@ -72,7 +72,7 @@ lint: setup
 
 type: setup  ## mypy, strict, over the installed package and the tests
 	$(BIN)/mypy -p kronos_service -p kronos_shared
-	MYPYPATH=tests/benchmarks:tests/data:tests/events:tests/finetune/event_conditioned/report:tests/inference/page:tests/model:tests/model/generation:tests/shared:tests/integration \
+	MYPYPATH=tests/benchmarks:tests/data:tests/events:tests/finetune/event_conditioned/report:tests/inference/page:tests/model:tests/model/generation:tests/shared:tests/integration:tests/mutation \
 		$(BIN)/mypy --explicit-package-bases --exclude '(integration|page)/conftest' tests
 	MYPYPATH=tests/data:tests/integration $(BIN)/mypy --explicit-package-bases tests/integration/conftest.py
 	MYPYPATH=tests/inference/page:tests/integration $(BIN)/mypy --explicit-package-bases tests/inference/page/conftest.py
@@ -136,6 +136,9 @@ vendor:  ## renew the page's library from its npm package, if that is the one wh
 	echo "$(CHARTS_SHA256)  build/charts/$(CHARTS_FILE)" | sha256sum --check --strict
 	cp build/charts/$(CHARTS_FILE) $(CHARTS)/lightweight-charts.js
 	cp build/charts/LICENSE $(CHARTS)/LICENSE
+
+mutate: setup  ## single faults in the load-bearing modules, SAMPLE of each group or all (hours): do the tests notice?
+	nice $(BIN)/python tests/mutation/mutate.py $(if $(SAMPLE),--sample $(SAMPLE)) $(ARGS)
 
 bench: setup $(POSTGREST)/postgrest $(AXE)/axe.min.js  ## time ratios, each measured within one run
 	$(POSTGRES)

@@ -18,7 +18,7 @@ from event_samples import (
 )
 
 from kronos_service.events.calendar import CalendarError
-from kronos_service.events.encoder import EventEncoder, encode_rows
+from kronos_service.events.encoder import EventEncoder, encode_rows, prepare
 from kronos_service.events.leaders import LeaderError
 from kronos_service.events.sessions import SessionError
 from kronos_service.events.taxonomy import DEFAULT_TAXONOMY, UnknownEventType
@@ -89,6 +89,11 @@ def test_the_target_is_the_next_session_even_where_the_next_bar_is_missing() -> 
     days = pd.to_datetime(["2024-03-08", "2024-03-11", "2024-03-13"])  # the bar of the 12th is missing
     encoded = EventEncoder().encode(bars_of(days), "us_equity", cpi, empty_leaders())
     np.testing.assert_array_equal(encoded[:, DEFAULT_TAXONOMY.families.index("cpi")], [0, 1, 0])
+
+
+def test_a_calendar_says_everything_about_targets_until_ten_days_before_its_last_release() -> None:
+    tables = prepare(calendar_of([], reach="2024-03-21T23:00:00Z"), empty_leaders())
+    assert tables.covers == np.datetime64("2024-03-11")
 
 
 def test_the_order_of_rows_does_not_matter() -> None:

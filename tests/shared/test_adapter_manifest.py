@@ -1,6 +1,8 @@
 """Records that say what is impossible are refused by name, wherever they are read."""
 
+import copy
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,10 +10,17 @@ from typing import Any
 import pytest
 
 from kronos_shared.adapter_manifest import (
+    ADAPTER_WEIGHTS,
     CANARY_TOLERANCE,
     DAY_KINDS,
+    FILES,
+    LARGEST,
     LARGEST_POINTER,
+    LARGEST_TOTAL,
+    LATEST,
     MANIFEST,
+    MODEL_CARD,
+    VERSIONS,
     AdapterManifest,
     Latest,
     RecalibrationRecord,
@@ -146,3 +155,118 @@ def test_a_version_is_named_after_its_number_and_its_manifest() -> None:
     assert (is_version(name), version_number(name)) == (True, 12)
     for other in ("", "12", ".000012-44136fa355b3", name + "\n", name + "/..", name.upper(), "x" + name):
         assert not is_version(other)
+
+
+AUDIT = {"verdict": "pass", "checked": {"rows": 5}, "findings": 0, "seed": 0}
+DIGEST = "0123456789abcdef" * 4
+NO_DIGESTS = ("", DIGEST[:-1], DIGEST + "0", DIGEST.upper(), DIGEST + "\n", "g" + DIGEST[1:], None)
+FILE, TENSOR = ("files", MODEL_CARD), ("tensors", ADAPTER_WEIGHTS, "some")
+TENSORS = {"tensors": {ADAPTER_WEIGHTS: {"some": {"shape": [2], "dtype": "F32"}}}}
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed", "refused"),
+    [
+        ((*FILE, "size"), (0, 50_000_000), (-1, 50_000_001, 1.5, "1")),
+        ((*FILE, "sha256"), (DIGEST,), NO_DIGESTS),
+        ((*TENSOR, "shape"), ([], [0, 50_000_000], [1] * 8), ([1] * 9, [-1], [50_000_001], [1.5])),
+        (("base", "content_sha256"), (DIGEST,), NO_DIGESTS),
+        (("tokenizer", "content_sha256"), (DIGEST,), NO_DIGESTS),
+        (("base", "revision"), (None, "main"), (1,)),
+        (("lora", "rank"), (1, 1024), (0, 1025, 1.5)),
+        (("lora", "alpha"), (1, 4096), (0, 4097)),
+        (("lora", "dropout"), (0.0, 0.999), (-0.001, 1.0)),
+        (("event_embedding", "taps"), (["input"], ["input", "output"]), ([], ["other"], ["input"] * 3)),
+        (("event_embedding", "taps"), (["output"],), (["input\n"], ["xinput"], ["outputs"])),
+        (("event_embedding", "width"), (1, 8192), (0, 8193)),
+        (("normalization", "clip"), (1e-9,), (0.0,)),
+        (("normalization", "epsilon"), (1e-9,), (0.0,)),
+        (("normalization", "min_history"), (1,), (0,)),
+        (("normalization", "context"), (2,), (1,)),
+        (("data", "audit", "findings"), (0, 1), (-1,)),
+        (("data", "audit", "verdict"), ("pass", "fail"), ("passed",)),
+        (("recalibration", "level"), (1e-9, 0.999), (0.0, 1.0)),
+        (("recalibration", "factors", "quiet"), ([0.05, 20.0],), ([0.0499, 1.0], [1.0, 20.01])),
+        (("recalibration", "forecasts", "quiet"), ([0, 1],), ([-1, 1],)),
+        (("recalibration", "dates", "quiet"), ([0, 1],), ([-1, 1],)),
+        (("recalibration", "paths"), (2,), (1,)),
+        (("canary", "seed"), (0, 2**63 - 1), (-1, 2**63)),
+        (("canary", "length"), (1, 4096), (0, 4097)),
+        (("canary", "tolerance"), (1e-9, 1e-3), (0.0, 1.001e-3)),
+        (("schema_version",), (1,), (0, 2)),
+    ],
+)
+def test_each_number_of_a_manifest_has_its_bounds(
+    adapter_of: Callable[[int], Path],
+    path: tuple[str, ...],
+    allowed: tuple[object, ...],
+    refused: tuple[object, ...],
+) -> None:
+    whole = json.loads((adapter_of(0) / MANIFEST).read_bytes()) | {"recalibration": TABLE} | TENSORS
+    whole["data"]["audit"] = AUDIT
+
+    def with_value(value: object) -> bytes:
+        changed = copy.deepcopy(whole)
+        at = changed
+        for name in path[:-1]:
+            at = at[name]
+        assert path[-1] in at
+        at[path[-1]] = value
+        return json.dumps(changed).encode()
+
+    for value in allowed:
+        read = json.loads(AdapterManifest.from_bytes(with_value(value)).to_bytes())
+        for name in path:
+            read = read[name]
+        assert read == value
+    for value in refused:
+        with pytest.raises(ValueError, match=re.escape(path[0])):
+            AdapterManifest.from_bytes(with_value(value))
+
+
+def test_the_most_steps_of_a_recalibration_are_4096(adapter_of: Callable[[int], Path]) -> None:
+    def with_steps(steps: int) -> bytes:
+        table = TABLE | {"factors": {kind: [1.0] * steps for kind in DAY_KINDS}}
+        counts = {kind: [1] * steps for kind in DAY_KINDS}
+        return with_table(adapter_of(0), table | {"forecasts": counts, "dates": counts})
+
+    assert AdapterManifest.from_bytes(with_steps(4096)).recalibration
+    with pytest.raises(ValueError, match=r"^recalibration\.factors"):
+        AdapterManifest.from_bytes(with_steps(4097))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"generation": 10**12}, "generation: Input should be less"),
+        *(
+            ({"manifest_sha256": digest}, "manifest_sha256: ")
+            for digest in ("0123456789ab", "0123456789ab" + "0" * 53, "0123456789ab" + "F" * 52)
+        ),
+    ],
+)
+def test_a_pointer_just_beyond_its_bounds_is_refused(change: dict[str, object], message: str) -> None:
+    assert Latest.from_bytes(json.dumps(POINTER | {"generation": 10**12 - 1}).encode())
+    with pytest.raises(ValueError, match=message):
+        Latest.from_bytes(json.dumps(POINTER | change).encode())
+
+
+def test_a_document_may_be_as_long_as_its_cap_and_no_longer(adapter_of: Callable[[int], Path]) -> None:
+    manifest, pointer = (adapter_of(0) / MANIFEST).read_bytes(), json.dumps(POINTER).encode()
+    for kind, content, most in ((AdapterManifest, manifest, 1 << 20), (Latest, pointer, 4096)):
+        assert kind.from_bytes(content.ljust(most))
+        with pytest.raises(ValueError, match=f"longer than {most} bytes"):
+            kind.from_bytes(content.ljust(most + 1))
+
+
+def test_names_and_caps_of_the_format_are_those_that_stores_and_services_of_other_versions_know() -> None:
+    assert (VERSIONS, LATEST, MANIFEST) == ("versions", "LATEST.json", "manifest.json")
+    assert LARGEST == {
+        "manifest.json": 1_048_576,
+        "adapter_config.json": 65_536,
+        "adapter_model.safetensors": 50_331_648,
+        "event_emb.safetensors": 50_331_648,
+        "README.md": 1_048_576,
+    }
+    assert set(FILES) == set(LARGEST) - {MANIFEST}
+    assert (LARGEST_TOTAL, LARGEST_POINTER, CANARY_TOLERANCE) == (50_000_000, 4096, 1e-3)

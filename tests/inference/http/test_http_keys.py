@@ -177,3 +177,13 @@ def test_what_happens_to_adapters_is_logged_with_who_asked(
         assert {line["key"] for line in of[name]} == {"root"}
     assert {line.get("key") for line in of["request"] if line["route"] == "/v1/forecast"} == {"api-1"}
     assert not any(word in json_logs.getvalue() for word in ("secret-of", "key-of-the"))
+
+
+def test_a_key_that_asks_too_often_is_told_before_its_body_is_judged(serve: Serve) -> None:
+    with serve(api_keys=f"{CAROL},alice:{ALICE}", key_limits="alice=0.01:0.5") as client:
+        headers = {"Authorization": f"Bearer {ALICE}", "Content-Type": "application/json"}
+        assert client.post("/v1/forecast", content=b"{", headers=headers).status_code == 422
+        assert client.post("/v1/forecast", json=BODY, headers=headers).status_code == 200
+        refused = client.post("/v1/forecast", content=b"{", headers=headers)
+    assert refused.status_code == 429
+    assert "your key may ask 0.01 times a second" in refused.json()["error"]["message"]

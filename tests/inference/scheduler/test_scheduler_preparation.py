@@ -7,7 +7,7 @@ import time
 import pytest
 
 from kronos_service.inference.errors import DeadlineExceeded
-from kronos_service.inference.scheduler.preparation import LARGE, Preparation
+from kronos_service.inference.scheduler.preparation import LARGE, THREADS, Preparation
 
 
 def test_small_requests_are_prepared_while_large_ones_take_turns() -> None:
@@ -47,5 +47,30 @@ def test_large_requests_are_expected_to_take_what_the_latest_took_a_row() -> Non
         await lanes.prepare(lambda: time.sleep(0.05), rows=LARGE, expires_at=time.monotonic() + 60)
         assert 0.45 < lanes.seconds(10 * LARGE) < 5
         assert lanes.seconds(LARGE - 1) == 0
+
+    asyncio.run(run())
+
+
+def test_all_small_work_shares_a_few_threads() -> None:
+    """A request that finds them taken waits, here until its deadline has passed."""
+
+    async def run() -> None:
+        lanes, free, begun = Preparation(), threading.Event(), threading.Semaphore(0)
+
+        def slow() -> None:
+            begun.release()
+            assert free.wait(20)
+
+        taken = [asyncio.create_task(lanes.run(slow)) for _ in range(THREADS)]
+        for _ in taken:
+            assert await asyncio.to_thread(begun.acquire, timeout=20)
+        until = time.monotonic() + 0.2
+        waiting = asyncio.create_task(lanes.prepare(lambda: "at once", rows=3, expires_at=until))
+        while time.monotonic() <= until:
+            await asyncio.sleep(0.01)
+        free.set()
+        with pytest.raises(DeadlineExceeded):
+            await waiting
+        await asyncio.gather(*taken)
 
     asyncio.run(run())

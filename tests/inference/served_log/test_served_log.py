@@ -196,3 +196,15 @@ def test_a_full_disk_and_a_slow_log_hold_nothing_up(
     for _ in range(5):
         slow.add(answer)
     assert registry.get_sample_value("kronos_served_log_lost_total") == 2
+
+
+def test_files_older_than_the_days_that_are_set_are_removed(
+    serve: Callable[..., Any], ask: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    log.mkdir()
+    for day in ("2022-12-28", "2022-12-30"):  # six and four days before now
+        (log / f"{day}-host-1-000.parquet").touch()
+    with serve(served_log=log, served_log_days=5) as client:
+        ask(client)
+    assert sorted(path.name[:10] for path in log.iterdir()) == ["2022-12-30", "2023-01-03"]

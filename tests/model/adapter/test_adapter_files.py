@@ -1,6 +1,7 @@
 """Reading an adapter's bytes: no more than the caps, no link, no pipe, and nothing that was not promised."""
 
 import hashlib
+import json
 import os
 import shutil
 import threading
@@ -98,3 +99,11 @@ def test_a_header_is_judged_before_anything_is_allocated() -> None:
     padded = (LARGEST_HEADER + 1).to_bytes(8, "little") + text.ljust(LARGEST_HEADER + 1) + bytes(8)
     assert header_problems(padded, records)
     assert header_problems(b"", records)
+
+
+def test_a_header_may_have_256_kib_and_no_more() -> None:
+    records = {"a": TensorRecord(shape=(2,), dtype="F32")}
+    header = json.dumps({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+    for length, fits in ((256 << 10, True), ((256 << 10) + 1, False)):
+        content = length.to_bytes(8, "little") + header.ljust(length) + bytes(8)
+        assert (header_problems(content, records) == []) is fits

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable
 from copy import deepcopy
@@ -246,3 +247,24 @@ def test_an_adapter_of_the_base_preset_is_under_five_megabytes_and_loads_back(
     loaded = attach(read_adapter(tmp_path / "a"), large)
     for got, expected in zip(logits(kronos_of(loaded)), logits(kronos_of(wrapped)), strict=True):
         assert torch.equal(got, expected)
+
+
+def test_an_adapter_in_use_has_no_second_copy_of_the_frozen_tensors(
+    adapter_of: Callable[[int], Path], bundle: Bundle
+) -> None:
+    adapter = read_adapter(adapter_of(0))
+    assert adapter.directory == adapter_of(0)
+    attached = attach(adapter, bundle)
+    merged = merge(attached)
+    base = {tensor.data_ptr() for tensor in (*bundle.model.parameters(), *bundle.model.buffers())}
+
+    def own(model: torch.nn.Module) -> set[str]:
+        return {name for name, one in model.named_parameters() if one.data_ptr() not in base}
+
+    assert not [name for name in own(attached) if ".lora_" not in name and "event_emb" not in name]
+    touched = re.compile(r"\.[qv]_proj\.(weight|bias)$|event_emb")
+    assert not [name for name in own(merged) if not touched.search(name)]
+    assert any(name.endswith("q_proj.weight") for name in own(merged))
+    for model in (attached, merged):
+        assert not any(one.requires_grad for one in model.parameters())
+        assert not any(module.training for module in model.modules())

@@ -1,6 +1,7 @@
 """Samples, weights and batches."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -132,3 +133,30 @@ def test_a_batch_keeps_every_scored_target_and_pads_with_weight_zero(splits: Spl
         assert torch.equal(batch["is_event"][row][kept], sample["is_event"][expected])
     total = sum(float(sample["loss_weight"].sum()) for sample in samples)
     assert batch["weight"].sum().item() == pytest.approx(total, rel=1e-6)
+
+
+@pytest.mark.parametrize("on_event", [True, False])
+def test_a_bar_after_a_gap_is_neither_scored_nor_counted(splits: Splits, on_event: bool) -> None:
+    whole = splits.dataset("train", oversample=3.0)
+    window = whole.windows[3]
+    one = whole.series[window.series]
+    inside = [t for t in range(window.first_target + 1, window.stop) if one.is_event[t] == on_event]
+    if not inside:  # no event day in this window: make one
+        inside = [window.stop - 1]
+        one = replace(one, is_event=one.is_event | (np.arange(len(one.dates)) == inside[0]))
+    follows = one.follows.copy()
+    follows[inside[0]] = False
+    series = [one if number == window.series else s for number, s in enumerate(splits.series)]
+    gap = [replace(s, follows=follows) if s is one else s for s in series]
+    before, after = (replace(splits, series=s).dataset("train", oversample=3.0) for s in (series, gap))
+    assert after.n_targets == before.n_targets - 1
+    assert after.n_event_targets == before.n_event_targets - on_event
+    weight = after[3]["loss_weight"].numpy()
+    unscored = np.flatnonzero((before[3]["loss_weight"].numpy() > 0) & ~(weight > 0))
+    assert unscored.tolist() == [inside[0] - window.start - 1]
+    assert weight[unscored] == 0
+    total = sum(float(after[i]["loss_weight"].double().sum()) for i in range(len(after)))
+    assert total == pytest.approx(after.n_targets, rel=1e-6)
+    batch = collate([after[3]])
+    assert int((batch["weight"] > 0).sum()) == int((weight > 0).sum())
+    assert float(batch["weight"].sum()) == pytest.approx(weight.sum())

@@ -1,6 +1,7 @@
 """Control and placebo: what is taken from the model, and what stays real."""
 
 from cProfile import Profile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -67,3 +68,11 @@ def test_one_side_keeps_its_channels_bit_for_bit_and_zeroes_the_others(
         assert given.events[:, hidden].tobytes() == np.zeros_like(real.events[:, hidden]).tobytes()
         np.testing.assert_array_equal(real.is_event, given.is_event)
         np.testing.assert_array_equal(real.families, given.families)
+
+
+def test_a_bar_follows_only_the_bar_of_the_session_right_before_it(market: Snapshot) -> None:
+    symbol = market.symbols.loc[market.symbols["tradable"], "symbol"].iloc[0]
+    rows = market.bars.index[market.bars["symbol"] == symbol]
+    one = build_series(replace(market, bars=market.bars.drop(index=rows[100]).reset_index(drop=True)))[0]
+    assert one.symbol == symbol
+    assert np.flatnonzero(~one.follows).tolist() == [0, 100]

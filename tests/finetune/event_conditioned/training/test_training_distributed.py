@@ -1,8 +1,17 @@
-"""Shares of the work; what several processes do together is in test_training_distributed_soak.py."""
+"""Shares of the work, and what two processes tell each other; whole runs of two are in the soak."""
 
-from collections.abc import Sequence
+import os
+import pickle
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
+import torch
 from accelerate import PartialState
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,3 +69,143 @@ def test_one_process_does_everything_itself() -> None:
     distributed.require_same({"snapshot": "a"})
     with pytest.raises(KronosError, match="as it is"):
         distributed.on_main(fail)
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port: int = listening.getsockname()[1]
+        return port
+
+
+def in_processes(work: Callable[[], object], count: int = 2) -> list[Any]:
+    """What the work returns in each process of a gloo group: forked, so that torch need not be imported."""
+    settings = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    running = []
+    for number in range(count):
+        reading, writing = os.pipe()
+        child = os.fork()
+        if not child:
+            code = 70
+            try:
+                os.environ |= settings | {"RANK": str(number), "LOCAL_RANK": str(number)}
+                PartialState._reset_state()
+                distributed.PATIENCE = timedelta(minutes=1)  # a fault must not hang
+                os.write(writing, pickle.dumps(work()))
+                code = 0
+            except SystemExit as error:
+                code = int(str(error.code))
+            finally:
+                os._exit(code)
+        os.close(writing)
+        running.append((child, reading))
+    outcomes = []
+    for child, reading in running:
+        with os.fdopen(reading, "rb") as pipe:
+            told = pipe.read()
+        _, status = os.waitpid(child, 0)
+        outcomes.append(pickle.loads(told) if told else os.waitstatus_to_exitcode(status))
+    return outcomes
+
+
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="forks after torch is imported")
+
+
+@linux_only
+def test_two_processes_share_sum_and_agree() -> None:
+    def work() -> dict[str, Any]:
+        number = distributed.process_number()
+        gradients = [torch.nn.Parameter(torch.zeros(2, 2)) for _ in range(2)]
+        if number == 1:  # the other one's share is empty
+            gradients[0].grad = torch.full((2, 2), 3.0)
+        distributed.sum_gradients(gradients)
+        distributed.require_same({"snapshot": "a", "base": 1})
+        return {
+            "number": number,
+            "share": distributed.share(range(5)),
+            "sums": distributed.sum_over_processes(number + 1.0, 2.0**53 + 2 if number else 0.0),
+            "gradients": [one.grad.tolist() for one in gradients if one.grad is not None],
+            "gathered": distributed.gathered(f"from {number}"),
+            "from main": distributed.on_main(lambda: f"by {number}"),
+        }
+
+    first, second = in_processes(work)
+    assert (first.pop("number"), second.pop("number")) == (0, 1)
+    assert (list(first.pop("share")), list(second.pop("share"))) == ([0, 2, 4], [1, 3])
+    assert first == second
+    assert first["sums"] == [3.0, 2.0**53 + 2]
+    assert first["gradients"] == [[[3.0, 3.0], [3.0, 3.0]], [[0.0, 0.0], [0.0, 0.0]]]
+    assert first["gathered"] == ["from 0", "from 1"]
+    assert first["from main"] == "by 0"
+
+
+@linux_only
+def test_what_differs_between_processes_is_named_in_both() -> None:
+    def work() -> str:
+        try:
+            distributed.require_same({"base": "b", "snapshot": f"s{distributed.process_number()}"})
+        except distributed.ProcessError as error:
+            return str(error)
+        return "the same"
+
+    first, second = in_processes(work)
+    assert first.startswith("snapshot is 's0' here but 's1' in process 1")
+    assert second.startswith("snapshot is 's1' here but 's0' in process 0")
+
+
+@linux_only
+def test_a_mistake_in_the_main_process_is_told_once_and_ends_all() -> None:
+    def work() -> str:
+        def fail() -> None:
+            raise KronosError("no such snapshot")
+
+        try:
+            distributed.on_main(fail)
+        except KronosError as error:
+            return str(error)
+        return "nothing"
+
+    assert in_processes(work) == ["no such snapshot", 2]
+
+
+@linux_only
+def test_one_process_of_a_machine_goes_first_and_the_others_find_what_it_made(tmp_path: Path) -> None:
+    made = tmp_path / "cache"
+
+    def work() -> tuple[bool, bool]:
+        with distributed.local_main_first():
+            found = made.exists()
+            if distributed.process_number() == 0:
+                time.sleep(0.2)  # the other one, if it does not wait, is through by then
+            made.touch()
+        return found, made.exists()
+
+    assert in_processes(work) == [(False, True), (True, True)]
+
+
+def test_a_group_of_several_without_gpus_is_on_cpus_and_waits_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, object]] = []
+
+    class Recorder:
+        _shared_state: ClassVar[dict[str, object]] = {}
+
+        def __init__(self, **given: object) -> None:
+            asked.append(given)
+
+    monkeypatch.setattr(distributed, "PartialState", Recorder)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    distributed.group()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    distributed.group()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    distributed.group()
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    distributed.group()
+    monkeypatch.setattr(Recorder, "_shared_state", {"joined": True})
+    distributed.group()
+    waits = {"timeout": distributed.PATIENCE}
+    on_cpu = [False, True, False, True]
+    assert asked == [*({"cpu": cpu, **waits} for cpu in on_cpu), {}]
+    assert timedelta(hours=1) <= distributed.PATIENCE

@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 
-from kronos_service.finetune.event_conditioned.training.lora_layer import LowRankLinear
+from kronos_service.finetune.event_conditioned.training.lora_layer import LowRankLinear, _dropped
 
 
 def layer(*, ours: bool, dropout: float = 0.0) -> Any:
@@ -81,3 +81,9 @@ def test_merged_or_disabled_it_is_the_plain_layer() -> None:
         assert torch.equal(model(x), model.base_model.model[0].base_layer(x))
     expected = model(x)
     torch.testing.assert_close(model.merge_and_unload()(x), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_dropout_is_drawn_on_the_device_of_its_input() -> None:
+    """The `meta` device stands for one that is not the CPU: nothing on it may meet what is on another."""
+    dropped = _dropped(torch.empty(3, 5, device="meta"), 0.5)
+    assert (dropped.device.type, dropped.dtype, dropped.shape) == ("meta", torch.bool, (3, 5))

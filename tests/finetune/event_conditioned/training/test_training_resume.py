@@ -1,6 +1,7 @@
 """A training that is cut at any step goes on to the same bits."""
 
 import json
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,7 @@ from accelerate import Accelerator
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_service.finetune.event_conditioned.samples.splits import Splits
 from kronos_service.finetune.event_conditioned.training import loop, signals
+from kronos_service.finetune.event_conditioned.training.checkpoints import Checkpoints
 from kronos_service.finetune.event_conditioned.training.lora import trainable
 from kronos_service.finetune.event_conditioned.training.variants import (
     ADAPTER,
@@ -89,3 +91,23 @@ def test_a_cut_at_any_step_costs_nothing_but_the_steps_since_the_checkpoint(
     assert resumed.fixed_losses == whole.fixed_losses
     pd.testing.assert_frame_equal(resumed.records, whole.records, check_exact=True)
     assert all(torch.equal(value, bits(whole)[name]) for name, value in bits(resumed).items())
+
+
+def test_the_seconds_of_a_training_count_each_of_its_starts_and_its_checkpoints_end_with_it(
+    splits: Splits, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = CONFIG.replace(epochs=1)
+    begun = time.monotonic()
+    with monkeypatch.context() as patch:
+        die_at(patch, 4)
+        with pytest.raises(Cut):
+            run(splits, bundle, tmp_path, config=config)
+    state = Checkpoints(tmp_path / "checkpoints", every=1).newest(lambda _: None)
+    assert state
+    assert 0 < state.loop.seconds <= time.monotonic() - begun
+    state.loop.seconds += 1000
+    Checkpoints(tmp_path / "checkpoints", every=1).write(state)
+    begun = time.monotonic()
+    trained = run(splits, bundle, tmp_path, config=config)
+    assert 1000 < trained.seconds <= 1000 + state.loop.seconds + time.monotonic() - begun
+    assert not list(tmp_path.glob("checkpoints/*"))
