@@ -87,3 +87,9 @@ def origin_of(adapter: Path) -> StoreUrl | None:
     note = adapter.resolve().parents[1] / ORIGIN
     said = note.read_text(encoding="utf-8") if note.is_file() else ""
     return StoreUrl(said) if "://" in said else None
+
+
+def place_of(adapter: Path) -> str:
+    """How messages name an adapter's directory: where it is a copy from, if it is one."""
+    origin = origin_of(adapter)
+    return str(adapter) if origin is None else f"{origin}/{VERSIONS}/{adapter.name}"

@@ -255,7 +255,9 @@ def _add_flag(parser: ArgumentParser, *names: str, **keywords: Any) -> None:
     if metavar.startswith("tuple["):
         metavar = metavar.removeprefix("tuple[").removesuffix(",...]")
         keywords |= {"action": "extend", "nargs": "+", "metavar": (metavar, "{..}")}
-    if metavar and not metavar.startswith("{"):
+    if metavar.startswith("{Path,"):  # a directory, or what else names a place (adapter_location)
+        keywords["metavar"] = "PLACE"
+    elif metavar and not metavar.startswith("{"):
         keywords["metavar"] = metavar.upper()
     keywords["help"] = re.sub(r"\(default: (null|\(\))\)$", "(default: none)", keywords["help"])
     parser.add_argument(*names, **keywords)

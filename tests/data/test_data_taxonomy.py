@@ -64,7 +64,7 @@ def test_two_companies_on_one_day_are_two_events() -> None:
 
 
 @pytest.mark.parametrize("symbol", [None, "", np.nan])
-def test_a_null_or_empty_symbol_is_everybodys(symbol: object) -> None:
+def test_a_null_or_empty_symbol_is_everybodys(symbol: Any) -> None:
     table = calendar_table(pd.DataFrame([released("oil_inventories", "2024-01-10T15:30:00Z", symbol=symbol)]))
     assert table["symbol"].isna().all()
     check_calendar(table, OWN)

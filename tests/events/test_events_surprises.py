@@ -31,7 +31,7 @@ def channel(
 ) -> npt.NDArray[np.float32]:
     days = [day for day in session_days(asset_class, *WEEK) if str(day) not in drop]
     tables = prepare(calendar_of(rows), empty_leaders())
-    return encode_rows(tables, bars_of(days)["ts"], asset_class)[:, DEFAULT_TAXONOMY.surprise]
+    return encode_rows(tables, bars_of(days)["ts"], asset_class, symbol=None)[:, DEFAULT_TAXONOMY.surprise]
 
 
 def cpi(release: str, actual: float = 0.2, **values: object) -> dict[str, object]:
@@ -160,7 +160,9 @@ def test_text_times_are_read_like_timestamps() -> None:
     rows = calendar_of([*history(), cpi("2024-03-12 08:30")])
     text = rows.assign(release_at=rows["release_at"].dt.strftime("%Y-%m-%dT%H:%M:%SZ"), first_seen_at=None)
     days = pd.Series(session_days("us_equity", *WEEK))
-    first, second = (encode_rows(prepare(c, empty_leaders()), days, "us_equity") for c in (rows, text))
+    first, second = (
+        encode_rows(prepare(c, empty_leaders()), days, "us_equity", symbol=None) for c in (rows, text)
+    )
     np.testing.assert_array_equal(first, second)
 
 

@@ -72,7 +72,8 @@ WEEK = session_days("us_equity", "2024-05-01", "2024-05-10")
 
 
 def own_tables(*rows: dict[str, Any]) -> EventTables:
-    calendar = calendar_of(rows).assign(symbol=[row.get("symbol") for row in rows] + [None])
+    calendar = calendar_of(rows)
+    calendar["symbol"] = [*(row.get("symbol") for row in rows), None]
     return prepare(calendar, empty_leaders(), OWN)
 
 

@@ -107,6 +107,7 @@ def described(replica: Replica) -> dict[str, Any]:
     for parameter in document["paths"]["/v1/bars"]["get"]["parameters"]:
         if parameter["name"] == "symbol":
             parameter["schema"] = {"enum": ["SPY", "SYN01"]}
+    assert isinstance(replica.adapters, Path)
     versions = [path.name for path in (replica.adapters / "versions").iterdir()]
     (version,) = document["paths"]["/v1/adapters/{version}"]["get"]["parameters"]
     version["schema"] = {"enum": [*versions, "000009-0123456789ab"]}
@@ -304,6 +305,7 @@ def test_a_version_that_is_a_link_out_of_the_store_is_never_followed(
     """The link leads to a whole adapter, whose manifest even has the digest of the name."""
     elsewhere = tmp_path / "elsewhere"
     pointer = publish(adapter_of(3), elsewhere, keep=9)
+    assert isinstance(replica.adapters, Path)
     link = replica.adapters / "versions" / pointer.version.replace("000001", "000099")
     link.symlink_to(elsewhere / "versions" / pointer.version, target_is_directory=True)
     before: Any = replica.model()["serving"]

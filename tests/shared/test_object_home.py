@@ -14,7 +14,7 @@ from memory_bucket import buckets_in_memory, keys, read, unlink, write
 from kronos_shared.adapter_cache import KEPT, origin_of
 from kronos_shared.adapter_home import pointer_to_new
 from kronos_shared.adapter_location import StoreUrl, adapter_location, store_location
-from kronos_shared.adapter_manifest import EVENT_WEIGHTS, FILES, MANIFEST
+from kronos_shared.adapter_manifest import EVENT_WEIGHTS, FILES, MANIFEST, Latest
 from kronos_shared.adapter_store import (
     StoreError,
     home_of,
@@ -111,7 +111,7 @@ def test_an_overtaken_publisher_asks_again_and_takes_another_generation(
     variant: Variant, store: StoreUrl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = publish(variant(1), store, keep=9)
-    asked = []
+    asked: list[Latest | None] = []
     overtake(monkeypatch, lambda: publish(variant(2), store, keep=9))
     mine = publish(variant(3), store, keep=9, require=asked.append)
     assert [one and one.generation for one in asked] == [1, 3]

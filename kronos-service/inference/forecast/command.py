@@ -29,6 +29,7 @@ from kronos_service.inference.settings import ForecastConfig
 from kronos_service.model.adapter.read import NoAdapterError, find_adapter, require_interval
 from kronos_service.model.factory import PACKAGED, BaseChoice
 from kronos_service.model.packaged import SAMPLE
+from kronos_shared.adapter_cache import place_of
 from kronos_shared.cli import ConfigError
 
 DEFAULT_ADAPTERS: Final = Path("adapters")
@@ -114,5 +115,5 @@ def _load(config: ForecastConfig, console: Console, taxonomy: Taxonomy) -> Serve
         )
         return served
     served = adapter_at(directory, base=base)
-    console.print(f"base {served.base.base.repo}, adapter {directory}", highlight=False)
+    console.print(f"base {served.base.base.repo}, adapter {place_of(directory)}", highlight=False)
     return served

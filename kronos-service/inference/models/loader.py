@@ -81,6 +81,8 @@ class AdapterLoader:
                 "trainers share; name one outside"
             )
         self._adapters, self._state = adapters, ReplicaState(state)
+        fetched = () if isinstance(home, DirectoryHome) else (home.cache.root,)
+        self._places = (adapters, *fetched, state)
         self._cache = ModelCache(
             home, base=base, device=device, precision=precision, taxonomy=taxonomy, warm_up=warm_up
         )
@@ -349,8 +351,7 @@ class AdapterLoader:
         return error
 
     def _short(self, reason: str) -> str:
-        state = self._state.directory
-        return one_line(reason, without=(self._adapters, *state.glob("fetched/*"), state))
+        return one_line(reason, without=self._places)
 
     def _update(self, **changes: Any) -> None:
         self._status = replace(self._status, **changes)

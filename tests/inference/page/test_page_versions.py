@@ -212,6 +212,7 @@ def test_a_refused_version_is_listed_with_its_reason(
     service: Replica, versions: tuple[str, str], visit: Visit
 ) -> None:
     first, second = versions
+    assert isinstance(service.adapters, Path)
     weights = service.adapters / "versions" / first / "event_emb.safetensors"
     whole = weights.read_bytes()
     service.kill()  # what it has in memory would not be read again
