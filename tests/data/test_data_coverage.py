@@ -220,7 +220,13 @@ def test_with_many_symbols_the_rest_of_the_gaps_are_summed_up() -> None:
 def test_a_snapshot_on_disk_is_read_by_its_keys_to_the_same_figures(tmp_path: Path) -> None:
     tables = without(small_tables(), "SPY", "2024-01-12")
     write_snapshot(
-        tmp_path / "s", **tables, window=WINDOW, source="a test", now=NOW, taxonomy=DEFAULT_TAXONOMY
+        tmp_path / "s",
+        **tables,
+        interval="1d",
+        window=WINDOW,
+        source="a test",
+        now=NOW,
+        taxonomy=DEFAULT_TAXONOMY,
     )
     found, expected = read_coverage(tmp_path / "s"), covered(tables)
     assert (found.bars, found.calendar_rows, found.reach) == (95, 4, date(2024, 2, 13))

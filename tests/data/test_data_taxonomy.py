@@ -87,7 +87,9 @@ def own_tables() -> dict[str, pd.DataFrame]:
 
 
 def test_a_snapshot_holds_its_taxonomy_and_symbols(tmp_path: Path) -> None:
-    write_snapshot(tmp_path / "s", **own_tables(), window=WINDOW, source="tests", now=NOW, taxonomy=OWN)
+    write_snapshot(
+        tmp_path / "s", **own_tables(), interval="1d", window=WINDOW, source="tests", now=NOW, taxonomy=OWN
+    )
     snapshot = load_snapshot(tmp_path / "s", now=NOW)
     assert snapshot.taxonomy.content() == OWN.content()
     assert snapshot.calendar["symbol"].dropna().tolist() == ["QQQ", "SPY"]
@@ -98,15 +100,29 @@ def test_a_snapshot_holds_its_taxonomy_and_symbols(tmp_path: Path) -> None:
 def test_the_content_hash_covers_the_taxonomy_and_the_default_leaves_it_as_it_was(tmp_path: Path) -> None:
     tables = small_tables()
     plain = write_snapshot(
-        tmp_path / "a", **tables, window=WINDOW, source="tests", now=NOW, taxonomy=DEFAULT_TAXONOMY
+        tmp_path / "a",
+        **tables,
+        interval="1d",
+        window=WINDOW,
+        source="tests",
+        now=NOW,
+        taxonomy=DEFAULT_TAXONOMY,
     )
     assert "taxonomy" not in plain
     nulls = tables | {"calendar": tables["calendar"].assign(symbol=None)}
     with_nulls = write_snapshot(
-        tmp_path / "b", **nulls, window=WINDOW, source="tests", now=NOW, taxonomy=DEFAULT_TAXONOMY
+        tmp_path / "b",
+        **nulls,
+        interval="1d",
+        window=WINDOW,
+        source="tests",
+        now=NOW,
+        taxonomy=DEFAULT_TAXONOMY,
     )
     assert with_nulls["sha256"] == plain["sha256"]
-    own = write_snapshot(tmp_path / "c", **own_tables(), window=WINDOW, source="tests", now=NOW, taxonomy=OWN)
+    own = write_snapshot(
+        tmp_path / "c", **own_tables(), interval="1d", window=WINDOW, source="tests", now=NOW, taxonomy=OWN
+    )
     manifest = json.loads((tmp_path / "c" / MANIFEST).read_bytes())
     manifest["taxonomy"]["tier1"] = []
     (tmp_path / "c" / MANIFEST).write_text(json.dumps(manifest))
@@ -118,7 +134,9 @@ def test_the_content_hash_covers_the_taxonomy_and_the_default_leaves_it_as_it_wa
 
 
 def test_an_export_keeps_the_taxonomy_of_its_source_and_of_the_snapshot_it_extends(tmp_path: Path) -> None:
-    write_snapshot(tmp_path / "s", **own_tables(), window=WINDOW, source="tests", now=NOW, taxonomy=OWN)
+    write_snapshot(
+        tmp_path / "s", **own_tables(), interval="1d", window=WINDOW, source="tests", now=NOW, taxonomy=OWN
+    )
     source = snapshot_source(tmp_path / "s")
     export(source, tmp_path / "out", now=NOW, accept=("hour", "closed-day"))
     assert load_snapshot(tmp_path / "out", now=NOW).taxonomy.sha256 == OWN.sha256

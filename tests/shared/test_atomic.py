@@ -81,7 +81,13 @@ def test_the_tables_of_a_snapshot_are_on_disk_before_its_manifest_is(
     tmp_path: Path, steps: list[Step]
 ) -> None:
     write_snapshot(
-        tmp_path / "s", **small_tables(), window=WINDOW, source="tests", now=NOW, taxonomy=DEFAULT_TAXONOMY
+        tmp_path / "s",
+        **small_tables(),
+        interval="1d",
+        window=WINDOW,
+        source="tests",
+        now=NOW,
+        taxonomy=DEFAULT_TAXONOMY,
     )
     names = [(name, "directory" if what == "directory" else "file") for name, what in steps]
     table, place = ("fsync", "file"), ("fsync", "directory")
@@ -167,7 +173,13 @@ def test_after_a_power_cut_a_snapshot_is_the_old_or_the_new_one(tmp_path: Path) 
         tables = small_tables()
         tables["bars"] = tables["bars"].assign(volume=float(number))
         write_snapshot(
-            root / "s", **tables, window=WINDOW, source="tests", now=NOW, taxonomy=DEFAULT_TAXONOMY
+            root / "s",
+            **tables,
+            interval="1d",
+            window=WINDOW,
+            source="tests",
+            now=NOW,
+            taxonomy=DEFAULT_TAXONOMY,
         )
 
     survives(write, lambda root: read_tables(root / "s").sha256, tmp_path, fewest=10)

@@ -31,7 +31,13 @@ TABLES = (small_tables(seed=0), small_tables(seed=1))
 
 def write(directory: Path, seed: int) -> str:
     manifest = write_snapshot(
-        directory, **TABLES[seed], window=WINDOW, source="tests", now=NOW, taxonomy=DEFAULT_TAXONOMY
+        directory,
+        **TABLES[seed],
+        interval="1d",
+        window=WINDOW,
+        source="tests",
+        now=NOW,
+        taxonomy=DEFAULT_TAXONOMY,
     )
     return str(manifest["sha256"])
 

@@ -28,7 +28,7 @@ FILES = {"symbols": "symbols", "bars": "ohlcv_1d", "calendar": "economic_calenda
 
 def write(directory: Path, tables: Tables) -> dict[str, Any]:
     return write_snapshot(
-        directory, **tables, window=WINDOW, source="tests", now=NOW, taxonomy=DEFAULT_TAXONOMY
+        directory, **tables, interval="1d", window=WINDOW, source="tests", now=NOW, taxonomy=DEFAULT_TAXONOMY
     )
 
 
@@ -246,6 +246,12 @@ def test_two_writers_never_share_a_directory(tmp_path: Path) -> None:
 def test_the_window_may_be_wider_than_the_bars(tmp_path: Path) -> None:
     window = (date(2020, 1, 1), date(2024, 2, 29))
     manifest = write_snapshot(
-        tmp_path, **small_tables(), window=window, source="tests", now=NOW, taxonomy=DEFAULT_TAXONOMY
+        tmp_path,
+        **small_tables(),
+        interval="1d",
+        window=window,
+        source="tests",
+        now=NOW,
+        taxonomy=DEFAULT_TAXONOMY,
     )
     assert manifest["window"] == {"first": "2020-01-01", "last": "2024-02-29"}

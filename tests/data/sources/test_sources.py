@@ -18,6 +18,7 @@ def test_a_snapshot_opens_by_its_name(tmp_path: Path) -> None:
     write_snapshot(
         tmp_path / "2024-01",
         **small_tables(),
+        interval="1d",
         window=WINDOW,
         source="tests",
         now=NOW,

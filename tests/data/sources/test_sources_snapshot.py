@@ -19,6 +19,7 @@ def directory(tmp_path: Path) -> Path:
     write_snapshot(
         tmp_path / "2024-01",
         **small_tables(),
+        interval="1d",
         window=WINDOW,
         source="tests",
         now=NOW,
