@@ -132,7 +132,7 @@ def test_usual_hours_and_the_order_of_tables_leave_the_hash() -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"famillies": {}}, "famillies: unknown key, did you mean families?"),
+        ({"family": {}}, "family: unknown key, did you mean families?"),
         ({"version": 0}, "version: Input should be greater than or equal to 1"),
         (
             {"currencies": {"ecb_rat": "EUR"}},

@@ -50,7 +50,7 @@ def test_an_export_makes_the_same_snapshot_and_its_summary_counts_hours(
     assert summary.sha256 == hourly.sha256
     assert load_snapshot(tmp_path / "s").bars.equals(hourly.bars)
     found = read_coverage(tmp_path / "s").symbols.set_index("symbol")
-    assert found.loc["ETHUSDT", ["bars", "missing"]].tolist() == [122 * 24, 0]
+    assert list(found.loc["ETHUSDT", ["bars", "missing"]]) == [122 * 24, 0]
     assert (found.loc[list(DEFAULT_TAXONOMY.leaders), "bars"] > 400).all()
 
 
