@@ -25,7 +25,12 @@ SHORT_BARS: Final = "ohlcv"
 leaders' bars alone.
 """
 
-OPTIONAL: Final = ("amount", "event_id", "previous", "first_seen_at", "symbol")
+MAY_LACK: Final = {
+    BAR_COLUMNS: ("amount",),
+    SYMBOL_COLUMNS: (),
+    CALENDAR_COLUMNS: ("event_id", "previous", "first_seen_at", "symbol"),
+}
+"""Columns of a table -> those of them that a source need not have."""
 TRUTH: Final = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 
 
@@ -151,7 +156,7 @@ def batches(frames: Iterable[pd.DataFrame], rows: int) -> Iterator[list[pd.DataF
 def _select(raw: pd.DataFrame, name: str, columns: tuple[str, ...]) -> pd.DataFrame:
     if raw.empty:
         raise TableError(f"table {name} is empty: expected at least one row")
-    missing = [c for c in columns if c not in raw.columns and c not in OPTIONAL]
+    missing = [c for c in columns if c not in raw.columns and c not in MAY_LACK[columns]]
     if missing:
         present = some([str(c) for c in raw.columns], most=12)
         raise TableError(f"table {name}: missing column {some(missing)}; it has {present}")

@@ -32,6 +32,7 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "out"
 
 
+@pytest.mark.soak
 def test_a_step_that_fails_or_hangs_stops_no_other_and_its_figures_stay(planted: Path) -> None:
     steps = [
         Step(module="planted_raises", title="raises", seconds=60),

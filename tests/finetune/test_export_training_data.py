@@ -110,7 +110,7 @@ def test_the_window_is_what_was_asked_for(tmp_path: Path) -> None:
     late = run(market(), tmp_path / "late", since=date(2024, 3, 9))
     assert late.window == (date(2024, 3, 9), date(2024, 3, 15))
     assert read_tables(tmp_path / "late").bars["ts"].min() == pd.Timestamp("2024-03-09T00Z")
-    with pytest.raises(TableError, match="has no bars since 2030-01-01"):
+    with pytest.raises(TableError, match="has no 1d bars since 2030-01-01"):
         run(market(), tmp_path / "none", since=date(2030, 1, 1))
 
 

@@ -22,7 +22,7 @@ from kronos_shared.adapter_store import latest_version
 
 SPLITS = [
     "--train-start",
-    "2021-06-01",
+    "2022-01-03",
     "--val-start",
     "2022-06-01",
     "--test-start",

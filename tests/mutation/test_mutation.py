@@ -83,6 +83,7 @@ def test_a_fault_is_run_by_the_tests_that_reach_its_statement(module: Module) ->
     assert by_line[14] == []
 
 
+@pytest.mark.soak
 def test_a_verdict_is_the_tests_and_leaves_the_file_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

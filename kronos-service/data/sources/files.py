@@ -28,7 +28,7 @@ from kronos_service.data.sources.snapshot import TableSource
 from kronos_service.data.sources.text_files import SUFFIXES, read_text_table
 from kronos_service.data.sources.text_files import FileError as FileError
 from kronos_service.data.sources.timestamps import UNITS, epoch_units, read_timestamps, without_zone
-from kronos_service.data.tables import OPTIONAL, TableError, some
+from kronos_service.data.tables import MAY_LACK, TableError, some
 from kronos_service.events.taxonomy import DEFAULT_TAXONOMY, Taxonomy
 from kronos_shared.columns import BAR_COLUMNS, CALENDAR_COLUMNS, FEATURES, SYMBOL_COLUMNS
 from kronos_shared.errors import first_line
@@ -209,9 +209,9 @@ def _joined(frame: pd.DataFrame, parts: Sequence[str]) -> pd.Series:
     return whole.where(frame[list(parts)].notna().all(axis=1))
 
 
-def _complete(file: Path, rows: pd.DataFrame, needed: Sequence[str]) -> pd.DataFrame:
+def _complete(file: Path, rows: pd.DataFrame, needed: tuple[str, ...]) -> pd.DataFrame:
     section = "ohlcv" if needed is BAR_COLUMNS else "calendar"
-    may_lack = OPTIONAL if section == "ohlcv" else (*OPTIONAL, *SCHEDULE)
+    may_lack = MAY_LACK[needed] if section == "ohlcv" else (*MAY_LACK[needed], *SCHEDULE)
     missing = [name for name in needed if name not in rows.columns and name not in may_lack]
     if missing:
         raise FileError(

@@ -30,7 +30,7 @@ def config(market_path: Path, base_path: Path, tmp_path_factory: pytest.TempPath
         adapter_store=out / "adapters",
         snapshot=market_path,
         base_model=str(base_path),
-        train_start=date(2021, 6, 1),
+        train_start=date(2022, 1, 3),
         first_val=date(2022, 6, 1),
         last_val=date(2022, 9, 30),
         fold="2m",
@@ -109,7 +109,7 @@ def test_the_published_adapter_was_trained_to_the_end_and_carries_the_evidence(
     assert directory is not None
     assert directory.name == found["published"]
     manifest = read_adapter(directory).manifest
-    assert manifest.data.splits == {"train": ("2021-06-01", "2022-09-30")}
+    assert manifest.data.splits == {"train": ("2022-01-03", "2022-09-30")}
     evidence = manifest.metrics["walk_forward"]
     assert evidence["epochs"] == 1
     assert {one["group"] for one in evidence["gains"]} == {"tier1", "event", "quiet", "all"}

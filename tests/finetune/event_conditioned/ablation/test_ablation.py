@@ -31,7 +31,7 @@ def config(market_path: Path, base_path: Path, tmp_path_factory: pytest.TempPath
         out=tmp_path_factory.mktemp("ablation") / "out",
         snapshot=market_path,
         base_model=str(base_path),
-        train_start=date(2021, 6, 1),
+        train_start=date(2022, 1, 3),
         val_start=date(2022, 6, 1),
         test_start=date(2022, 10, 1),
         context=72,
@@ -100,6 +100,7 @@ def test_a_second_run_trains_nothing_and_says_the_same(
     assert figures(config.out) == whole
 
 
+@pytest.mark.soak
 def test_a_killed_run_resumes_to_the_same_table(
     config: AblateConfig, whole: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,6 +156,7 @@ def test_each_training_is_an_ordinary_run(
     assert "validation, event days" in (copy / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.soak
 def test_a_stopped_training_resumes_from_its_checkpoint(
     config: AblateConfig,
     whole: dict[str, Any],

@@ -126,8 +126,8 @@ def the_new_date_from_the_start(real: Seam) -> Seam:
 
 
 def standard_time_all_year(real: Seam) -> Seam:
-    def _table(asset_class: str, last_year: int) -> sessions.Sessions:
-        table: sessions.Sessions = real(asset_class, last_year)
+    def _table(asset_class: str, last_year: int, interval: sessions.Interval) -> sessions.Sessions:
+        table: sessions.Sessions = real(asset_class, last_year, interval)
         if asset_class != "us_equity":
             return table
         opens = pd.DatetimeIndex(table.opens).tz_localize("UTC").tz_convert("America/New_York")

@@ -27,7 +27,7 @@ from kronos_service.finetune.event_conditioned.report.run_record import ReportEr
 from kronos_shared.adapter_manifest import DAY_KINDS
 from kronos_shared.cli import Settings, parse
 
-SPLITS = "--train-start 2021-06-01 --val-start 2022-06-01 --test-start 2022-10-01 --test-end 2022-12-15"
+SPLITS = "--train-start 2022-01-03 --val-start 2022-06-01 --test-start 2022-10-01 --test-end 2022-12-15"
 SIZE = "--epochs 2 --targets-per-window 8 --context 72 --rank 2 --forecast-origins 6 --forecast-paths 20"
 RUN = f"{SIZE} --promote if-better --recalibrate {SPLITS}"
 SECTIONS = (

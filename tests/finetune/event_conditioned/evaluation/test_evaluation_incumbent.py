@@ -28,7 +28,7 @@ from kronos_service.model.factory import Bundle
 from kronos_shared.adapter_manifest import EVENT_WEIGHTS, MANIFEST
 from kronos_shared.adapter_store import latest, publish
 
-SPLITS = "--train-start 2021-06-01 --val-start 2022-06-01 --test-start 2022-10-01 --test-end 2023-03-31"
+SPLITS = "--train-start 2022-01-03 --val-start 2022-06-01 --test-start 2022-10-01 --test-end 2023-03-31"
 TINY = f"--targets-per-window 8 --context 72 --warmup-steps 2 --rank 2 --forecast-origins 0 {SPLITS}"
 INCUMBENT = Incumbent(version="000001-aaaaaaaaaaaa", manifest_sha256="a" * 64, adapter=None)
 
