@@ -107,7 +107,7 @@ def mapped(rows: pd.DataFrame, column_map: ColumnMap) -> pd.DataFrame:
 def _read_all(
     paths: Sequence[Path],
     sections: Sequence[Section],
-    ours: Sequence[str],
+    ours: tuple[str, ...],
     faults: Faults,
     notes: list[str],
 ) -> list[_File[Section]]:
