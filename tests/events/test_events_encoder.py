@@ -139,6 +139,8 @@ def test_each_mistake_is_named() -> None:
 
 def test_the_calendar_must_reach_ten_days_past_the_last_target() -> None:
     encode_with(["2024-03-11"], calendar_of([], reach="2024-03-22"))
+    with pytest.raises(CalendarError, match="until 2024-03-22, 10 days past the last target 2024-03-12"):
+        encode_with(["2024-03-11"], calendar_of([], reach="2024-03-21"))
 
 
 def test_what_comes_after_the_reach_counts_from_the_last_forecast_bar() -> None:

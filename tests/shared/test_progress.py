@@ -3,6 +3,7 @@
 import io
 import time
 
+import pytest
 from rich.console import Console
 
 from kronos_shared.progress import PlainLines, Progress, duration, follow, working
@@ -74,9 +75,10 @@ def test_work_that_nobody_counts_is_spoken_of_until_it_ends() -> None:
     assert file.getvalue() == ended
 
 
-def test_unwatched_work_shows_nothing() -> None:
+def test_unwatched_work_shows_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     progress = Progress()
     progress.begin(1)
     progress.advance(2, "loss")
     progress.reach(3, 4)
     progress.say("a word")
+    assert capfd.readouterr() == ("", "")
