@@ -19,7 +19,8 @@ from kronos_shared.errors import KronosError, first_line
 TABLES: Final = ("ohlcv_1d", "symbols", "economic_calendar")
 """Table names, as in the database and as file names."""
 
-OPTIONAL: Final = ("amount", "event_id", "previous", "first_seen_at", "symbol")
+OPTIONAL: Final = ("amount", "event_id", "previous", "first_seen_at")
+"""Columns that a table may lack; a calendar may lack `symbol` too, a table of bars may not."""
 TRUTH: Final = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 
 
@@ -120,7 +121,8 @@ def batches(frames: Iterable[pd.DataFrame], rows: int) -> Iterator[list[pd.DataF
 def _select(raw: pd.DataFrame, name: str, columns: tuple[str, ...]) -> pd.DataFrame:
     if raw.empty:
         raise TableError(f"table {name} is empty: expected at least one row")
-    missing = [c for c in columns if c not in raw.columns and c not in OPTIONAL]
+    optional = (*OPTIONAL, "symbol") if name == "economic_calendar" else OPTIONAL
+    missing = [c for c in columns if c not in raw.columns and c not in optional]
     if missing:
         present = some([str(c) for c in raw.columns], most=12)
         raise TableError(f"table {name}: missing column {some(missing)}; it has {present}")

@@ -211,7 +211,7 @@ def _joined(frame: pd.DataFrame, parts: Sequence[str]) -> pd.Series:
 
 def _complete(file: Path, rows: pd.DataFrame, needed: Sequence[str]) -> pd.DataFrame:
     section = "ohlcv" if needed is BAR_COLUMNS else "calendar"
-    may_lack = OPTIONAL if section == "ohlcv" else (*OPTIONAL, *SCHEDULE)
+    may_lack = OPTIONAL if section == "ohlcv" else (*OPTIONAL, "symbol", *SCHEDULE)
     missing = [name for name in needed if name not in rows.columns and name not in may_lack]
     if missing:
         raise FileError(
