@@ -12,6 +12,8 @@ from fake_postgrest import FakePostgrest, Row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
+from pytest_mock import MockerFixture
+from supabase import SupabaseException
 
 from kronos_service.data.sources import Source
 from kronos_service.data.sources.postgrest import SupabaseError
@@ -19,6 +21,7 @@ from kronos_service.data.sources.supabase import (
     SupabaseSettings,
     SupabaseSource,
     ordered_map,
+    supabase_client,
     supabase_source,
 )
 
@@ -243,16 +246,52 @@ def test_an_address_that_cannot_be_is_refused_before_anything_is_sent(url: str) 
         source(FakePostgrest({}), url=url)
 
 
-def test_a_server_that_asks_for_a_pause_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    pauses: list[float] = []
-    monkeypatch.setattr("tenacity.nap.time.sleep", pauses.append)
+def test_the_official_client_gets_our_timeout_a_clean_key_and_no_retries_of_its_own(
+    mocker: MockerFixture,
+) -> None:
+    """Its own retries would multiply ours, and its own timeout is 5 s, or a whole number."""
+    created = mocker.patch("kronos_service.data.sources.supabase.create_client")
+    chosen = SupabaseSettings(url=URL, key=SecretStr("secret-key\n"), timeout_s=7.5)
+    assert supabase_client(chosen) is created.return_value
+    url, key, options = created.call_args.args
+    assert (url, key) == (URL, "secret-key")
+    assert options.postgrest_client_retry is False
+    assert options.httpx_client.timeout == httpx.Timeout(7.5)
+
+
+def test_a_client_that_cannot_be_made_is_one_line_without_the_key(mocker: MockerFixture) -> None:
+    refusal = SupabaseException("Invalid API key")
+    mocker.patch("kronos_service.data.sources.supabase.create_client", side_effect=refusal)
+    with pytest.raises(SupabaseError, match="SUPABASE_KEY is not valid: Invalid API key") as refused:
+        supabase_client(SupabaseSettings(url=URL, key=SecretStr("secret-key")))
+    assert "secret-key" not in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_pauses_double_up_to_half_a_minute_with_jitter(mocker: MockerFixture) -> None:
+    """Without jitter all clients of a server that recovers would come back at once."""
+    sleep = mocker.patch("tenacity.nap.time.sleep")
+    chosen = SupabaseSettings(url=URL, key=SecretStr("secret-key"), attempts=40, backoff_s=0.5)
+    fake = FakePostgrest({}, answers=[httpx.Response(503)] * 40)
+    with pytest.raises(SupabaseError, match="table symbols"):
+        supabase_source(chosen, transport=fake.transport()).symbols()
+    pauses = [call.args[0] for call in sleep.call_args_list]
+    assert len(pauses) == 39
+    most = [min(30.0, 0.5 * 2**number) for number in range(39)]
+    assert all(0 <= pause <= limit for pause, limit in zip(pauses, most, strict=True))
+    assert max(pauses) > 15
+    assert len(set(pauses)) > 30
+
+
+def test_a_server_that_asks_for_a_pause_gets_it(mocker: MockerFixture) -> None:
+    sleep = mocker.patch("tenacity.nap.time.sleep")
     answers: list[httpx.Response | Exception] = [
         httpx.Response(429, headers={"retry-after": "7"}),
         httpx.Response(503, headers={"retry-after": "86400"}),
     ]
     fake = FakePostgrest(market(bar_rows(["A"], 5)), answers=answers)
     assert len(source(fake).symbols()) == 1
-    assert pauses == [7.0, 60.0]
+    assert [call.args for call in sleep.call_args_list] == [(7.0,), (60.0,)]
 
 
 def test_a_page_that_takes_the_database_too_long_is_asked_for_again_smaller() -> None:
