@@ -172,14 +172,14 @@ def sample_database(small: Backend) -> Iterator[Backend]:
     small.sql(
         "create table kept_symbols as table symbols; create table kept_bars as table ohlcv_1d;"
         "create table kept_calendar as table economic_calendar;"
-        "truncate symbols, ohlcv_1d, economic_calendar"
+        "truncate symbols, ohlcv_1d, ohlcv, economic_calendar"
     )
     insert(small, "symbols", snapshot.symbols)
     insert(small, "ohlcv_1d", snapshot.bars)
     insert(small, "economic_calendar", snapshot.calendar)
     yield small
     small.sql(
-        "truncate symbols, ohlcv_1d, economic_calendar; insert into symbols table kept_symbols;"
+        "truncate symbols, ohlcv_1d, ohlcv, economic_calendar; insert into symbols table kept_symbols;"
         "insert into ohlcv_1d table kept_bars; insert into economic_calendar table kept_calendar;"
         "drop table kept_symbols, kept_bars, kept_calendar; delete from forecasts"
     )

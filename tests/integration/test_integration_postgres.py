@@ -1,5 +1,6 @@
 """Over a direct connection: what was inserted arrives, exactly; what cannot be read is said in one line."""
 
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
@@ -208,9 +209,10 @@ def test_bars_of_an_hour_have_a_table_of_their_own(backend: Backend, tmp_path: P
         assert summary.bars == 30
         assert load_snapshot(tmp_path / "s", now=NOW).interval == "1h"
         for wrong in ("'1h', '2025-02-01T00:30Z'", "'4h', '2025-02-01T02:00Z'", "'1d', '2025-02-01T00:00Z'"):
-            with pytest.raises(Exception, match="check constraint"):
+            with pytest.raises(subprocess.CalledProcessError) as refused:
                 backend.sql(
                     f"insert into public.ohlcv {columns} values ('BTCUSDT', {wrong}, 1, 2, 0.5, 1.5, 3)"
                 )
+            assert "check constraint" in refused.value.stderr
     finally:
         backend.sql("delete from public.ohlcv")

@@ -79,7 +79,10 @@ def test_the_verdict_and_the_command_are_on_the_first_screen_of_a_phone(page: An
 def test_a_curve_shows_its_numbers_where_it_is_pointed_at(page: Any) -> None:
     tip = page.locator(".tip")
     assert not tip.is_visible()
-    page.locator("#learning .hit").nth(1).hover()
+    hit = page.locator("#learning .hit").nth(1)
+    hit.scroll_into_view_if_needed()
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    hit.hover()  # after the scrolling, which hides it
     assert tip.inner_text() == "epoch 1: adapter 5.0000, control 5.0000, base 5.0000"
     box = tip.bounding_box()
     assert box["x"] >= 0
