@@ -1,12 +1,15 @@
 """Three small tables in good order: four leaders over January 2024, and a few releases with a revision."""
 
 from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from kronos_service.data.snapshot.write import write_snapshot
 from kronos_service.events.sessions import sessions
-from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY, Taxonomy
 
 NOW = datetime(2024, 3, 1, tzinfo=UTC)
 WINDOW = (date(2024, 1, 1), date(2024, 1, 31))
@@ -20,6 +23,28 @@ def small_tables(seed: int = 0) -> Tables:
     bars = pd.concat([small_bars(name, asset_class, seed) for name, asset_class in classes.items()])
     symbols = pd.DataFrame({"symbol": list(classes), "asset_class": list(classes.values()), "tradable": True})
     return {"symbols": symbols, "bars": bars.reset_index(drop=True), "calendar": small_calendar()}
+
+
+def write_small(
+    directory: Path,
+    tables: Tables | None = None,
+    *,
+    window: tuple[date, date] = WINDOW,
+    source: str = "tests",
+    taxonomy: Taxonomy = DEFAULT_TAXONOMY,
+) -> dict[str, Any]:
+    """Make these tables, or the small ones, a snapshot, and return its manifest."""
+    given = small_tables() if tables is None else tables
+    return write_snapshot(
+        directory,
+        symbols=given["symbols"],
+        bars=given["bars"],
+        calendar=given["calendar"],
+        window=window,
+        source=source,
+        now=NOW,
+        taxonomy=taxonomy,
+    )
 
 
 def small_bars(symbol: str, asset_class: str, seed: int = 0) -> pd.DataFrame:

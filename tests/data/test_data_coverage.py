@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
-from small_tables import NOW, WINDOW, Tables, small_tables
+from small_tables import Tables, small_tables, write_small
 
 from kronos_service.data.coverage import (
     Coverage,
@@ -22,7 +22,6 @@ from kronos_service.data.coverage import (
 )
 from kronos_service.data.sample import sample_snapshot_path
 from kronos_service.data.snapshot.read import read_tables
-from kronos_service.data.snapshot.write import write_snapshot
 from kronos_service.data.tables import bar_table, calendar_table, symbol_table
 from kronos_service.events.encoder import EventEncoder
 from kronos_service.events.sessions import sessions
@@ -219,15 +218,7 @@ def test_with_many_symbols_the_rest_of_the_gaps_are_summed_up() -> None:
 
 def test_a_snapshot_on_disk_is_read_by_its_keys_to_the_same_figures(tmp_path: Path) -> None:
     tables = without(small_tables(), "SPY", "2024-01-12")
-    write_snapshot(
-        tmp_path / "s",
-        **tables,
-        interval="1d",
-        window=WINDOW,
-        source="a test",
-        now=NOW,
-        taxonomy=DEFAULT_TAXONOMY,
-    )
+    write_small(tmp_path / "s", tables, source="a test")
     found, expected = read_coverage(tmp_path / "s"), covered(tables)
     assert (found.bars, found.calendar_rows, found.reach) == (95, 4, date(2024, 2, 13))
     pd.testing.assert_frame_equal(found.symbols, expected.symbols)

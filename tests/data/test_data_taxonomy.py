@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from small_tables import NOW, WINDOW, small_tables
+from small_tables import NOW, small_tables, write_small
 
 from kronos_service.data.coverage import read_coverage
 from kronos_service.data.plausibility import calendar_departures
@@ -17,7 +17,6 @@ from kronos_service.data.sample_worlds import OWN_TAXONOMY, own_events
 from kronos_service.data.snapshot.manifest import MANIFEST, SnapshotError
 from kronos_service.data.snapshot.read import load_snapshot
 from kronos_service.data.snapshot.revisions import revise
-from kronos_service.data.snapshot.write import write_snapshot
 from kronos_service.data.sources.column_map import parse_column_maps
 from kronos_service.data.sources.files import read_files
 from kronos_service.data.sources.snapshot import snapshot_source
@@ -87,9 +86,7 @@ def own_tables() -> dict[str, pd.DataFrame]:
 
 
 def test_a_snapshot_holds_its_taxonomy_and_symbols(tmp_path: Path) -> None:
-    write_snapshot(
-        tmp_path / "s", **own_tables(), interval="1d", window=WINDOW, source="tests", now=NOW, taxonomy=OWN
-    )
+    write_small(tmp_path / "s", own_tables(), taxonomy=OWN)
     snapshot = load_snapshot(tmp_path / "s", now=NOW)
     assert snapshot.taxonomy.content() == OWN.content()
     assert snapshot.calendar["symbol"].dropna().tolist() == ["QQQ", "SPY"]
@@ -99,30 +96,12 @@ def test_a_snapshot_holds_its_taxonomy_and_symbols(tmp_path: Path) -> None:
 
 def test_the_content_hash_covers_the_taxonomy_and_the_default_leaves_it_as_it_was(tmp_path: Path) -> None:
     tables = small_tables()
-    plain = write_snapshot(
-        tmp_path / "a",
-        **tables,
-        interval="1d",
-        window=WINDOW,
-        source="tests",
-        now=NOW,
-        taxonomy=DEFAULT_TAXONOMY,
-    )
+    plain = write_small(tmp_path / "a", tables)
     assert "taxonomy" not in plain
     nulls = tables | {"calendar": tables["calendar"].assign(symbol=None)}
-    with_nulls = write_snapshot(
-        tmp_path / "b",
-        **nulls,
-        interval="1d",
-        window=WINDOW,
-        source="tests",
-        now=NOW,
-        taxonomy=DEFAULT_TAXONOMY,
-    )
+    with_nulls = write_small(tmp_path / "b", nulls)
     assert with_nulls["sha256"] == plain["sha256"]
-    own = write_snapshot(
-        tmp_path / "c", **own_tables(), interval="1d", window=WINDOW, source="tests", now=NOW, taxonomy=OWN
-    )
+    own = write_small(tmp_path / "c", own_tables(), taxonomy=OWN)
     manifest = json.loads((tmp_path / "c" / MANIFEST).read_bytes())
     manifest["taxonomy"]["tier1"] = []
     (tmp_path / "c" / MANIFEST).write_text(json.dumps(manifest))
@@ -134,9 +113,7 @@ def test_the_content_hash_covers_the_taxonomy_and_the_default_leaves_it_as_it_wa
 
 
 def test_an_export_keeps_the_taxonomy_of_its_source_and_of_the_snapshot_it_extends(tmp_path: Path) -> None:
-    write_snapshot(
-        tmp_path / "s", **own_tables(), interval="1d", window=WINDOW, source="tests", now=NOW, taxonomy=OWN
-    )
+    write_small(tmp_path / "s", own_tables(), taxonomy=OWN)
     source = snapshot_source(tmp_path / "s")
     export(source, tmp_path / "out", now=NOW, accept=("hour", "closed-day"))
     assert load_snapshot(tmp_path / "out", now=NOW).taxonomy.sha256 == OWN.sha256

@@ -8,11 +8,9 @@ from typing import Any
 
 import pytest
 from power_cut import power_cuts
-from small_tables import NOW, WINDOW, small_tables
+from small_tables import small_tables, write_small
 
 from kronos_service.data.snapshot.read import read_tables
-from kronos_service.data.snapshot.write import write_snapshot
-from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.finetune.event_conditioned.training.checkpoints import read_verified, write_verified
 from kronos_service.inference.models.replica_state import ReplicaState
 from kronos_service.model.adapter.files import read_files
@@ -80,15 +78,7 @@ def test_a_line_is_on_disk_when_append_returns(tmp_path: Path, steps: list[Step]
 def test_the_tables_of_a_snapshot_are_on_disk_before_its_manifest_is(
     tmp_path: Path, steps: list[Step]
 ) -> None:
-    write_snapshot(
-        tmp_path / "s",
-        **small_tables(),
-        interval="1d",
-        window=WINDOW,
-        source="tests",
-        now=NOW,
-        taxonomy=DEFAULT_TAXONOMY,
-    )
+    write_small(tmp_path / "s")
     names = [(name, "directory" if what == "directory" else "file") for name, what in steps]
     table, place = ("fsync", "file"), ("fsync", "directory")
     assert names == [table] * 3 + [("replace", "file")] * 3 + [place, table, ("replace", "file"), place]
@@ -172,15 +162,7 @@ def test_after_a_power_cut_a_snapshot_is_the_old_or_the_new_one(tmp_path: Path) 
     def write(root: Path, number: int) -> None:
         tables = small_tables()
         tables["bars"] = tables["bars"].assign(volume=float(number))
-        write_snapshot(
-            root / "s",
-            **tables,
-            interval="1d",
-            window=WINDOW,
-            source="tests",
-            now=NOW,
-            taxonomy=DEFAULT_TAXONOMY,
-        )
+        write_small(root / "s", tables)
 
     survives(write, lambda root: read_tables(root / "s").sha256, tmp_path, fewest=10)
 

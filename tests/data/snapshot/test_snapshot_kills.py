@@ -14,12 +14,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from small_tables import NOW, WINDOW, small_tables
+from small_tables import small_tables, write_small
 
 from kronos_service.data.snapshot.manifest import SnapshotError
 from kronos_service.data.snapshot.read import read_tables
-from kronos_service.data.snapshot.write import write_snapshot
-from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and fork are POSIX")
 
@@ -30,15 +28,7 @@ TABLES = (small_tables(seed=0), small_tables(seed=1))
 
 
 def write(directory: Path, seed: int) -> str:
-    manifest = write_snapshot(
-        directory,
-        **TABLES[seed],
-        interval="1d",
-        window=WINDOW,
-        source="tests",
-        now=NOW,
-        taxonomy=DEFAULT_TAXONOMY,
-    )
+    manifest = write_small(directory, TABLES[seed])
     return str(manifest["sha256"])
 
 

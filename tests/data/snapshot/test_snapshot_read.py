@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from filelock import FileLock
-from small_tables import NOW, WINDOW, Tables, small_tables
+from small_tables import NOW, Tables, small_tables, write_small
 
 from kronos_service.data.snapshot.manifest import SnapshotError
 from kronos_service.data.snapshot.read import (
@@ -18,7 +18,6 @@ from kronos_service.data.snapshot.read import (
     read_tables,
     series,
 )
-from kronos_service.data.snapshot.write import write_snapshot
 from kronos_service.data.tables import TableError
 from kronos_service.data.validation import BadBarsError
 from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
@@ -27,9 +26,7 @@ FILES = {"symbols": "symbols", "bars": "ohlcv_1d", "calendar": "economic_calenda
 
 
 def write(directory: Path, tables: Tables) -> dict[str, Any]:
-    return write_snapshot(
-        directory, **tables, interval="1d", window=WINDOW, source="tests", now=NOW, taxonomy=DEFAULT_TAXONOMY
-    )
+    return write_small(directory, tables)
 
 
 def write_plain(directory: Path, tables: Tables, suffix: str = ".csv") -> Path:
@@ -245,13 +242,5 @@ def test_two_writers_never_share_a_directory(tmp_path: Path) -> None:
 
 def test_the_window_may_be_wider_than_the_bars(tmp_path: Path) -> None:
     window = (date(2020, 1, 1), date(2024, 2, 29))
-    manifest = write_snapshot(
-        tmp_path,
-        **small_tables(),
-        interval="1d",
-        window=window,
-        source="tests",
-        now=NOW,
-        taxonomy=DEFAULT_TAXONOMY,
-    )
+    manifest = write_small(tmp_path, window=window)
     assert manifest["window"] == {"first": "2020-01-01", "last": "2024-02-29"}

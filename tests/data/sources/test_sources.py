@@ -6,24 +6,14 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from small_tables import NOW, WINDOW, small_tables
+from small_tables import write_small
 
-from kronos_service.data.snapshot.write import write_snapshot
 from kronos_service.data.sources import SOURCES, SourceName, open_source
-from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_shared.errors import KronosError
 
 
 def test_a_snapshot_opens_by_its_name(tmp_path: Path) -> None:
-    write_snapshot(
-        tmp_path / "2024-01",
-        **small_tables(),
-        interval="1d",
-        window=WINDOW,
-        source="tests",
-        now=NOW,
-        taxonomy=DEFAULT_TAXONOMY,
-    )
+    write_small(tmp_path / "2024-01")
     with open_source("snapshot", tmp_path / "2024-01") as source:
         assert source.name == "snapshot:2024-01"
         assert len(list(source.bars())) == 4

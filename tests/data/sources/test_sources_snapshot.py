@@ -5,26 +5,16 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from small_tables import NOW, WINDOW, small_tables
+from small_tables import NOW, write_small
 
 from kronos_service.data.snapshot.read import load_snapshot
-from kronos_service.data.snapshot.write import write_snapshot
 from kronos_service.data.sources import Source
 from kronos_service.data.sources.snapshot import snapshot_source
-from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    write_snapshot(
-        tmp_path / "2024-01",
-        **small_tables(),
-        interval="1d",
-        window=WINDOW,
-        source="tests",
-        now=NOW,
-        taxonomy=DEFAULT_TAXONOMY,
-    )
+    write_small(tmp_path / "2024-01")
     return tmp_path / "2024-01"
 
 
