@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 import numpy as np
 import pandas as pd
 
-from kronos_service.events.sessions import DAILY, Interval
+from kronos_service.events.sessions import Interval
 from kronos_service.finetune.event_conditioned.evaluation.bootstrap import Gain, paired_gain
 from kronos_service.finetune.event_conditioned.samples.splits import Split, Splits, build_splits
 from kronos_service.finetune.event_conditioned.training.distributed import local_main_first
@@ -66,7 +66,7 @@ class Comparison:
 
 
 def find_incumbent(
-    store: Path | StoreUrl, bundle: Bundle, validation: Split, interval: Interval = DAILY
+    store: Path | StoreUrl, bundle: Bundle, validation: Split, interval: Interval
 ) -> Incumbent | None:
     """The adapter that LATEST names, and why it cannot be compared if it cannot; None where nothing has been
     published.

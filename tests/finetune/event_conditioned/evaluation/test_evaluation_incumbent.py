@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 
 from kronos_service.data.snapshot.read import Snapshot
+from kronos_service.events.sessions import DAILY
 from kronos_service.finetune.__main__ import main
 from kronos_service.finetune.event_conditioned.evaluation.incumbent import (
     Comparison,
@@ -49,7 +50,7 @@ def published(store: Path, adapter: Path, directory: Path, **changes: object) ->
 
 
 def test_nothing_published_leaves_nothing_to_compare(bundle: Bundle, splits: Splits, tmp_path: Path) -> None:
-    assert find_incumbent(tmp_path, bundle, splits.splits["val"]) is None
+    assert find_incumbent(tmp_path, bundle, splits.splits["val"], DAILY) is None
 
 
 def test_an_adapter_of_another_base_tokenizer_or_taxonomy_is_not_compared(
@@ -63,7 +64,7 @@ def test_an_adapter_of_another_base_tokenizer_or_taxonomy_is_not_compared(
     }
     for name, value in changes.items():
         store = published(tmp_path / f"{name}-store", adapter_of(1), tmp_path / name, **{name: value})
-        found = find_incumbent(store, bundle, splits.splits["val"])
+        found = find_incumbent(store, bundle, splits.splits["val"], DAILY)
         assert found is not None
         assert found.adapter is None
         assert f"made for {'event channels' if name == 'channels' else name}" in str(found.why_not)
@@ -76,7 +77,7 @@ def test_an_adapter_that_was_trained_on_the_targets_is_not_compared(
         data = {"snapshot": "s", "sha256": "0" * 64, "has_manifest": True}
         spans = {"splits": {"train": ("2021-01-01", last), "val": ("2025-01-01", "2025-06-30")}}
         store = published(tmp_path / f"store-{last}", adapter_of(1), tmp_path / last, data=data | spans)
-        found = find_incumbent(store, bundle, splits.splits["val"])
+        found = find_incumbent(store, bundle, splits.splits["val"], DAILY)
         assert found is not None
         assert (found.adapter is None) == (reason is not None)
         assert reason is None or reason in str(found.why_not)
@@ -86,7 +87,7 @@ def test_a_damaged_adapter_is_not_compared(store: Path, bundle: Bundle, splits: 
     pointer = latest(store)
     assert pointer is not None
     (store / "versions" / pointer.version / EVENT_WEIGHTS).write_bytes(b"")
-    found = find_incumbent(store, bundle, splits.splits["val"])
+    found = find_incumbent(store, bundle, splits.splits["val"], DAILY)
     assert found is not None
     assert EVENT_WEIGHTS in str(found.why_not)
 
