@@ -13,7 +13,6 @@ import { changeText, dayName, localTime, shortDate, sigmaText } from "./words.js
 /** @typedef {import("./address.js").Scenario} Scenario */
 /** @typedef {import("./outlook.js").Outlook} Outlook */
 
-const LEADERS = ["BTCUSDT", "SPY", "DXY", "VIX"];
 const STEP = 0.25;
 
 /** @param {import("./app.js").Page} page */
@@ -72,7 +71,7 @@ export function mountWhatIf({ store }) {
       rebuild();
     });
     const on = moveDate;
-    const sliders = LEADERS.map((leader) => {
+    const sliders = Object.keys(bars.leaders).map((leader) => {
       const isOpen = trades(bars, leader, on);
       const z = scenario.leaders.find((one) => one.leader === leader)?.z ?? 0;
       return slider(`move-${leader}`, leader, isOpen ? "" : "does not trade on this bar", z, isOpen, (value) => move(on, leader, value));
