@@ -4,11 +4,18 @@ The law: an equity's bar after a release drifts up by one sigma per unit of surp
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import pytest
 from looking import CPI_DAY, CPI_SLIDER, PAST, coloured, slide, table, wait_for_forecast, wait_for_what_if
 from playwright.sync_api import Page, expect
+from replica import API_KEY, Replica, running
+
+from kronos_service.data.sample import write_sample
+from kronos_service.data.sample_worlds import OWN_TAXONOMY, own_events
+from kronos_service.events.taxonomy import read_taxonomy
+from kronos_shared.adapter_store import publish
 
 pytestmark = pytest.mark.ui
 
@@ -90,6 +97,27 @@ def test_leaders_move_on_a_bar_of_choice_on_which_they_trade(demo: str, visit: V
     expect(page.locator("#sliders")).to_contain_text("does not trade on this bar")
     page.wait_for_url("**horizon=6&move=BTCUSDT@2025-06-07:1")
     wait_for_what_if(page)
+
+
+def test_the_leaders_are_those_of_the_taxonomy(
+    adapter_of: Callable[..., Path], base_path: Path, visit: Visit, tmp_path: Path
+) -> None:
+    write_sample(tmp_path / "market", symbols=2, world=own_events())
+    publish(adapter_of(1, taxonomy=read_taxonomy(OWN_TAXONOMY)), tmp_path / "adapters", keep=1)
+    replica = Replica(
+        adapters=tmp_path / "adapters",
+        directory=tmp_path / "replica",
+        base=str(base_path),
+        snapshot=tmp_path / "market",
+    )
+    with running(replica):
+        page = visit(replica.url, key=API_KEY, fragment="#symbol=SYN01&as_of=2025-06-05&horizon=6")
+        expect(page.locator("#move-QQQ")).to_be_enabled()
+        moves = page.locator("#sliders input[id^=move-]")
+        assert moves.evaluate_all("all => all.map(one => one.id)") == ["move-QQQ", "move-GLD"]
+        slide(page, "#move-QQQ", 2)
+        wait_for_what_if(page)
+        page.close()  # it would ask on while the service stops
 
 
 def test_horizon_of_one_bar_has_nothing_that_could_react(demo: str, visit: Visit) -> None:
