@@ -152,7 +152,7 @@ gpu-report: $(if $(WHEELS),,setup)  ## all that is measured on a GPU, in 8 minut
 		--find-links $(WHEELS) 'kronos-events[serve]')
 	$(if $(WHEELS),$(PYTHON),$(BIN)/python) tests/benchmarks/gpu_report.py $(ARGS)
 
-gpu-wheels: setup  ## the package and what a GPU machine lacks, as wheels in build/gpu-wheels, at most 60 MB
+gpu-wheels: setup  ## the package and what a GPU machine lacks, as wheels in build/gpu-wheels, at most 45 MB
 	$(BIN)/python tests/benchmarks/gpu_wheels.py
 
 clean:
