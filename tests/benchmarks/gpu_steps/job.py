@@ -72,7 +72,7 @@ def steps(lab: Lab, config: EventLoraConfig, setup: TrainingSetup) -> tuple[floa
         seconds = lab.seconds(some) / number
         kernels = lab.kernel_seconds(lambda: loop.step(number + 1, loop.schedule.batch(number + 1)))
     lab.add(f"{number} steps, each", seconds, "s", f"loss {losses[0]:.3f} to {losses[-1]:.3f}")
-    lab.add("kernels of a step", kernels, "s", "what the device is busy with; the rest is waiting for the CPU")
+    lab.add("kernels of a step", kernels, "s", "what the device is busy with; else it waits for the CPU")
     lab.add("most allocated", lab.memory()[0] / GB, "GB", "allowed 6")
     return seconds, kernels
 

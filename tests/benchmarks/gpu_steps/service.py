@@ -84,6 +84,7 @@ def serve(lab: Lab, precision: str, base: Path, adapters: list[Path], directory:
         f"requests that failed, {precision}", len(failed), "", str(failed[0].answer)[:100] if failed else ""
     )
     for quantile in (0.5, 0.99):
-        lab.add(f"latency, {quantile:.0%} quantile, {precision}", 1000 * np.quantile(latencies, quantile), "ms")
+        latency = 1000 * np.quantile(latencies, quantile)
+        lab.add(f"latency, {quantile:.0%} quantile, {precision}", latency, "ms")
     lab.add(f"publish to live at most, {precision}", max(lives), "s", f"{len(lives)} swaps")
     assert not failed
