@@ -9,17 +9,28 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
+from rich.text import Text
 
-console: Final = Console()
-"""Where the commands speak to a person; a run of several processes silences all but the main one."""
+console: Final = Console(markup=False)
+"""Where the commands speak to a person; a run of several processes silences all but the main one.
+
+Without markup: what others write, such as a path or `pip install name[extra]`, keeps its brackets.
+"""
 
 PLAIN_SECONDS: Final = 30.0
 """Between two lines where there is no terminal."""
 
 
-def say(line: str, *, style: str = "") -> None:
-    """Print a line as it is: a command or a path that wraps, or loses its brackets, cannot be copied."""
-    console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
+def say(line: str, *, style: str = "", label: str = "", on: Console = console) -> None:
+    """Print a line as it is: a command or a path that wraps cannot be copied.
+
+    Args:
+        label: what the line is about; then it alone has the style.
+    """
+    if label:
+        on.print(Text.assemble((label, style), f": {line}"), soft_wrap=True)
+    else:
+        on.print(line, style=style, highlight=False, soft_wrap=True)
 
 
 class Progress:

@@ -20,6 +20,7 @@ from kronos_service.events.encoder import REACH_DAYS
 from kronos_service.events.sessions import DAILY, Interval, Times, session_dates, sessions
 from kronos_service.events.surprises import MIN_EARLIER, find_surprises
 from kronos_service.events.taxonomy import DEFAULT_TAXONOMY, Taxonomy
+from kronos_shared.progress import say
 
 LONG_AFTER: Final = pd.Timedelta(days=7)
 """A row first seen this long after its release was backfilled: the model may not use it earlier."""
@@ -129,7 +130,8 @@ def find_backfilled(calendar: pd.DataFrame) -> pd.DataFrame:
 
 def print_coverage(found: Coverage, console: Console | None = None) -> None:
     """Print the figures as tables, and a line per warning (default: to standard output)."""
-    show = (console or Console()).print
+    console = console or Console(markup=False)
+    show = console.print
     show(_class_table(found))
     gaps = found.symbols[found.symbols["missing"] > 0].sort_values("missing", ascending=False, kind="stable")
     if gaps.empty:
@@ -140,7 +142,7 @@ def print_coverage(found: Coverage, console: Console | None = None) -> None:
     if found.event_types["events"].any():
         show(_release_table(found))
     for line in findings(found):
-        show(f"[yellow]warning:[/] {line}", soft_wrap=True, highlight=False)
+        say(line, style="yellow", label="warning", on=console)
 
 
 def findings(found: Coverage) -> list[str]:

@@ -132,7 +132,7 @@ def export(
         raise ValueError(f"expected {DAILY} bars of an incremental export, got {interval}: export them whole")
     started, now = time.perf_counter(), now or datetime.now(UTC)
     directory, notes = Path(directory), list[str]()
-    console = console or Console(stderr=True)
+    console = console or Console(stderr=True, markup=False)
     with exclusive(directory):
         earlier = earlier_snapshot(directory, source, since) if incremental else None
         taxonomy = _taxonomy(taxonomy, earlier, source)

@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.table import Table
 
 from kronos_service.events.taxonomy import DEFAULT_TAXONOMY, Taxonomy, read_taxonomy
-from kronos_shared.progress import console
+from kronos_shared.progress import console, say
 
 
 def check_taxonomy(file: Path) -> Taxonomy:
@@ -16,17 +16,13 @@ def check_taxonomy(file: Path) -> Taxonomy:
     """
     taxonomy = read_taxonomy(file)
     count = len(taxonomy.channels)
-    console.print(
-        f"{file}: taxonomy {taxonomy.sha256[:12]} (version {taxonomy.version}), {count} channels",
-        highlight=False,
-        soft_wrap=True,
-    )
+    say(f"{file}: taxonomy {taxonomy.sha256[:12]} (version {taxonomy.version}), {count} channels")
     table = Table("channel", "name", "made of")
     for number, (name, made_of) in enumerate(zip(taxonomy.channels, _made_of(taxonomy), strict=True)):
         table.add_row(str(number), name, made_of)
     console.print(table)
     for line in _notes(taxonomy):
-        console.print(line, highlight=False, soft_wrap=True)
+        say(line)
     return taxonomy
 
 

@@ -1,12 +1,16 @@
 """What is said of work on a terminal, and where there is none."""
 
+import ast
 import io
 import time
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from kronos_shared.progress import PlainLines, Progress, duration, follow, working
+from kronos_shared.progress import PlainLines, Progress, console, duration, follow, say, working
+
+ROOT = Path(__file__).parents[2]
 
 
 def log_file() -> tuple[io.StringIO, Console]:
@@ -82,3 +86,33 @@ def test_unwatched_work_shows_nothing(capfd: pytest.CaptureFixture[str]) -> None
     progress.reach(3, 4)
     progress.say("a word")
     assert capfd.readouterr() == ("", "")
+
+
+BRACKETS = "pip install 'kronos-events[yardsticks]' for data/[old]/x, [/] and [red]"
+
+
+def test_what_others_wrote_keeps_its_brackets(capsys: pytest.CaptureFixture[str]) -> None:
+    say(BRACKETS)
+    say(BRACKETS, style="yellow", label="garch not measured")
+    console.print(BRACKETS, soft_wrap=True)
+    assert capsys.readouterr().out.splitlines() == [BRACKETS, f"garch not measured: {BRACKETS}", BRACKETS]
+
+
+def test_no_console_of_the_package_takes_brackets_for_markup() -> None:
+    sources = [file for name in ("kronos-service", "shared") for file in (ROOT / name).rglob("*.py")]
+    made = [
+        ast.unparse(node)
+        for file in sources
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Console"
+    ]
+    assert len(made) >= 2
+    assert [one for one in made if "markup=False" not in one] == []
+
+
+def test_a_label_alone_has_the_colour() -> None:
+    file = io.StringIO()
+    screen = Console(file=file, force_terminal=True, color_system="standard", markup=False)
+    say("1 leak", style="red", label="FAIL", on=screen)
+    say("all of it", style="red", on=screen)
+    assert file.getvalue().splitlines() == ["\x1b[31mFAIL\x1b[0m: 1 leak", "\x1b[31mall of it\x1b[0m"]

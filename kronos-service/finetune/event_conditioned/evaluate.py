@@ -45,7 +45,7 @@ from kronos_service.model.factory import Bundle, load_bundle
 from kronos_service.model.generation.sampling import Sampling
 from kronos_shared.adapter_manifest import RecalibrationRecord
 from kronos_shared.cli import require_writable
-from kronos_shared.progress import console, follow
+from kronos_shared.progress import follow, say
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def _opened(adapter: Adapter, snapshot: Snapshot, first: str, last: str) -> list
         last=last,
     )
     for opening in before:
-        console.print(f"[yellow]the test split was opened before[/]: {opening.describe()}")
+        say(opening.describe(), style="yellow", label="the test split was opened before")
     return [asdict(one) for one in before]
 
 

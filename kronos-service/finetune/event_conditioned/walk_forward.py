@@ -62,7 +62,7 @@ from kronos_service.finetune.event_conditioned.training.tracking import epoch_fi
 from kronos_service.model.factory import Bundle, load_bundle
 from kronos_shared.adapter_store import publish, published_as, version_in
 from kronos_shared.atomic import replace_file
-from kronos_shared.progress import console, working
+from kronos_shared.progress import console, say, working
 from kronos_shared.ray_cluster import cluster, run_tasks, workers
 
 FIGURES = "walk_forward.json"
@@ -164,7 +164,7 @@ def _plan(config: WalkForwardConfig) -> WalkForward:
             f"score {fold.first} to {fold.last}"
         )
         if warning := seen_by(bundle, fold.first, fold.last):
-            console.print(f"[yellow]{warning}[/]")
+            say(warning, style="yellow")
     return walk
 
 
@@ -256,7 +256,7 @@ def _measure_yardsticks(walk: WalkForward, fold: Fold) -> None:
         yardsticks = fit_yardsticks(walk.snapshot, walk.series, first=train_first, last=train_last)
         scored = score_yardsticks(yardsticks, walk.series, first=first, last=last)
     for name, why in yardsticks.not_measured.items():
-        console.print(f"[yellow]{name} not measured[/]: {why}", soft_wrap=True)
+        say(why, style="yellow", label=f"{name} not measured")
     replace_file(path, scored.to_parquet(index=False))
 
 
@@ -334,14 +334,16 @@ def _publish(walk: WalkForward, epochs: int, gains: Sequence[Mapping[str, Any]])
     adapter = train_newest(config.training(config.seeds[0], epochs=epochs), window, evidence, directory)
     gain = find(gains, "adapter", "control", "event")
     if config.promote != "always" and (gain is None or gain["gain"]["low"] <= 0):
-        console.print(
-            f"[yellow]not promoted[/]: the pooled gain's interval on event days does not lie above 0 "
-            f"(--promote always ignores that); the adapter is in {adapter}"
+        say(
+            "the pooled gain's interval on event days does not lie above 0 (--promote always ignores that); "
+            f"the adapter is in {adapter}",
+            style="yellow",
+            label="not promoted",
         )
         return None
     before = published_as(adapter, config.adapter_store)
     version = before or publish(adapter, config.adapter_store, keep=config.keep_versions).version
-    console.print(f"[green]promoted[/]: {version_in(config.adapter_store, version)} is now LATEST")
+    say(f"{version_in(config.adapter_store, version)} is now LATEST", style="green", label="promoted")
     return version
 
 

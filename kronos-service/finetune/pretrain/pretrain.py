@@ -38,6 +38,7 @@ from kronos_service.model.kronos import Kronos
 from kronos_service.model.presets import PRESETS
 from kronos_service.model.tokenizer import KronosTokenizer
 from kronos_shared import cli
+from kronos_shared.progress import say
 
 
 def pretrain(config: PretrainConfig, console: Console | None = None) -> dict[str, Any]:
@@ -59,7 +60,7 @@ def pretrain(config: PretrainConfig, console: Console | None = None) -> dict[str
     model = Kronos(**PRESETS[config.preset].predictor)
     precision = fast_precision(config.precision, width=model.d_model)
     accelerator = Accelerator(mixed_precision=precision)
-    console = console or Console(stderr=True)
+    console = console or Console(stderr=True, markup=False)
     train = partial(train_stage, draw=draw, accelerator=accelerator, console=console)
 
     spread_codes(tokenizer, held_out.x)
@@ -88,7 +89,7 @@ def pretrain(config: PretrainConfig, console: Console | None = None) -> dict[str
         PROGRAM, "event-lora", {"snapshot": config.snapshot, "base_model": config.out}
     )
     for line in (f"base {config.out}; next:", next_command):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        say(line, on=console)
     return record
 
 

@@ -41,7 +41,7 @@ def forecast(config: ForecastConfig, console: Console | None = None) -> Forecast
     Raises:
         KronosError: anything the user can fix, named by its subclass.
     """
-    console = console or Console()
+    console = console or Console(markup=False)
     if config.plot is not None:
         from kronos_service.inference.forecast.chart import require_drawable
 

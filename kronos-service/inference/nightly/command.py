@@ -28,7 +28,7 @@ from kronos_service.model.packaged import SAMPLE
 from kronos_shared.cli import ConfigError, require_writable
 from kronos_shared.errors import KronosError
 from kronos_shared.normalization import MIN_HISTORY
-from kronos_shared.progress import follow
+from kronos_shared.progress import follow, say
 
 
 class NothingForecastError(KronosError):
@@ -67,7 +67,7 @@ def forecast_all(
         NothingForecastError: every symbol failed.
         KronosError: anything else the user can fix, named by its subclass; nothing has been written.
     """
-    console = console or Console(stderr=True)
+    console = console or Console(stderr=True, markup=False)
     require_writable(config.out.parent, "--out")
     upsert = None if config.to is None else SINKS[config.to]()
     started = time.monotonic()
@@ -220,6 +220,6 @@ def _report(summary: Summary, console: Console) -> None:
     done = summary.symbols - len(summary.failed)
     console.print(f"{done} of {summary.symbols} symbols", highlight=False)
     if summary.unsent:
-        console.print(f"not in the database: {summary.unsent}", highlight=False, markup=False, soft_wrap=True)
+        say(f"not in the database: {summary.unsent}", on=console)
     for symbol, reason in summary.failed.items():
-        console.print(f"left out {symbol}: {reason}", highlight=False, markup=False, soft_wrap=True)
+        say(f"left out {symbol}: {reason}", on=console)

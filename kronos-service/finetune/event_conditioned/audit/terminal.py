@@ -3,13 +3,14 @@
 from typing import get_args
 
 from rich.table import Table
+from rich.text import Text
 
 from kronos_service.data.plausibility import describe
 from kronos_service.data.public_facts import AcceptedName
 from kronos_service.data.snapshot.manifest import NOT_APPLICABLE
 from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.finetune.event_conditioned.audit.findings import LIVE_CHANNELS, Audit
-from kronos_shared.progress import console
+from kronos_shared.progress import console, say
 
 SHOWN = 8
 """Findings shown per check; the rest is counted."""
@@ -21,7 +22,7 @@ def show(audited: Audit, snapshot: Snapshot) -> None:
     console.print(f"{kind} of snapshot {snapshot.name} ({snapshot.sha256[:12]}), seed {audited.seed}")
     table = Table("check", "looked at", "findings", title="Audit")
     for check in audited.checks:
-        count = f"[red]{len(check.findings):,}[/]" if check.findings else "0"
+        count = Text(f"{len(check.findings):,}", style="red" if check.findings else "")
         table.add_row(check.name, f"{check.looked_at:,} {check.unit}", count)
     console.print(table)
     show_findings(audited)
@@ -30,13 +31,17 @@ def show(audited: Audit, snapshot: Snapshot) -> None:
         names = ", ".join(audited.dead_channels)
         console.print(f"note: channels that never vary in the train split, and teach nothing: {names}")
     if audited.leaks:
-        console.print("[red]FAIL[/]: the rows above are not what could have been known")
+        say("the rows above are not what could have been known", style="red", label="FAIL")
     elif audited.untrue:
         names = " ".join(sorted({one.name for one in audited.untrue} & set(get_args(AcceptedName))))
         remedy = f"; --accept {names} where it is meant" if names else ""
-        console.print(f"[red]FAIL[/]: nothing was known before its time, but the data cannot be true{remedy}")
+        say(
+            f"nothing was known before its time, but the data cannot be true{remedy}",
+            style="red",
+            label="FAIL",
+        )
     else:
-        console.print("[green]pass[/]: nothing was known before its time")
+        say("nothing was known before its time", style="green", label="pass")
 
 
 def _show_departures(audited: Audit) -> None:
@@ -45,7 +50,7 @@ def _show_departures(audited: Audit) -> None:
         console.print(NOT_APPLICABLE, soft_wrap=True, highlight=False)
         return
     for line in describe(audited.departures, audited.accepted):
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        say(line)
 
 
 def show_findings(audited: Audit) -> None:

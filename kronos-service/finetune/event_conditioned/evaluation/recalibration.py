@@ -37,7 +37,7 @@ from kronos_shared.adapter_manifest import (
 )
 from kronos_shared.errors import KronosError
 from kronos_shared.normalization import Floats
-from kronos_shared.progress import console, follow
+from kronos_shared.progress import follow, say
 
 ORIGINS: Final = 500
 """Validation bars to forecast from, at most."""
@@ -61,7 +61,7 @@ def recalibrate(config: EventLoraConfig, setup: TrainingSetup, adapted: Kronos) 
     try:
         return _recalibrate(config, setup, adapted)
     except (SplitError, RecalibrationError) as error:
-        console.print(f"[yellow]not recalibrated[/]: {error}", soft_wrap=True)
+        say(str(error), style="yellow", label="not recalibrated")
         return None
 
 

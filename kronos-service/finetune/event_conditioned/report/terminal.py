@@ -29,9 +29,7 @@ def data_table(snapshot: Snapshot, bundle: Bundle, splits: Splits, dead: Sequenc
     console.print(f"base {bundle.base.repo} ({bundle.base.content_sha256[:12]}), context {bundle.context}")
     console.print(f"snapshot {snapshot.name} ({snapshot.sha256[:12]})")
     if snapshot.flagged:
-        console.print(
-            "[yellow]flagged: the tables came without a manifest, so they were hashed on the spot[/]"
-        )
+        say("flagged: the tables came without a manifest, so they were hashed on the spot", style="yellow")
     rows = []
     for name, split in splits.splits.items():
         dataset = splits.dataset(name)
@@ -44,9 +42,10 @@ def data_table(snapshot: Snapshot, bundle: Bundle, splits: Splits, dead: Sequenc
     columns = ("split", "target dates", "windows", "targets", "event targets", "left out")
     show(Table(title="Splits", columns=columns, rows=rows, labels=len(columns)))
     if dead:
-        console.print(
-            "[bold red]dead channels[/]: constant over the whole train split, so nothing can be learnt "
-            f"from them: {', '.join(dead)}"
+        say(
+            f"constant over the whole train split, so nothing can be learnt from them: {', '.join(dead)}",
+            style="bold red",
+            label="dead channels",
         )
 
 
@@ -86,8 +85,10 @@ def results(figures: Mapping[str, Any], criteria: Sequence[Mapping[str, Any]]) -
     if figures["gains"]:
         show(tables.gains(figures["gains"]))
     else:
-        console.print(
-            "[yellow]conditioning gain not measured[/]: no control was trained (event-lora --no-control)"
+        say(
+            "no control was trained (event-lora --no-control)",
+            style="yellow",
+            label="conditioning gain not measured",
         )
     show(tables.criteria(criteria))
 
@@ -106,7 +107,7 @@ def _forecasts(forecasts: Mapping[str, Any]) -> None:
     show(forecast_tables.next_bar_scores(forecasts["next_bar"]))
     show(forecast_tables.against_yardstick(forecasts["next_bar"]))
     for name, why in forecasts["next_bar"]["not_measured"].items():
-        console.print(f"[yellow]{name} not measured[/]: {why}", soft_wrap=True)
+        say(why, style="yellow", label=f"{name} not measured")
 
 
 def evaluation(figures: Mapping[str, Any]) -> None:

@@ -1,15 +1,24 @@
 """Control and placebo: what is taken from the model, and what stays real."""
 
+from collections.abc import Sequence
 from cProfile import Profile
 from dataclasses import replace
+from datetime import date
 
 import numpy as np
 import pytest
 
-from kronos_service.data.snapshot.read import Snapshot
+from kronos_service.data.sample import write_sample
+from kronos_service.data.sample_worlds import own_events
+from kronos_service.data.snapshot.read import Snapshot, load_snapshot
 from kronos_service.events.calendar import read_calendar
-from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
-from kronos_service.finetune.event_conditioned.samples.series import Conditioning, build_series, condition
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY, Taxonomy
+from kronos_service.finetune.event_conditioned.samples.series import (
+    Conditioning,
+    Series,
+    build_series,
+    condition,
+)
 
 EDGES = [np.datetime64("2021-06-01"), np.datetime64("2022-06-01")]
 
@@ -31,8 +40,23 @@ def test_the_control_sees_no_events_and_keeps_the_labels(market: Snapshot) -> No
         np.testing.assert_array_equal(real.is_event, zeroed.is_event)
 
 
+@pytest.fixture(scope="module")
+def own_series(tmp_path_factory: pytest.TempPathFactory) -> list[Series]:
+    """Two companies with earnings of their own, over the edges of both stretches."""
+    directory = tmp_path_factory.mktemp("own")
+    write_sample(directory, symbols=2, start=date(2021, 1, 4), end=date(2022, 12, 30), world=own_events())
+    return build_series(load_snapshot(directory))
+
+
 def test_the_placebo_moves_whole_rows_to_other_dates_of_the_same_stretch(market: Snapshot) -> None:
-    series = build_series(market)
+    assert_placebo(build_series(market))
+
+
+def test_with_symbol_events_the_placebo_moves_each_symbols_own_rows(own_series: list[Series]) -> None:
+    assert_placebo(own_series)
+
+
+def assert_placebo(series: Sequence[Series]) -> None:
     placebo = condition(series, "permuted", EDGES, seed=0)
     for real, false in zip(series, placebo, strict=True):
         np.testing.assert_array_equal(real.is_event, false.is_event)
@@ -41,7 +65,25 @@ def test_the_placebo_moves_whole_rows_to_other_dates_of_the_same_stretch(market:
         stretch = np.searchsorted(EDGES, real.dates, side="right")
         for number in range(3):
             rows, other = real.events[stretch == number], false.events[stretch == number]
-            np.testing.assert_array_equal(np.sort(rows, axis=0), np.sort(other, axis=0))
+            assert sorted(map(tuple, rows)) == sorted(map(tuple, other))
+
+
+def test_with_symbol_events_the_false_calendar_is_the_same_for_every_symbol(own_series: list[Series]) -> None:
+    first, second = condition(own_series, "permuted", EDGES, seed=0)
+    of_both, of_one = channels_of(first.taxonomy)
+    np.testing.assert_array_equal(first.events[:, of_both], second.events[:, of_both])
+    assert (first.events[:, of_one] != second.events[:, of_one]).any()
+    other_seed = condition(own_series, "permuted", EDGES, seed=1)[0]
+    assert (first.events[:, of_both] != other_seed.events[:, of_both]).any()
+
+
+def channels_of(taxonomy: Taxonomy) -> tuple[list[int], list[int]]:
+    """Families that fall on every symbol, and those that fall on their own."""
+    families = list(taxonomy.families)
+    own = {taxonomy.event_types[name] for name in taxonomy.symbol_types}
+    return [families.index(name) for name in families if name not in own], [
+        families.index(name) for name in families if name in own
+    ]
 
 
 def test_every_symbol_sees_the_same_false_calendar(market: Snapshot) -> None:
