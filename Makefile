@@ -58,7 +58,7 @@ examples: setup  ## the notebooks, each in a new kernel
 	$(BIN)/python -m pytest -m slow tests/test_examples.py
 
 test: setup  ## everything that is fast and offline
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-readme: setup  ## the README's commands and the Python page, as typed and in their order
 	$(BIN)/python -m pytest -m slow tests/test_readme.py tests/test_docs.py

@@ -159,7 +159,7 @@ def later_rows(calendar: pd.DataFrame, draw: st.DrawFn) -> pd.DataFrame:
     return pd.concat([calendar, frame], ignore_index=True)
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(data=st.data())
 def test_what_was_first_seen_after_as_of_changes_no_bit(
     model: KronosEvents, spy: pd.DataFrame, rest: dict[str, Any], data: st.DataObject

@@ -141,7 +141,7 @@ def numbers(value: Any) -> Iterator[float]:
         yield value
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=st.lists(st.tuples(st.sampled_from(PLACES[1:]), VALUES), min_size=1, max_size=3))
 def test_whatever_stands_in_a_request_is_answered_or_refused(
     client: TestClient, changes: list[tuple[Place, Any]]

@@ -102,7 +102,7 @@ def cases(draw: st.DrawFn) -> Case:
     )
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(cases())
 def test_cached_generation_equals_recomputation(case: Case) -> None:
     drawing = PathSampler(model=case.model, sampling=case.sampling, upstream_decode=case.upstream_decode)

@@ -172,7 +172,7 @@ def _bytes(first: Prepared, second: Prepared) -> list[tuple[str, bytes, bytes]]:
 
 
 @given(bar=st.integers(70, 480), seed=st.integers(0, 2**31))
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 def test_nothing_from_after_as_of_is_in_a_forecasts_inputs(market: Snapshot, bar: int, seed: int) -> None:
     assert_no_leak(market, bar, seed)
 

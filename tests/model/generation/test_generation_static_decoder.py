@@ -33,7 +33,7 @@ def sampler_of(case: Case, *, static: bool) -> PathSampler:
     )
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(cases())
 def test_fixed_shapes_draw_the_tokens_of_growing_caches_from_the_same_logits(case: Case) -> None:
     with torch.inference_mode():
