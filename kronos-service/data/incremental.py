@@ -8,7 +8,7 @@ from typing import Final
 import pandas as pd
 
 from kronos_service.data.bar_filter import still_open
-from kronos_service.data.snapshot.manifest import MANIFEST, SnapshotError, require_daily
+from kronos_service.data.snapshot.manifest import MANIFEST, SnapshotError
 from kronos_service.data.snapshot.read import Snapshot, read_tables
 from kronos_service.data.sources import Source
 from kronos_service.data.tables import bar_table
@@ -28,7 +28,7 @@ def earlier_snapshot(directory: Path, source: Source, since: date | None) -> Sna
         return None
     snapshot = read_tables(directory)
     manifest = snapshot.manifest or {}
-    require_daily(directory, manifest)
+    snapshot.require_daily("export --incremental")
     if manifest["source"] != source.name or not manifest.get("read_at"):
         raise SnapshotError(
             f"{directory} was read from {manifest['source']}, not from {source.name}: nothing can be "

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from kronos_service.data.snapshot.manifest import SnapshotError, read_manifest, require_daily, taxonomy_in
 from kronos_service.data.tables import bar_table, calendar_table, symbol_table
+from kronos_service.events.sessions import DAILY
 from kronos_service.events.taxonomy import Taxonomy
 from kronos_shared.columns import BAR_COLUMNS
 from kronos_shared.errors import first_line
@@ -50,7 +51,7 @@ def open_by_symbol(directory: Path) -> SymbolReader:
         SnapshotError: a file is missing, damaged or not of the form that `write` makes.
     """
     manifest = read_manifest(directory)
-    require_daily(directory, manifest)
+    require_daily(str(directory), manifest.get("interval", DAILY), "this")
     paths = {name: directory / str(entry["file"]) for name, entry in manifest["tables"].items()}
     try:
         for name, path in paths.items():

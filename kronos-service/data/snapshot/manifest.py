@@ -62,11 +62,10 @@ def is_sample(source: str) -> bool:
     return SAMPLE in source
 
 
-def require_daily(directory: Path, manifest: Mapping[str, Any]) -> None:
-    """Raise `SnapshotError` for a snapshot of bars shorter than a day, where these are not offered."""
-    interval = manifest.get("interval", DAILY)
+def require_daily(shown: str, interval: str, what: str) -> None:
+    """Raise `SnapshotError` if a snapshot's bars are shorter than a day, where `what` takes daily ones."""
     if interval != DAILY:
-        raise SnapshotError(f"{directory} holds {interval} bars, and this needs {DAILY} ones: name another")
+        raise SnapshotError(f"{shown} holds {interval} bars, and {what} takes {DAILY} ones: name another")
 
 
 def make_manifest(rows: Mapping[str, int], hashes: Mapping[str, str], origin: Origin) -> dict[str, Any]:

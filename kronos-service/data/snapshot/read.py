@@ -30,6 +30,7 @@ from kronos_service.data.snapshot.manifest import (
     content_hash,
     is_sample,
     read_manifest,
+    require_daily,
     taxonomy_in,
 )
 from kronos_service.data.tables import (
@@ -80,11 +81,7 @@ class Snapshot:
 
     def require_daily(self, what: str) -> None:
         """Raise `SnapshotError` if bars are shorter than a day, where `what` takes daily ones only."""
-        if self.interval != DAILY:
-            raise SnapshotError(
-                f"snapshot {self.name} holds {self.interval} bars, and {what}, takes {DAILY} ones: name "
-                "another"
-            )
+        require_daily(f"snapshot {self.name}", self.interval, what)
 
     def record(self) -> dict[str, Any]:
         """What a file of figures says of the data that they are about."""

@@ -150,7 +150,7 @@ def _bundle(config: Recipe, snapshot: Snapshot) -> Bundle:
 
 def _plan(config: WalkForwardConfig) -> WalkForward:
     snapshot = _snapshot(config)
-    snapshot.require_daily("walk-forward, whose folds and yardsticks are of days")
+    snapshot.require_daily("walk-forward, whose folds and yardsticks are of days,")
     bundle = _bundle(config, snapshot)
     last_bar: date = snapshot.bars["ts"].max().date()
     covered: date = calendar_covers(snapshot).astype("datetime64[D]").item()

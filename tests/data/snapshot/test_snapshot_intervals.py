@@ -133,9 +133,9 @@ def test_a_plain_directory_of_tables_says_its_interval_in_a_column(hourly: Snaps
 
 
 def test_what_takes_daily_bars_alone_names_both_lengths(hourly_path: Path, hourly: Snapshot) -> None:
-    with pytest.raises(SnapshotError, match="holds 1h bars, and this needs 1d ones"):
+    with pytest.raises(SnapshotError, match="holds 1h bars, and this takes 1d ones"):
         open_by_symbol(hourly_path)
-    with pytest.raises(SnapshotError, match="holds 1h bars, and the thing, takes 1d ones"):
+    with pytest.raises(SnapshotError, match="holds 1h bars, and the thing takes 1d ones"):
         hourly.require_daily("the thing")
     with pytest.raises(ConfigError, match="--incremental adds daily bars"):
         ExportConfig(out=Path("x"), interval="1h", incremental=True)

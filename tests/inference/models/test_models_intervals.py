@@ -51,7 +51,7 @@ def test_the_service_keeps_what_serves(
 
 
 def test_the_service_reads_no_market_of_hours(hourly_path: Path) -> None:
-    with pytest.raises(SnapshotError, match="holds 1h bars, and this service, takes 1d ones"):
+    with pytest.raises(SnapshotError, match="holds 1h bars, and this service takes 1d ones"):
         SnapshotReader(hourly_path)(datetime(2022, 7, 1, tzinfo=UTC))
 
 

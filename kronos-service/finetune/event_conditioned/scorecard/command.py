@@ -36,7 +36,7 @@ def score_forecasts_made(config: ScorecardConfig) -> tuple[dict[str, Any], Seque
     """
     files = find_files(config.forecasts)
     snapshot = load_snapshot(config.snapshot or sample_snapshot_path())
-    snapshot.require_daily("the scorecard, whose forecasts are of days")
+    snapshot.require_daily("the scorecard, whose forecasts are of days,")
     record = read_track_record(files, snapshot)
     if record.scores.empty:
         raise NothingScoredError(
