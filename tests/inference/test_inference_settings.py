@@ -124,6 +124,11 @@ def test_the_base_is_loaded_as_the_operator_says(
     assert reason in str(service.loader.look().reason)
 
 
+def test_the_loader_looks_as_often_as_the_operator_says(settings_of: Callable[..., Settings]) -> None:
+    service = Service(settings_of(poll_seconds=7), clock=lambda: datetime(2023, 1, 3, tzinfo=UTC))
+    assert service.loader._poll_seconds == 7
+
+
 def test_two_services_on_one_state_directory_are_one_too_many(tmp_path: Path) -> None:
     with sole_use(tmp_path / "state"):
         refused = pytest.raises(ReplicaStateError, match="another service uses the state directory")

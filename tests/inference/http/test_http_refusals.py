@@ -180,12 +180,13 @@ def test_the_limits_are_the_operators(serve: Callable[..., Any], inline: Callabl
         "deadline_ms": {"deadline_ms": 50_001},
     }
     limits = {"max_series": 2, "max_bars": 69, "max_horizon": 3, "max_paths": 3, "max_deadline_ms": 50_000}
-    with serve(**limits, max_rows=5, default_deadline_ms=50_000) as client:
+    with serve(**limits, max_rows=5, max_body_bytes=20_000, default_deadline_ms=50_000) as client:
         for field, body in requests.items():
             wanted = {"series": [{"symbol": "SPY"}], "horizon": 2, "paths": 2} | body
             assert refused_fields(client, wanted) == [field]
         rows = {"series": [{"symbol": "SPY"}] * 2, "horizon": 2, "paths": 3}
         assert refused_fields(client, rows) == ["paths"]
+        assert send(client, json.dumps(rows).ljust(20_001)).status_code == 413
 
 
 def refused_fields(client: TestClient, body: Body) -> list[str]:
