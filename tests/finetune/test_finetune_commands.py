@@ -301,6 +301,20 @@ def test_a_run_directory_in_use_or_not_writable_is_refused(
     assert_one_line(capsys.readouterr().err, "cannot write to the run directory")
 
 
+@pytest.mark.parametrize("command", ["audit", "walk-forward", "event-lora"])
+def test_every_command_reads_the_base_that_its_flags_name(
+    command: str, market_path: Path, base_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = [command, "--snapshot", str(market_path), "--base-model", str(base_path)]
+    where = {"audit": [], "walk-forward": ["--out", str(tmp_path)], "event-lora": run_in(tmp_path)}[command]
+    for given, message in (
+        (["--revision", "main"], "a revision belongs to a hub id"),
+        (["--tokenizer", "desk/t", "--tokenizer-revision", "main"], "revision of desk/t must be a commit"),
+    ):
+        assert main([*argv, *where, *given]) == 2
+        assert message in capsys.readouterr().err
+
+
 def test_an_unknown_command_and_none_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["event-laura"]) == 2
     assert "there are event-lora, evaluate" in capsys.readouterr().err
