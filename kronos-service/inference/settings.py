@@ -151,7 +151,7 @@ class Settings(BaseSettings):
     """How often LATEST.json is looked at."""
     device: str = "cpu"
     precision: Precision = "fp32"
-    """bf16, on a CUDA device only: half the memory, and decoding steps replayed as CUDA graphs."""
+    """bf16, on a CUDA device only: half the memory."""
 
     source: SourceName = "snapshot"
     """Where symbols, calendar and leaders come from; a database has settings of its own."""

@@ -38,12 +38,12 @@ class Step:
 
 STEPS = (
     Step(module="gpu_steps.card", title="versions and card", seconds=25),
-    Step(module="gpu_steps.truth", title="what it computes", seconds=50),
-    Step(module="gpu_steps.memory", title="memory and speed of a step", seconds=65),
-    Step(module="gpu_steps.job", title="the job on the sample", seconds=75),
-    Step(module="gpu_steps.generation", title="forecasts", seconds=95),
-    Step(module="gpu_steps.resume", title="NCCL and resume", seconds=75),
-    Step(module="gpu_steps.service", title="the service", seconds=50),
+    Step(module="gpu_steps.truth", title="what it computes", seconds=25),
+    Step(module="gpu_steps.memory", title="memory and speed of a step", seconds=40),
+    Step(module="gpu_steps.job", title="the job on the sample", seconds=85),
+    Step(module="gpu_steps.generation", title="forecasts", seconds=90),
+    Step(module="gpu_steps.resume", title="NCCL and resume", seconds=55),
+    Step(module="gpu_steps.service", title="the service", seconds=115),
     Step(module="gpu_steps.compiled", title="a step with torch.compile", seconds=45),
 )
 """Most worth first: compiling is last, for it may take all the time there is."""

@@ -83,7 +83,7 @@ def generate(
         context: the model's limit in bars; history is cut to its last `context - horizon` bars.
         upstream_decode: score s2 without rotary angles, as the released code does in effect; for parity.
         static: decode with shapes that never change, as CUDA graphs where the device has them; left out, a
-            bf16 model on a CUDA device does.
+            model on a CUDA device does.
         wanted: of each history, asked between decoding steps; once one says no, its paths are dropped and
             its bars mean nothing.
 
@@ -97,7 +97,7 @@ def generate(
     weights = next(model.parameters())
     kept = [_last_bars(one, context - horizon, weights.device) for one in histories]
     if static is None:
-        static = weights.device.type == "cuda" and weights.dtype == torch.bfloat16
+        static = weights.device.type == "cuda"
     sampler = PathSampler(model=model, sampling=sampling, upstream_decode=upstream_decode, static=static)
     padded = whole_groups(paths)
     series_per_pass = _series_per_pass(padded)

@@ -58,6 +58,17 @@ class Lab:
         self.wait()
         return (time.perf_counter() - begun) / repeats
 
+    def kernel_seconds(self, work: Callable[[], object]) -> float:
+        """Seconds that the device's own kernels take in one run of the work; 0 on a CPU."""
+        activities = [torch.profiler.ProfilerActivity.CPU]
+        if not self.dry_run:
+            activities.append(torch.profiler.ProfilerActivity.CUDA)
+        with torch.profiler.profile(activities=activities) as profile:
+            work()
+            self.wait()
+        kernels = [one for one in profile.key_averages() if one.device_type == torch.autograd.DeviceType.CUDA]
+        return float(sum(one.self_device_time_total for one in kernels)) / 1e6
+
     def wait(self) -> None:
         """Until the device has nothing to do."""
         if not self.dry_run:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from gpu_steps.job import random_base
 from gpu_steps.lab import Lab
-from load import Sent, clients
+from load import clients
 from replica import Replica, running
 
 from kronos_service.data.sample import sample_snapshot_path
@@ -20,6 +20,9 @@ from kronos_shared.adapter_manifest import DataRecord, LoraRecord
 from kronos_shared.adapter_store import publish
 
 ADAPTERS, CLIENTS = 3, 16
+SECONDS, DRY_SECONDS, BETWEEN_SWAPS = 20.0, 4.0, 1.0
+"""A time and not a number of requests: how many a card answers is what is measured."""
+MOST_REQUESTS = 100_000
 BODIES: list[dict[str, Any]] = [
     {"series": [{"symbol": "SPY"}], "horizon": 5, "paths": 8, "seed": seed} for seed in range(4)
 ]
@@ -30,10 +33,9 @@ def run(lab: Lab) -> None:
         directory = Path(name)
         base = random_base(lab, directory)
         adapters = [adapter(lab, base, directory, seed) for seed in range(ADAPTERS)]
-        requests, swaps = (24, 2) if lab.dry_run else (1000, 20)
-        serve(lab, "fp32", base, adapters, directory, requests=requests, swaps=swaps)
+        serve(lab, "fp32", base, adapters, directory)
         if not lab.dry_run:  # the service rejects bf16 on a CPU
-            serve(lab, "bf16", base, adapters, directory, requests=400, swaps=4)
+            serve(lab, "bf16", base, adapters, directory)
 
 
 def adapter(lab: Lab, base: Path, directory: Path, seed: int) -> Path:
@@ -51,9 +53,7 @@ def adapter(lab: Lab, base: Path, directory: Path, seed: int) -> Path:
     return saved
 
 
-def serve(
-    lab: Lab, precision: str, base: Path, adapters: list[Path], directory: Path, *, requests: int, swaps: int
-) -> None:
+def serve(lab: Lab, precision: str, base: Path, adapters: list[Path], directory: Path) -> None:
     """Record latencies and failures of requests while adapters are published."""
     store = directory / f"store-{precision}"
     publish(adapters[0], store, keep=4)
@@ -65,29 +65,26 @@ def serve(
         snapshot=sample_snapshot_path(),
         settings={**settings, "default_deadline_ms": "30000"},
     )
-    lives = []
+    lives: list[float] = []
+    seconds = DRY_SECONDS if lab.dry_run else SECONDS
     begun = time.monotonic()
     with running(replica):
         lab.add(f"start to ready, {precision}", time.monotonic() - begun, "s")
-        with clients(replica.url, BODIES, count=CLIENTS, most=100 * requests) as load:
-            for number in range(1, swaps + 1):
-                wait_until(load.sent, number * requests // (swaps + 1))
-                pointer = publish(adapters[number % len(adapters)], store, keep=4)
+        with clients(replica.url, BODIES, count=CLIENTS, most=MOST_REQUESTS) as load:
+            begun = time.monotonic()
+            while time.monotonic() < begun + seconds:
+                pointer = publish(adapters[(len(lives) + 1) % len(adapters)], store, keep=4)
                 lives.append(replica.wait_for(pointer.version))
-            wait_until(load.sent, requests)
-        took = time.monotonic() - begun
-    seconds = [one.seconds for one in load.sent]
-    failed = load.failed()
-    lab.add(f"requests, {precision}", len(load.sent), "", f"{CLIENTS} clients, 5 bars, 8 paths; {took:.0f} s")
+                time.sleep(BETWEEN_SWAPS)
+            took = time.monotonic() - begun
+    latencies, failed = [one.seconds for one in load.sent], load.failed()
+    about = f"{CLIENTS} clients, 5 bars, 8 paths; {len(latencies)} in {took:.0f} s"
+    lab.add(f"requests a second, {precision}", len(latencies) / took, "", about)
     lab.add(
         f"requests that failed, {precision}", len(failed), "", str(failed[0].answer)[:100] if failed else ""
     )
     for quantile in (0.5, 0.99):
-        lab.add(f"latency, {quantile:.0%} quantile, {precision}", 1000 * np.quantile(seconds, quantile), "ms")
-    lab.add(f"publish to live at most, {precision}", max(lives), "s", f"{swaps} swaps")
+        latency = 1000 * np.quantile(latencies, quantile)
+        lab.add(f"latency, {quantile:.0%} quantile, {precision}", latency, "ms")
+    lab.add(f"publish to live at most, {precision}", max(lives), "s", f"{len(lives)} swaps")
     assert not failed
-
-
-def wait_until(sent: list[Sent], number: int) -> None:
-    while len(sent) < number:
-        time.sleep(0.02)
