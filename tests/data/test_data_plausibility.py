@@ -228,6 +228,8 @@ def test_an_import_refuses_says_how_to_go_on_and_goes_on(
     assert not (tmp_path / "s").exists()
     advised = error.split("add ")[1].split()
     assert imported(tmp_path, rows, *advised) == 0
+    export = ["export", "--source", "snapshot", "--tables", str(tmp_path / "s"), "--out", str(tmp_path / "t")]
+    assert [main(export), main([*export, *advised])] == [2, 0]
     shown = capsys.readouterr().out
     assert "accepted: closed-day: nfp: 18 of 18" in shown
     assert "Releases" in shown

@@ -23,6 +23,7 @@ from kronos_service.data.sources.snapshot import snapshot_source
 from kronos_service.data.tables import TableError, calendar_table
 from kronos_service.data.validation import check_calendar
 from kronos_service.events.taxonomy import DEFAULT_TAXONOMY, TaxonomyError, read_taxonomy
+from kronos_service.finetune.__main__ import main
 from kronos_service.finetune.export_training_data import export
 
 OWN = read_taxonomy(OWN_TAXONOMY)
@@ -121,6 +122,22 @@ def test_an_export_keeps_the_taxonomy_of_its_source_and_of_the_snapshot_it_exten
     assert load_snapshot(tmp_path / "out", now=NOW).taxonomy.sha256 == OWN.sha256
     with pytest.raises(TaxonomyError, match=f"{OWN.sha256[:12]}.*{DEFAULT_TAXONOMY.sha256[:12]}"):
         export(source, tmp_path / "out", now=NOW, incremental=True, taxonomy=DEFAULT_TAXONOMY)
+
+
+def test_export_and_import_take_a_taxonomy(tmp_path: Path) -> None:
+    tables = own_tables()
+    bars, releases = tmp_path / "ohlcv_1d.csv", tmp_path / "economic_calendar.csv"
+    for name, path in (("bars", bars), ("calendar", releases), ("symbols", tmp_path / "symbols.csv")):
+        tables[name].to_csv(path, index=False)
+    given = {
+        "export": ["--source", "snapshot", "--tables", str(tmp_path)],
+        "import": ["--ohlcv", str(bars), "--calendar", str(releases), "--symbols", str(path)],
+    }
+    for command, files in given.items():
+        out = tmp_path / command
+        argv = [command, *files, "--out", str(out), "--taxonomy", str(OWN_TAXONOMY)]
+        assert main(argv) == 0
+        assert load_snapshot(out).taxonomy.sha256 == OWN.sha256
 
 
 def test_a_revised_date_of_a_company_is_a_row_of_its_own() -> None:

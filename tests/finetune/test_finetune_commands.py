@@ -7,13 +7,20 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+from small_tables import small_tables, write_small
 
+from kronos_service.data.sample import write_sample
+from kronos_service.data.sample_worlds import OWN_TAXONOMY
 from kronos_service.data.snapshot.read import load_snapshot
+from kronos_service.events.taxonomy import read_taxonomy
 from kronos_service.finetune.__main__ import main
+from kronos_service.finetune.event_conditioned.evaluation.run_evaluation import evaluate_run
 from kronos_service.model.adapter.canary import check_canary
 from kronos_service.model.adapter.read import attach, merge, read_adapter
 from kronos_service.model.factory import Bundle
@@ -128,17 +135,30 @@ def test_event_lora_leaves_a_judged_and_published_adapter(
 
 
 def test_without_a_control_the_gain_is_unknown_and_a_run_that_fails_is_not_promoted(
-    market_path: Path, base_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    market_path: Path,
+    base_path: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A learning rate of 1 makes the loss worse."""
+    forecasts: dict[str, Any] = {}
+
+    def watched(*given: Any, **named: Any) -> None:
+        forecasts.update(named)
+        evaluate_run(*given, **named)
+
+    monkeypatch.setattr("kronos_service.finetune.event_conditioned.event_lora.evaluate_run", watched)
     argv = ["event-lora", "--snapshot", str(market_path), "--base-model", str(base_path), *TINY]
-    harmful = ["--learning-rate", "1", "--event-learning-rate", "1"]
+    harmful = ["--learning-rate", "1", "--event-learning-rate", "1", "--tracker", "none"]
     assert main([*run_in(tmp_path, *argv), *harmful, "--no-control", "--promote", "if-better"]) == 0
     shown = capsys.readouterr().out
     assert "not promoted" in shown
     assert "no control was trained" in shown
     assert latest_version(tmp_path / "adapters") is None
     assert read_adapter(tmp_path / "run" / "adapter").manifest.conditioning_gain == "unknown"
+    assert not (tmp_path / "run" / "tensorboard").exists()
+    assert (forecasts["origins"], forecasts["horizon"], forecasts["paths"]) == (4, 2, 20)
 
 
 def no_leader(directory: Path) -> None:
@@ -281,6 +301,20 @@ def test_a_run_directory_in_use_or_not_writable_is_refused(
     assert_one_line(capsys.readouterr().err, "cannot write to the run directory")
 
 
+@pytest.mark.parametrize("command", ["audit", "walk-forward", "event-lora"])
+def test_every_command_reads_the_base_that_its_flags_name(
+    command: str, market_path: Path, base_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = [command, "--snapshot", str(market_path), "--base-model", str(base_path)]
+    where = {"audit": [], "walk-forward": ["--out", str(tmp_path)], "event-lora": run_in(tmp_path)}[command]
+    for given, message in (
+        (["--revision", "main"], "a revision belongs to a hub id"),
+        (["--tokenizer", "desk/t", "--tokenizer-revision", "main"], "revision of desk/t must be a commit"),
+    ):
+        assert main([*argv, *where, *given]) == 2
+        assert message in capsys.readouterr().err
+
+
 def test_an_unknown_command_and_none_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["event-laura"]) == 2
     assert "there are event-lora, evaluate" in capsys.readouterr().err
@@ -307,6 +341,39 @@ def test_export_makes_a_snapshot_of_a_directory_of_tables(
     assert f"{len(original.bars):,} bars" in capsys.readouterr().out
 
 
+def test_export_drops_bad_bars_and_earlier_ones_where_it_is_told_to(tables: Path, tmp_path: Path) -> None:
+    rows = pd.read_parquet(tables / "ohlcv_1d.parquet")
+    bad = rows.index[rows["ts"] >= pd.Timestamp("2022-06-01", tz="UTC")][0]
+    rows.assign(high=rows["high"].mask(rows.index == bad, 1e-6)).to_parquet(tables / "ohlcv_1d.parquet")
+    argv = ["export", "--source", "snapshot", "--tables", str(tables), "--out", str(tmp_path / "s")]
+    assert main([*argv, "--since", "2022-03-01", "--on-bad-row", "drop"]) == 0
+    exported = load_snapshot(tmp_path / "s").bars
+    assert exported["ts"].min() == pd.Timestamp("2022-03-01", tz="UTC")
+    assert len(exported) == (rows["ts"] >= "2022-03-01").sum() - 1
+
+
+def test_export_extends_resumes_and_reads_hours_where_it_is_told_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_small(tmp_path / "small", small_tables())
+
+    def run(directory: Path, *flags: str) -> tuple[int, str]:
+        argv = ["export", "--source", "snapshot", "--tables", str(directory), "--out", str(tmp_path / "s")]
+        return main([*argv, *flags]), capsys.readouterr().out
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("kronos_service.finetune.export_training_data.commit", interrupted)
+        assert run(tmp_path / "small")[0] == 130
+    code, said = run(tmp_path / "small", "--resume")
+    assert (code, "resumed after " in said) == (0, True)
+    code, said = run(tmp_path / "small", "--incremental")
+    assert (code, "0 rows added, 0 released since" in said) == (0, True)
+    assert run(tmp_path / "small", "--interval", "4h") == (2, "")
+
+
 def test_export_without_credentials_names_the_variables(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -316,10 +383,19 @@ def test_export_without_credentials_names_the_variables(
     assert_one_line(capsys.readouterr().err, "SUPABASE_URL, SUPABASE_KEY")
 
 
+def test_sample_writes_the_market_of_own_events_where_it_is_told_to(tmp_path: Path) -> None:
+    argv = ["sample", "--out", str(tmp_path / "s"), "--symbols", "2", "--own-events"]
+    assert main([*argv, "--start", "2024-01-02", "--end", "2024-03-28"]) == 0
+    assert load_snapshot(tmp_path / "s").taxonomy.sha256 == read_taxonomy(OWN_TAXONOMY).sha256
+
+
 def test_sample_writes_a_snapshot_that_training_reads(tmp_path: Path) -> None:
     argv = ["sample", "--out", str(tmp_path / "s"), "--seed", "5", "--symbols", "2"]
     assert main([*argv, "--start", "2024-01-02", "--end", "2024-06-28"]) == 0
-    assert set(load_snapshot(tmp_path / "s").symbols["symbol"]) == {"SPY", "SYN01", "BTCUSDT", "DXY", "VIX"}
+    made = load_snapshot(tmp_path / "s")
+    assert set(made.symbols["symbol"]) == {"SPY", "SYN01", "BTCUSDT", "DXY", "VIX"}
+    write_sample(tmp_path / "same", seed=5, symbols=2, start=date(2024, 1, 2), end=date(2024, 6, 28))
+    pd.testing.assert_frame_equal(made.bars, load_snapshot(tmp_path / "same").bars)
 
 
 @pytest.mark.parametrize("command", ["event-lora", "evaluate", "export", "pretrain", "sample"])

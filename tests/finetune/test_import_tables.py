@@ -163,6 +163,16 @@ def test_a_mistake_on_the_command_line_is_one_line(
     assert message in error
 
 
+def test_a_preset_reads_the_files_of_its_vendor(tmp_path: Path) -> None:
+    header = "Date,Open,High,Low,Close,Volume,Dividends,Stock Splits\n"
+    (tmp_path / "SPY.csv").write_text(f"{header}2024-07-10 00:00:00-04:00,550,561,549,560,38701200,0,0\n")
+    header = "release_at,currency,impact,event_type,actual,forecast\n"
+    (tmp_path / "releases.csv").write_text(f"{header}2024-07-11T12:30:00Z,USD,high,cpi,-0.1,0.1\n")
+    files = ["--ohlcv", str(tmp_path / "SPY.csv"), "--calendar", str(tmp_path / "releases.csv")]
+    assert main(["import", *files, "--preset", "yfinance", "--out", str(tmp_path / "s")]) == 0
+    assert load_snapshot(tmp_path / "s").bars["close"].tolist() == [560.0]
+
+
 def test_the_command_teaches_itself(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main(["import", "--help"])

@@ -1,5 +1,7 @@
 """Settings: from the environment, refused in one line, and no secret shown."""
 
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,8 @@ from structlog.testing import capture_logs
 
 from kronos_service.inference.__main__ import main
 from kronos_service.inference.models.replica_state import ReplicaStateError, sole_use
-from kronos_service.inference.settings import SettingsError, load_settings
+from kronos_service.inference.service import Service
+from kronos_service.inference.settings import Settings, SettingsError, load_settings
 
 GOOD = {
     "KRONOS_API_KEYS": "first-key-of-a-user, second-key-of-a-user",
@@ -100,6 +103,30 @@ def test_settings_of_other_commands_are_theirs(monkeypatch: pytest.MonkeyPatch) 
     for command in {*FINETUNE, *COMMANDS} - {"serve"}:
         monkeypatch.setenv(f"KRONOS_{command.upper().replace('-', '_')}_SEED", "1")
     assert load_settings().port == 8000
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"base_revision": "main"}, "a revision belongs to a hub id, but tiny is a directory"),
+        ({"tokenizer": "desk/tokenizer"}, "no pinned revision of desk/tokenizer is known"),
+        (
+            {"tokenizer": "desk/tokenizer", "tokenizer_revision": "main"},
+            "revision of desk/tokenizer must be a commit (40 hex digits), because branches move; got 'main'",
+        ),
+        ({"device": "cuda:99"}, "CUDA"),  # no machine has so many
+    ],
+)
+def test_the_base_is_loaded_as_the_operator_says(
+    settings_of: Callable[..., Settings], changes: dict[str, str], reason: str
+) -> None:
+    service = Service(settings_of(**changes), clock=lambda: datetime(2023, 1, 3, tzinfo=UTC))
+    assert reason in str(service.loader.look().reason)
+
+
+def test_the_loader_looks_as_often_as_the_operator_says(settings_of: Callable[..., Settings]) -> None:
+    service = Service(settings_of(poll_seconds=7), clock=lambda: datetime(2023, 1, 3, tzinfo=UTC))
+    assert service.loader._poll_seconds == 7
 
 
 def test_two_services_on_one_state_directory_are_one_too_many(tmp_path: Path) -> None:

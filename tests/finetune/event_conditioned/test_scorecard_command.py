@@ -55,6 +55,8 @@ def test_a_page_and_an_exit_code(
     assert run("honest", "--alert") == 0
     assert "alert" not in capsys.readouterr().out
     assert run("halved") == 0
+    assert run("halved", "--alert", "--alert-days", "5") == 0
+    assert "the last 5 days have too few target dates to judge" in capsys.readouterr().out
     assert run("halved", "--alert") == 1
     said = " ".join(capsys.readouterr().out.split())
     assert "alert: base: " in said

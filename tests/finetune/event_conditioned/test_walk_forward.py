@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import sys
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -19,12 +21,20 @@ from kronos_service.finetune.event_conditioned.training.tracking import epoch_fi
 from kronos_service.finetune.event_conditioned.walk_forward import walk_forward
 from kronos_service.model.adapter.read import read_adapter
 from kronos_service.model.factory import Bundle
-from kronos_shared.adapter_store import latest_version
+from kronos_shared.adapter_store import latest_version, publish
+from kronos_shared.cli import ConfigError
 
 
 @pytest.fixture(scope="module")
-def config(market_path: Path, base_path: Path, tmp_path_factory: pytest.TempPathFactory) -> WalkForwardConfig:
+def config(
+    market_path: Path,
+    base_path: Path,
+    adapter_of: Callable[[int], Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> WalkForwardConfig:
     out = tmp_path_factory.mktemp("walk")
+    for seed in (1, 2):
+        publish(adapter_of(seed), out / "adapters", keep=2)
     return WalkForwardConfig(
         out=out / "folds",
         adapter_store=out / "adapters",
@@ -42,6 +52,7 @@ def config(market_path: Path, base_path: Path, tmp_path_factory: pytest.TempPath
         seeds=(0,),
         origins=0,
         publish=True,
+        keep_versions=1,
         promote="always",
     )
 
@@ -76,6 +87,28 @@ def test_each_fold_is_a_run_of_its_own_that_learned_from_earlier_targets(
     assert everything["targets"] == sum((run["model"] == "base").sum() for run in runs)
 
 
+def test_each_run_has_the_settings_of_the_command(
+    config: WalkForwardConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[EventLoraConfig] = []
+
+    def first_only(settings: EventLoraConfig, *_: object) -> None:
+        ran.append(settings)
+        raise RunError("one is enough")
+
+    monkeypatch.setattr("kronos_service.finetune.event_conditioned.walk_forward.event_lora_at", first_only)
+    asked: dict[str, Any] = {"seeds": (3,), "placebo": True, "checkpoint_every": 9}
+    forecasts = {"origins": 7, "horizon": 2, "paths": 21}
+    with pytest.raises(RunError, match="one is enough"):
+        walk_forward(config.replace(out=tmp_path, **asked, **forecasts))
+    (run,) = ran
+    assert (run.seed, run.placebo, run.checkpoint_every) == (3, True, 9)
+    assert (run.forecast_origins, run.forecast_horizon, run.forecast_paths) == (7, 2, 21)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ConfigError, match="ray is not installed"):
+        walk_forward(config.replace(out=tmp_path, engine="ray"))
+
+
 def test_the_epochs_are_those_of_the_lowest_loss_on_dates_before_the_fold(
     config: WalkForwardConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,7 +140,8 @@ def test_the_published_adapter_was_trained_to_the_end_and_carries_the_evidence(
 ) -> None:
     directory = latest_version(config.adapter_store)
     assert directory is not None
-    assert directory.name == found["published"]
+    assert directory == config.out.parent / "adapters" / "versions" / found["published"]
+    assert {path.name[:6] for path in directory.parent.iterdir()} == {"000002", "000003"}
     manifest = read_adapter(directory).manifest
     assert manifest.data.splits == {"train": ("2022-01-03", "2022-09-30")}
     evidence = manifest.metrics["walk_forward"]

@@ -3,7 +3,7 @@
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from rich.console import Console
 from safetensors.torch import load_file
 
@@ -44,6 +45,8 @@ from kronos_service.model.presets import PRESETS
 from kronos_service.model.tokenizer import KronosTokenizer
 from kronos_shared import progress
 from kronos_shared.cli import ConfigError
+
+Weights = dict[str, torch.Tensor]
 
 UNTIL = date(2022, 7, 1)
 CONTEXT = 48
@@ -83,7 +86,7 @@ def nano(seed: int = 0) -> tuple[KronosTokenizer, Kronos]:
     return KronosTokenizer(**preset.tokenizer).eval(), Kronos(**preset.predictor).eval()
 
 
-def weights(out: Path) -> dict[str, torch.Tensor]:
+def weights(out: Path) -> Weights:
     return {
         f"{part}.{name}": value
         for part in ("tokenizer", "predictor")
@@ -107,6 +110,55 @@ def test_the_base_loads_and_its_record_tells_how_it_was_made(snapshot: Path, tmp
         record["validation"]["s1_loss"] + record["validation"]["s2_loss"], abs=1e-3
     )
     assert not (config.out / "state").exists()
+
+
+@pytest.fixture(scope="module")
+def weights_of(snapshot: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Weights]:
+    """The weights after two steps of each stage, with changed settings."""
+
+    def pretrained(**changes: Any) -> Weights:
+        few: dict[str, Any] = {"tokenizer_steps": 2, "predictor_steps": 2}
+        config = settings(snapshot, tmp_path_factory.mktemp("base") / "base", **few | changes)
+        AcceleratorState._reset_state(True)  # the first one of a process fixes the precision of all
+        pretrain(config)
+        AcceleratorState._reset_state(True)
+        return weights(config.out)
+
+    return pretrained
+
+
+@pytest.fixture(scope="module")
+def plain(weights_of: Callable[..., Weights]) -> Weights:
+    return weights_of()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("until", date(2022, 5, 1)), ("batch_size", 3), ("precision", "bf16"), ("seed", 1)]
+)
+def test_a_base_depends_on_each_setting(
+    weights_of: Callable[..., Weights], plain: Weights, name: str, value: object
+) -> None:
+    changed = weights_of(**{name: value})
+    assert not all(torch.equal(changed[name], plain[name]) for name in plain)
+
+
+def test_each_stage_takes_its_steps_at_its_rate(
+    snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[float, int]] = []
+
+    def watched(peak: float, step: int, steps: int) -> float:
+        if step == 0:
+            asked.append((peak, steps))
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return learning_rate(peak, step, steps)
+
+    monkeypatch.setattr(loop, "learning_rate", watched)
+    rates = {"tokenizer_lr": 3e-3, "predictor_lr": 4e-3}
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(settings(snapshot, tmp_path / "base", tokenizer_steps=2, predictor_steps=3, **rates))
+    assert asked == [(3e-3, 2), (4e-3, 3)]
 
 
 def test_both_stages_learn(snapshot: Path, tmp_path: Path) -> None:

@@ -95,6 +95,13 @@ def test_keys_and_limits_that_cannot_be_stop_the_start(changes: dict[str, str], 
     assert "secret" not in str(refused.value)
 
 
+def test_admin_keys_may_be_in_a_file_too(tmp_path: Path) -> None:
+    file = write(tmp_path / "admins", f"root:{BOB}")
+    ring = KeyRing(load_settings(api_keys=ALICE, admin_keys=CAROL, admin_keys_file=file))
+    roles = {key: caller.role for key in (ALICE, BOB, CAROL) if (caller := ring.caller_of(key))}
+    assert roles == {ALICE: "forecast", BOB: "admin", CAROL: "admin"}
+
+
 def test_a_key_that_has_a_colon_of_its_own_is_still_one_key() -> None:
     ring = KeyRing(load_settings(api_keys="abcdefgh:ijklmnopq"))
     found = ring.caller_of("abcdefgh:ijklmnopq")

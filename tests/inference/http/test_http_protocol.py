@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from subprocess import PIPE
+from typing import Any
 
 import httpx
 import pytest
@@ -117,6 +118,13 @@ def test_a_request_that_is_not_finished_in_time_loses_its_connection(
     with opened(port, sent) as connection:
         assert seconds_open(connection, trickle=trickle) < 30
     assert time.monotonic() - started > 0.5
+
+
+def test_connections_have_the_limits_of_the_operator(settings_of: Callable[..., Settings]) -> None:
+    limits = {"max_connections": 7, "head_seconds": 1.5, "body_seconds": 2.5}
+    settings = settings_of(**limits)
+    protocol: Any = server_config(create_app(settings), settings).http
+    assert list(protocol.keywords.values()) == list(limits.values())
 
 
 def test_an_answered_connection_may_be_used_again_after_a_pause(port: int) -> None:

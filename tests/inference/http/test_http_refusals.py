@@ -171,6 +171,30 @@ def test_the_request_of_these_cases_is_fine_as_it_is(
     assert (series["bars_given"], series["bars_used"], series["history_shortened"]) == (70, 70, False)
 
 
+def test_the_limits_are_the_operators(serve: Callable[..., Any], inline: Callable[[int], Body]) -> None:
+    requests: dict[str, Body] = {
+        "series": {"series": [{"symbol": "SPY"}] * 3, "paths": 1},
+        "series.0.candles": inline(70),
+        "horizon": {"horizon": 4},
+        "paths": {"paths": 4},
+        "deadline_ms": {"deadline_ms": 50_001},
+    }
+    limits = {"max_series": 2, "max_bars": 69, "max_horizon": 3, "max_paths": 3, "max_deadline_ms": 50_000}
+    with serve(**limits, max_rows=5, max_body_bytes=20_000, default_deadline_ms=50_000) as client:
+        for field, body in requests.items():
+            wanted = {"series": [{"symbol": "SPY"}], "horizon": 2, "paths": 2} | body
+            assert refused_fields(client, wanted) == [field]
+        rows = {"series": [{"symbol": "SPY"}] * 2, "horizon": 2, "paths": 3}
+        assert refused_fields(client, rows) == ["paths"]
+        assert send(client, json.dumps(rows).ljust(20_001)).status_code == 413
+
+
+def refused_fields(client: TestClient, body: Body) -> list[str]:
+    answer = send(client, json.dumps(body))
+    assert answer.status_code == 422, answer.text
+    return [fault["field"] for fault in answer.json()["error"]["fields"]]
+
+
 def test_too_many_candles_are_refused(client: TestClient) -> None:
     days = np.arange(np.datetime64("2018-01-01"), np.datetime64("2018-01-01") + 1025)
     price = {"open": 1.0, "high": 1.0, "low": 1.0, "close": 1.0, "volume": 1.0}

@@ -108,13 +108,16 @@ def test_after_the_signal_nothing_is_admitted_and_nothing_admitted_is_lost(
         time.sleep(0.05)
 
 
-def test_a_port_in_use_is_said_before_anything_is_loaded(
-    settings_of: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def load(_: Settings) -> None:
+@pytest.fixture
+def no_app(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*_: object, **__: object) -> None:
         raise AssertionError("the app was made first")
 
     monkeypatch.setattr(module, "create_app", load)
+
+
+@pytest.mark.usefixtures("no_app")
+def test_a_port_in_use_is_said_before_anything_is_loaded(settings_of: Callable[..., Settings]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -124,9 +127,10 @@ def test_a_port_in_use_is_said_before_anything_is_loaded(
     require_free("127.0.0.1", port)
 
 
-def test_an_address_of_another_machine_is_refused() -> None:
+@pytest.mark.usefixtures("no_app")
+def test_an_address_of_another_machine_is_refused(settings_of: Callable[..., Settings]) -> None:
     with pytest.raises(AddressError, match=r"cannot listen on 192\.0\.2\.1 port 0"):
-        require_free("192.0.2.1", 0)
+        serve(settings_of(host="192.0.2.1", port=0))
 
 
 def test_work_whose_client_has_hung_up_is_dropped_and_counted(

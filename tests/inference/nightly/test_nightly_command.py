@@ -2,6 +2,7 @@
 
 import json
 import resource
+import sys
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -24,6 +25,7 @@ from kronos_service.inference.nightly.config import ForecastAllConfig
 from kronos_service.inference.nightly.partial import BusyError, UnwritableError
 from kronos_shared.adapter_store import publish
 from kronos_shared.cli import ConfigError
+from kronos_shared.errors import KronosError
 
 Rows = Callable[..., pd.DataFrame]
 Run = Callable[..., Any]
@@ -73,6 +75,20 @@ def test_a_symbol_that_cannot_be_forecast_is_named_and_stops_no_other(
     same = rows(out=tmp_path / "all.parquet")
     mine = same[same["symbol"].isin(written["symbol"])].reset_index(drop=True)
     pd.testing.assert_frame_equal(written, mine)
+
+
+def test_a_database_a_device_and_a_cluster_are_those_that_are_named(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    for names in ({"source": "postgres", "snapshot": None}, {"to": "postgres"}):
+        with pytest.raises(KronosError, match="set DATABASE_URL"):
+            run(**names)
+    with pytest.raises((AssertionError, RuntimeError), match="CUDA"):  # torch's own words
+        run(device="cuda:99")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ConfigError, match="ray is not installed"):
+        run(engine="ray")
 
 
 def test_a_batch_without_any_forecast_writes_nothing(run: Run, config_of: ConfigOf) -> None:

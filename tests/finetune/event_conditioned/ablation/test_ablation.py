@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import sys
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -17,6 +18,7 @@ from kronos_service.finetune.event_conditioned.ablation.config import AblateConf
 from kronos_service.finetune.event_conditioned.training import loop
 from kronos_service.finetune.event_conditioned.training.signals import Stopped
 from kronos_service.finetune.event_conditioned.training.variants import train_variant
+from kronos_shared.cli import ConfigError
 
 TRAIN_VARIANT = "kronos_service.finetune.event_conditioned.ablate.train_variant"
 
@@ -57,6 +59,18 @@ def figures(out: Path) -> dict[str, Any]:
 def whole(config: AblateConfig) -> dict[str, Any]:
     ablate(config)
     return figures(config.out)
+
+
+def test_what_was_asked_for_is_trained_where_it_was_asked_for(
+    config: AblateConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a cluster here, where Ray is not installed; the list of what is to be trained comes first."""
+    monkeypatch.setitem(sys.modules, "ray", None)
+    asked: dict[str, Any] = {"variants": ("rank-4",), "vary": ("weight_decay=0.5",), "seeds": (7,)}
+    with pytest.raises(ConfigError, match="ray is not installed"):
+        ablate(config.replace(out=tmp_path / "out", engine="ray", **asked))
+    unfinished = json.loads((tmp_path / "out" / "ablation.json").read_bytes())["unfinished"]
+    assert unfinished == [[name, 7] for name in ("adapter", "control", "rank-4", "weight_decay=0.5")]
 
 
 def test_the_table_holds_base_reference_control_and_what_was_asked_for(whole: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
+from kronos_service.finetune.event_conditioned.ablation.config import AblateConfig
 from kronos_service.finetune.event_conditioned.ablation.runs import (
     HASHED,
     LATER,
@@ -22,7 +23,8 @@ from kronos_service.finetune.event_conditioned.ablation.runs import (
     require_current,
 )
 from kronos_service.finetune.event_conditioned.ablation.variants import VARIANTS, AblationVariant
-from kronos_service.finetune.event_conditioned.config import EventLoraConfig
+from kronos_service.finetune.event_conditioned.config import EventLoraConfig, Recipe, Training
+from kronos_service.finetune.event_conditioned.folds.config import WalkForwardConfig
 from kronos_service.finetune.event_conditioned.run_directory import RunError, RunFingerprint, finish
 from kronos_service.finetune.event_conditioned.training.checkpoints import write_verified
 from kronos_service.finetune.event_conditioned.training.variants import Variant
@@ -109,6 +111,13 @@ def test_every_setting_is_varied_here() -> None:
     assert set(OTHERWISE) == set(EventLoraConfig.model_fields)
     assert set(EXCLUDED) == HASHED | RESOLVED | UNUSED
     assert all(value != getattr(CONFIG, name) for name, value in OTHERWISE.items())
+
+
+def test_every_setting_of_a_command_of_many_trainings_reaches_each_of_them() -> None:
+    for command, shared in ((AblateConfig, Training), (WalkForwardConfig, Recipe)):
+        for name in shared.model_fields:
+            training = command(**{name: OTHERWISE[name]}).training(3)
+            assert training == EventLoraConfig(seed=3, **{name: OTHERWISE[name]})
 
 
 @pytest.mark.parametrize("name", OTHERWISE)

@@ -17,7 +17,10 @@ from kronos_service.events import leaders
 from kronos_service.events.sessions import sessions
 from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.finetune.__main__ import main
+from kronos_service.finetune.event_conditioned.samples.splits import Splits
 from kronos_service.model.adapter.read import read_adapter
+from kronos_service.model.factory import Bundle
+from kronos_shared.errors import KronosError
 
 TINY = ["--epochs", "1", "--targets-per-window", "8", "--context", "72", "--warmup-steps", "2", "--rank", "2"]
 TINY += ["--forecast-origins", "0"]
@@ -62,6 +65,29 @@ def test_a_finding_exits_with_1_and_shows_its_rows(
     assert "BTCUSDT's bar" in output.out
     assert "more" in output.out
     assert "FAIL" in output.out
+
+
+def test_the_audit_looks_where_its_flags_say(
+    market_path: Path, base_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def watched(_: object, splits: Splits, bundle: Bundle, *, quick: bool, seed: int) -> None:
+        spans = {name: (str(one.first), str(one.last)) for name, one in splits.splits.items()}
+        asked.update(spans, base=bundle.base.repo, quick=quick, seed=seed)
+        raise KronosError("that is enough")
+
+    monkeypatch.setattr("kronos_service.finetune.event_conditioned.audit.audit.audit", watched)
+    spans = [*SPLITS[:-1], "2022-12-15", "--train-start", "2021-06-01", "--seed", "3", "--quick"]
+    assert main(["audit", "--snapshot", str(market_path), "--base-model", str(base_path), *spans]) == 2
+    assert asked == {
+        "train": ("2021-06-01", "2022-05-31"),
+        "val": ("2022-06-01", "2022-09-30"),
+        "test": ("2022-10-01", "2022-12-15"),
+        "base": "tiny",
+        "quick": True,
+        "seed": 3,
+    }
 
 
 def test_a_snapshot_that_cannot_be_audited_exits_with_2_and_one_line(

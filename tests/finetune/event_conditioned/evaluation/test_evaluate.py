@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Mapping
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,14 +19,17 @@ from kronos_service.finetune.event_conditioned.config import (
     EventLoraConfig,
     ReportConfig,
 )
+from kronos_service.finetune.event_conditioned.evaluation.sample_paths import PathSettings
 from kronos_service.finetune.event_conditioned.evaluation.test_split_log import OPENINGS
 from kronos_service.finetune.event_conditioned.folds.config import WalkForwardConfig
 from kronos_service.finetune.event_conditioned.report import tables
 from kronos_service.finetune.event_conditioned.report.document import SECTIONS as DOCUMENT_SECTIONS
 from kronos_service.finetune.event_conditioned.report.document import render
 from kronos_service.finetune.event_conditioned.report.run_record import ReportError, read_run
+from kronos_service.model.generation.sampling import Sampling
 from kronos_shared.adapter_manifest import DAY_KINDS
 from kronos_shared.cli import Settings, parse
+from kronos_shared.errors import KronosError
 
 SPLITS = "--train-start 2022-01-03 --val-start 2022-06-01 --test-start 2022-10-01 --test-end 2022-12-15"
 SIZE = "--epochs 2 --targets-per-window 8 --context 72 --rank 2 --forecast-origins 6 --forecast-paths 20"
@@ -259,6 +263,24 @@ def test_figures_are_the_same_each_time(place: Path, given: list[str], tmp_path:
     assert {**found[0], "made_at": None} == {**found[1], "made_at": None}
 
 
+def test_forecasts_are_drawn_as_the_flags_say(
+    place: Path, given: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def watched(*_: object, origins: int, settings: PathSettings, **__: object) -> None:
+        asked.update(origins=origins, settings=settings)
+        raise KronosError("that is enough")
+
+    monkeypatch.setattr("kronos_service.finetune.event_conditioned.evaluate.forecast_split", watched)
+    drawn = "--origins 4 --horizon 3 --paths 21 --temperature 0.5 --top-p 0.3 --seed 4"
+    argv = ["evaluate", "--adapter", str(place / "run" / "adapter"), *given, *drawn.split()]
+    assert main([*argv, "--out", str(tmp_path)]) == 2
+    sampling = Sampling(temperature=0.5, top_p=0.3)
+    settings = PathSettings(horizon=3, paths=21, context=72, sampling=sampling, seed=4)
+    assert asked == {"origins": 4, "settings": settings}
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -344,8 +366,9 @@ def test_an_ablation_elsewhere_is_shown(place: Path, tmp_path: Path) -> None:
         }
     ]
     path.write_text(json.dumps({"arms": arms, "unfinished": [["control", 0]], "criteria": criteria}))
-    shown = " ".join(Page(render(read_run(place / "run", ablation=path))).text)
-    shown = " ".join(shown.split())
+    run = shutil.copytree(place / "run", tmp_path / "run")
+    assert main(["report", str(run), "--ablation", str(path)]) == 0
+    shown = " ".join(text_of(run / "report.html").split())
     for words in ("is half enough?", "+0.0123", "[+0.0100, +0.0200]", "Not trained yet: control (seed 0)"):
         assert words in shown
     for words in (

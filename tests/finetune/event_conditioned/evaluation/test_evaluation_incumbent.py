@@ -159,8 +159,12 @@ def test_a_worse_adapter_is_not_promoted_unless_it_must_be(
     ]
     assert compared["event"]["nats"] == pytest.approx(totals[0] - totals[1], abs=1e-5)
 
-    assert main([*quick, "--run-dir", "c", "--epochs", "1", "--promote", "always"]) == 0
+    publish(tmp_path / "a" / "adapter", store, keep=10)
+    last = ["--run-dir", "c", "--epochs", "1", "--promote", "always", "--keep-versions", "1"]
+    assert main([*quick, *last]) == 0
     second = latest(store)
     assert second is not None
-    assert second.generation == 2
+    assert second.generation == 3
+    kept = {path.name[:6] for path in (store / "versions").iterdir()}
+    assert kept == {"000002", "000003"}  # the one that LATEST named before may still be read
     assert "although no worse than LATEST: over" in capsys.readouterr().out

@@ -52,6 +52,27 @@ CONFIG = EventLoraConfig(
 )
 KEPT = 24
 """Windows of each split that are trained on or scored: three steps an epoch."""
+RECIPE: dict[str, Any] = {
+    "epochs": 2,
+    "batch_size": 4,
+    "learning_rate": 2e-4,
+    "event_learning_rate": 1e-3,
+    "warmup_steps": 3,
+    "weight_decay": 0.5,
+    "max_grad_norm": 2e-3,
+    "rank": 4,
+    "alpha": 3,
+    "target_modules": ("k_proj",),
+    "use_rslora": True,
+    "use_dora": True,
+    "lora_dropout": 0.5,
+    "taps": "input",
+    "event_start": "tier1",
+    "event_weight": 1.0,
+    "blank_probability": 0.1,
+    "seed": 1,
+}
+"""Another value of every setting that a training has once its windows are made."""
 
 
 @dataclass
@@ -98,13 +119,18 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
 @pytest.fixture(scope="module")
 def few(splits: Splits) -> Splits:
     """The first windows of each split, with some event in each of them."""
+    return cut(splits, KEPT)
+
+
+def cut(splits: Splits, most: int) -> Splits:
+    """The first so many windows of each split that have some event in them."""
     kept = {}
     for name, one in splits.splits.items():
         hearing = [
             number
             for number, window in enumerate(one.windows)
             if splits.series[window.series].events[window.start : window.stop - 1].any()
-        ][:KEPT]
+        ][:most]
         kept[name] = replace(
             one,
             windows=[one.windows[number] for number in hearing],
@@ -169,6 +195,36 @@ def test_all_three_are_trained_each_under_its_own_name(few: Splits, bundle: Bund
     assert len(set(losses)) == 3
     for name in ("control", "placebo"):
         assert (tmp_path / name / "trained").is_dir()
+
+
+@pytest.fixture(scope="module")
+def losses_of(few: Splits, bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Tensor]:
+    """The validation losses after an epoch of one step, with changed settings."""
+    fewer = cut(few, 8)
+
+    def losses(**changes: Any) -> Tensor:
+        config = CONFIG.replace(epochs=1).replace(**changes)
+        directory, accelerator = tmp_path_factory.mktemp("recipe"), Accelerator(cpu=True)
+        trained = train_variant(ADAPTER, config, fewer, bundle, accelerator, directory, micro_batch=8)
+        return torch.tensor(trained.records["total"].to_numpy())
+
+    return losses
+
+
+@pytest.fixture(scope="module")
+def plain(losses_of: Callable[..., Tensor]) -> Tensor:
+    return losses_of()
+
+
+def test_the_same_settings_train_to_the_same_bits(losses_of: Callable[..., Tensor], plain: Tensor) -> None:
+    assert torch.equal(losses_of(), plain)
+
+
+@pytest.mark.parametrize("name", RECIPE)
+def test_a_training_depends_on_each_setting(
+    losses_of: Callable[..., Tensor], plain: Tensor, name: str
+) -> None:
+    assert not torch.equal(losses_of(**{name: RECIPE[name]}), plain)
 
 
 def test_dropout_is_on_in_every_step_and_off_in_every_validation(train: Train, seen: Seen) -> None:
