@@ -18,7 +18,7 @@ from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_service.finetune.event_conditioned.folds.config import WalkForwardConfig
 from kronos_service.finetune.event_conditioned.run_directory import RunError
 from kronos_service.finetune.event_conditioned.training.tracking import epoch_figures
-from kronos_service.finetune.event_conditioned.walk_forward import walk_forward
+from kronos_service.finetune.event_conditioned.walk_forward import _plan, _publish, walk_forward
 from kronos_service.model.adapter.read import read_adapter
 from kronos_service.model.factory import Bundle
 from kronos_shared.adapter_store import latest_version, publish
@@ -147,6 +147,13 @@ def test_the_published_adapter_was_trained_to_the_end_and_carries_the_evidence(
     evidence = manifest.metrics["walk_forward"]
     assert evidence["epochs"] == 1
     assert {one["group"] for one in evidence["gains"]} == {"tier1", "event", "quiet", "all"}
+
+
+def test_without_a_gain_an_adapter_is_published_where_it_always_is(
+    config: WalkForwardConfig, found: dict[str, Any]
+) -> None:
+    assert _publish(_plan(config), 1, gains=[]) == found["published"]
+    assert _publish(_plan(config.replace(promote="if-gain")), 1, gains=[]) is None
 
 
 def test_a_base_that_may_have_seen_a_fold_is_named_on_every_figure(

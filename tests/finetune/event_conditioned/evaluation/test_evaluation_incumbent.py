@@ -159,12 +159,13 @@ def test_a_worse_adapter_is_not_promoted_unless_it_must_be(
     ]
     assert compared["event"]["nats"] == pytest.approx(totals[0] - totals[1], abs=1e-5)
 
-    publish(tmp_path / "a" / "adapter", store, keep=10)
+    for run in ("b", "a"):
+        publish(tmp_path / run / "adapter", store, keep=10)
     last = ["--run-dir", "c", "--epochs", "1", "--promote", "always", "--keep-versions", "1"]
     assert main([*quick, *last]) == 0
     second = latest(store)
     assert second is not None
-    assert second.generation == 3
+    assert second.generation == 4
     kept = {path.name[:6] for path in (store / "versions").iterdir()}
-    assert kept == {"000002", "000003"}  # the one that LATEST named before may still be read
+    assert kept == {"000003", "000004"}  # the one that LATEST named before may still be read
     assert "although no worse than LATEST: over" in capsys.readouterr().out
