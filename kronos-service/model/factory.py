@@ -13,6 +13,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 from safetensors.torch import save
 
 from kronos_service.events.encoder import EventEncoder
@@ -68,6 +69,7 @@ class BaseChoice:
 
     def load(self, device: str, taxonomy: Taxonomy = DEFAULT_TAXONOMY) -> Bundle:
         """The bundle on a device, for adapters of a taxonomy; raises as `load_bundle`."""
+        _require_device(device)
         parts = _find(self)
         tokenizer, model = build(KronosTokenizer, parts.tokenizer), build(Kronos, parts.predictor)
         ours, theirs = (tokenizer.s1_bits, tokenizer.s2_bits), (model.s1_bits, model.s2_bits)
@@ -113,12 +115,24 @@ def load_bundle(
         taxonomy: what the event encoder's channels mean.
 
     Raises:
-        BaseModelError: nothing of that name, no network, or weights that do not fit (all misfits at once).
+        BaseModelError: nothing of that name, no network, weights that do not fit (all misfits at once), or no
+            such device.
     """
     choice = BaseChoice(
         model=base, tokenizer=tokenizer, revision=revision, tokenizer_revision=tokenizer_revision
     )
     return choice.load(device, taxonomy)
+
+
+def _require_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:  # which of them depends on how torch was built
+        reason = str(error).partition("\n")[0]
+        raise BaseModelError(
+            f"cannot compute on device {device} ({reason}): name cpu, or see what "
+            "`python -m kronos_service.finetune doctor --device cuda` finds"
+        ) from None
 
 
 def hub_repositories(choice: BaseChoice) -> dict[str, str]:

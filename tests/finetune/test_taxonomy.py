@@ -7,6 +7,7 @@ import pytest
 from kronos_service.data.sample_worlds import OWN_TAXONOMY
 from kronos_service.events.taxonomy import DEFAULT_TAXONOMY, read_taxonomy
 from kronos_service.finetune.__main__ import main
+from kronos_shared.progress import console
 
 BARE = """
 version = 7
@@ -29,7 +30,7 @@ def rows(output: str) -> list[list[str]]:
 def test_every_channel_is_explained(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(console, "_width", 200)  # else cells wrap
     own = read_taxonomy(OWN_TAXONOMY)
     assert main(["taxonomy", "check", str(OWN_TAXONOMY)]) == 0
     output = capsys.readouterr().out

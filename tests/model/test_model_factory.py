@@ -319,3 +319,10 @@ def test_what_a_base_takes_from_the_hub_is_known_before_it_is_loaded(
 def test_a_base_without_a_known_commit_is_refused_before_anything_is_fetched() -> None:
     with pytest.raises(BaseModelError, match="no pinned revision of NeoQuasar/Kronos-mini"):
         hub_repositories(BaseChoice(model="mini"))
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "gpu"])
+def test_a_device_that_is_not_there_is_one_line(device: str, base: Path) -> None:
+    with pytest.raises(BaseModelError, match=f"cannot compute on device {device} .*: name cpu, or") as found:
+        load_bundle(str(base), device=device)
+    assert "\n" not in str(found.value)

@@ -66,7 +66,7 @@ class Lab:
         with torch.profiler.profile(activities=activities) as profile:
             work()
             self.wait()
-        kernels = [one for one in profile.key_averages() if one.device_type == torch.autograd.DeviceType.CUDA]
+        kernels = [one for one in profile.key_averages() if one.device_type.name == "CUDA"]
         return float(sum(one.self_device_time_total for one in kernels)) / 1e6
 
     def wait(self) -> None:
