@@ -69,7 +69,7 @@ class BaseChoice:
 
     def load(self, device: str, taxonomy: Taxonomy = DEFAULT_TAXONOMY) -> Bundle:
         """The bundle on a device, for adapters of a taxonomy; raises as `load_bundle`."""
-        _require_device(device)
+        require_device(device)
         parts = _find(self)
         tokenizer, model = build(KronosTokenizer, parts.tokenizer), build(Kronos, parts.predictor)
         ours, theirs = (tokenizer.s1_bits, tokenizer.s2_bits), (model.s1_bits, model.s2_bits)
@@ -124,7 +124,8 @@ def load_bundle(
     return choice.load(device, taxonomy)
 
 
-def _require_device(device: str) -> None:
+def require_device(device: str) -> None:
+    """Check that a model can be moved there; raises `BaseModelError`."""
     try:
         torch.empty(0, device=device)
     except (AssertionError, RuntimeError) as error:  # which of them depends on how torch was built

@@ -22,6 +22,7 @@ from kronos_service.inference.http.protocol import BoundedProtocol
 from kronos_service.inference.models.replica_state import sole_use
 from kronos_service.inference.service import Service
 from kronos_service.inference.settings import Settings
+from kronos_service.model.factory import require_device
 from kronos_shared.errors import KronosError
 
 SWITCH_SECONDS: Final = 0.001
@@ -119,8 +120,10 @@ def serve(settings: Settings, *, announce: Callable[[str], None] | None = None) 
     Raises:
         SettingsError: another service uses the state directory, or what the app says.
         AddressError: it cannot listen on its host and port.
+        BaseModelError: there is no such device.
     """
     require_free(settings.host, settings.port)
+    require_device(settings.device)
     app = create_app(settings, needs_keys=announce is None)
     configure_logs()
     with sole_use(settings.state_dir):

@@ -21,6 +21,7 @@ from kronos_service.inference.scheduler.queue import ForecastQueue
 from kronos_service.inference.scheduler.work import ForecastJob, run_batch
 from kronos_service.inference.service import Service
 from kronos_service.inference.settings import Settings
+from kronos_service.model.base_files import BaseModelError
 from kronos_service.model.generation.generate import Generated
 
 BODY = {"series": [{"symbol": "SPY"}], "horizon": 2, "paths": 2}
@@ -131,6 +132,13 @@ def test_a_port_in_use_is_said_before_anything_is_loaded(settings_of: Callable[.
 def test_an_address_of_another_machine_is_refused(settings_of: Callable[..., Settings]) -> None:
     with pytest.raises(AddressError, match=r"cannot listen on 192\.0\.2\.1 port 0"):
         serve(settings_of(host="192.0.2.1", port=0))
+
+
+def test_a_device_that_is_not_there_is_said_before_anything_is_loaded(
+    settings_of: Callable[..., Settings],
+) -> None:
+    with pytest.raises(BaseModelError, match="cannot compute on device cuda:99 "):
+        serve(settings_of(port=0, device="cuda:99"))
 
 
 def test_work_whose_client_has_hung_up_is_dropped_and_counted(
