@@ -4,11 +4,14 @@ import os
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from kronos_service.finetune.__main__ import main as finetune_main
 from kronos_service.finetune.commands import COMMANDS as FINETUNE
+from kronos_service.inference.__main__ import main as serve_main
 from kronos_service.inference.commands import COMMANDS as INFERENCE
 from kronos_service.inference.settings import PREFIX, Settings
 
@@ -76,26 +79,32 @@ def test_the_list_of_commands_loads_nothing_heavy(program: str) -> None:
     [
         ("inference", ("serve",), "fastapi", "fastapi is not installed: pip install 'kronos-events[serve]'"),
         ("inference", ("serve",), "uvicorn", "uvicorn is not installed: pip install 'kronos-events[serve]'"),
-        (
-            "inference",
-            ("serve",),
-            "adbc_driver_manager",
-            "adbc_driver_manager is not installed: pip install 'kronos-events[postgres]'",
-        ),
-        (
-            "finetune",
-            ("export", "--source", "postgres", "--out", "x"),
-            "adbc_driver_manager",
-            "adbc_driver_manager is not installed: pip install 'kronos-events[postgres]'",
-        ),
     ],
 )
 def test_a_missing_extra_is_named_in_one_line(
     program: str, argv: tuple[str, ...], blocked: str, line: str
 ) -> None:
-    done = run(program, *argv, blocked=(blocked,), KRONOS_API_KEYS=KEY, KRONOS_SOURCE="postgres")
+    done = run(program, *argv, blocked=(blocked,), KRONOS_API_KEYS=KEY)
     assert done.returncode == 2
     assert done.stderr == f"error: {line}\n"
+
+
+@pytest.mark.parametrize(
+    ("main", "argv"),
+    [(serve_main, ["serve"]), (finetune_main, ["export", "--source", "postgres", "--out", "x"])],
+)
+def test_a_missing_driver_of_the_database_is_named_in_one_line(
+    main: Callable[[Sequence[str]], int],
+    argv: Sequence[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, "adbc_driver_manager", None)
+    monkeypatch.setenv("KRONOS_API_KEYS", KEY)
+    monkeypatch.setenv("KRONOS_SOURCE", "postgres")
+    assert main(argv) == 2
+    missing = "adbc_driver_manager is not installed: pip install 'kronos-events[postgres]'"
+    assert capsys.readouterr().err == f"error: {missing}\n"
 
 
 BLOCKED = (
