@@ -106,6 +106,8 @@ def test_event_lora_leaves_a_judged_and_published_adapter(
     adapter = read_adapter(directory)
     check_canary(merge(attach(adapter, bundle)), adapter.manifest.canary)
 
+    for scores in ("evaluation-val.parquet", "evaluation-val-next-bar.parquet"):
+        assert "adapter" in pd.read_parquet(tmp_path / "run" / scores)["model"].tolist()
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     losses = pd.read_parquet(tmp_path / "run" / "val_losses.parquet")
     assert set(losses["model"]) == {"base", "adapter", "control", "placebo"}

@@ -120,6 +120,7 @@ def test_a_comparison_survives_its_manifest(splits: Splits, bundle: Bundle) -> N
     earlier = score(bundle.model, splits.dataset("val"), Accelerator(), micro_batch=64, events=False)
     better = earlier.assign(total=earlier["total"] - 0.5)
     found = compare(INCUMBENT, earlier, better, seed=0)
+    assert (found.version, found.manifest_sha256) == (INCUMBENT.version, INCUMBENT.manifest_sha256)
     assert found.event is not None
     assert found.quiet is not None
     assert (found.event.nats, found.quiet.nats) == pytest.approx((0.5, 0.5))

@@ -114,3 +114,23 @@ def test_gains_pair_targets_by_symbol_and_date(
     assert found["all"]["gain"]["adapter"]["garch"]["range_crps"]["targets"] == len(ORIGINS) / 2
     mean = groups["all"]["gain"]["adapter"]["har"]["range_crps"]["mean"]
     assert found["all"]["gain"]["adapter"]["har"]["range_crps"]["mean"] == pytest.approx(mean)
+
+
+def test_classes_are_told_apart_where_there_are_several(records: pd.DataFrame) -> None:
+    def counted(found: pd.DataFrame) -> dict[str, int]:
+        groups = summarize_next_bars(found, seed=0)["groups"]
+        return {one["asset_class"]: one["targets"] for one in groups if one["group"] == "all"}
+
+    symbol = records["symbol"].iloc[0]
+    is_crypto = records["symbol"] == symbol
+    two = records.assign(asset_class=np.where(is_crypto, "crypto", "us_equity"))
+    per_model = len(records) // records["model"].nunique()
+    crypto = int(is_crypto.sum()) // records["model"].nunique()
+    assert counted(records.assign(asset_class="crypto")) == {"all": per_model}
+    assert counted(two) == {"all": per_model, "crypto": crypto, "us_equity": per_model - crypto}
+
+
+def test_intervals_are_drawn_by_the_seed(records: pd.DataFrame) -> None:
+    one, same, other = (summarize_next_bars(records, seed=seed) for seed in (0, 0, 1))
+    assert one == same
+    assert one != other
