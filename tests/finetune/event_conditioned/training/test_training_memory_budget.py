@@ -3,7 +3,7 @@
 import pytest
 import torch
 from accelerate import Accelerator
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
@@ -35,6 +35,7 @@ def linear_peak(windows: int, checkpointing: bool) -> int:
 
 
 @given(budget=st.integers(1, 8 * GB), most=st.integers(1, 64))
+@example(budget=linear_peak(4, False), most=8)
 def test_the_largest_size_that_fits_is_taken_and_recomputation_only_where_nothing_fits_without(
     budget: int, most: int
 ) -> None:
