@@ -61,14 +61,15 @@ class Reach:
 
     def tests(self, fault: Fault) -> list[str]:
         """The tests that run the fault's lines, the quickest files first; for a line that only imports
-        run, all tests.
+        run, all tests of the files that reach the module: one may read a constant and run nothing.
         """
         of_module = self.lines[fault.module.path]
         first, last = fault.lines
         ran = [of_module[line] for line in map(str, range(first, last + 1)) if line in of_module]
         found = {test for tests in ran for test in tests}
         if ran and not found:
-            found = {test for tests in of_module.values() for test in tests}
+            files = {_file(test) for tests in of_module.values() for test in tests}
+            found = {test for test in self.seconds if _file(test) in files}
         cost: Counter[str] = Counter()
         for test in found:
             cost[_file(test)] += self.seconds[test]  # type: ignore[assignment]

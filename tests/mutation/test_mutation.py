@@ -73,13 +73,19 @@ def test_faults_are_in_what_runs_and_not_in_what_is_read(mutants: list[Mutant]) 
 
 def test_a_fault_is_run_by_the_tests_that_reach_its_statement(module: Module) -> None:
     reached = Reach(
-        seconds={"slow.py::a": 9.0, "slow.py::b": 1.0, "fast.py::c": 2.0, "idle.py::d": 0.0},
+        seconds={
+            "slow.py::a": 9.0,
+            "slow.py::b": 1.0,
+            "fast.py::c": 2.0,
+            "fast.py::reads": 0.0,
+            "idle.py::d": 0.0,
+        },
         lines={"double.py": {"5": [], "11": ["slow.py::a", "fast.py::c"], "13": ["slow.py::b"]}},
     )
     by_line = {fault.lines[0]: reached.tests(fault) for fault in module.faults}
     assert by_line[11] == ["fast.py::c", "slow.py::a"]  # the quicker file first
     assert by_line[13] == ["slow.py::b"]
-    assert by_line[5] == ["fast.py::c", "slow.py::a", "slow.py::b"]  # the import's line: all of the module's
+    assert by_line[5] == ["fast.py::c", "fast.py::reads", "slow.py::a", "slow.py::b"]  # the import's line
     assert by_line[14] == []
 
 
