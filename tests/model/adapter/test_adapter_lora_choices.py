@@ -134,6 +134,7 @@ def test_the_files_say_what_is_not_the_default_and_nothing_else(
     given = lora.model_dump()
     assert other == given.keys() - {"rank", "alpha", "dropout"}
     assert {name for name in ("use_rslora", "use_dora") if name in config} == other - {"target_modules"}
+    assert config["inference_mode"] is True
     assert read_adapter(directory).manifest.lora == lora
 
 
