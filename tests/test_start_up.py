@@ -1,11 +1,13 @@
 """What a command loads: nothing heavy for `--help` or a mistake, no extra where none is needed."""
 
+import json
 import os
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypedDict
 
 import pytest
 
@@ -24,54 +26,71 @@ HEAVY = (
     *("fastapi", "uvicorn", "supabase", "adbc_driver_manager", "huggingface_hub", "transformers"),
 )
 RUN = """
-import importlib, sys
+import contextlib, importlib, io, json, sys
 for name in {blocked}:
     sys.modules[name] = None
 main = importlib.import_module("kronos_service.{program}.__main__").main
-try:
-    code = main({argv})
-except SystemExit as ended:
-    code = ended.code
-loaded = sorted(name for name in {heavy} if sys.modules.get(name))
-print("loaded:", *loaded)
-sys.exit(code)
+for argv in {lines}:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = main(argv)
+        except SystemExit as ended:
+            code = ended.code
+    loaded = [name for name in {heavy} if sys.modules.get(name)]
+    print(json.dumps(dict(code=code, out=out.getvalue(), err=err.getvalue(), loaded=loaded)))
 """
 
 
-def run(
-    program: str, *argv: str, blocked: tuple[str, ...] = (), **environment: str
-) -> subprocess.CompletedProcess[str]:
-    code = RUN.format(program=program, argv=list(argv), blocked=blocked, heavy=HEAVY)
-    return subprocess.run(
+class Answer(TypedDict):
+    code: int
+    out: str
+    err: str
+    loaded: list[str]
+
+
+def answers(
+    program: str, *lines: Sequence[str], blocked: tuple[str, ...] = (), **environment: str
+) -> list[Answer]:
+    """What one new process answers to each line, and which heavy modules it had loaded by then."""
+    code = RUN.format(program=program, lines=[list(line) for line in lines], blocked=blocked, heavy=HEAVY)
+    done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
         check=False,
         env={**os.environ, **environment},
     )
-
-
-@pytest.mark.parametrize(("program", "command"), COMMANDS)
-def test_help_loads_nothing_heavy_and_shows_an_example(program: str, command: str) -> None:
-    done = run(program, command, "--help")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith("loaded:\n"), done.stdout[-200:]
-    for words in ("examples:", f"kronos_service.{program} {command}", "exit code: 0 ", "environment: "):
-        assert words in done.stdout
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-@pytest.mark.parametrize(("program", "command"), COMMANDS)
-def test_a_misspelt_flag_loads_nothing_heavy_and_is_one_line(program: str, command: str) -> None:
-    done = run(program, command, "--confgi", "x")
-    assert done.returncode == 2
-    assert done.stdout == "loaded:\n"
-    assert done.stderr.startswith("error: unknown flag --confgi")
-    assert done.stderr.count("\n") == 1
+@pytest.mark.parametrize(("program", "commands"), [("finetune", FINETUNE), ("inference", INFERENCE)])
+def test_help_loads_nothing_heavy_and_shows_an_example(program: str, commands: Mapping[str, object]) -> None:
+    for command, answer in zip(
+        commands, answers(program, *([name, "--help"] for name in commands)), strict=True
+    ):
+        assert answer["code"] == 0, answer["err"]
+        assert answer["loaded"] == [], command
+        for words in ("examples:", f"kronos_service.{program} {command}", "exit code: 0 ", "environment: "):
+            assert words in answer["out"]
+
+
+@pytest.mark.parametrize(("program", "commands"), [("finetune", FINETUNE), ("inference", INFERENCE)])
+def test_a_misspelt_flag_loads_nothing_heavy_and_is_one_line(
+    program: str, commands: Mapping[str, object]
+) -> None:
+    lines = [[name, "--confgi", "x"] for name in commands]
+    for line, answer in zip(lines, answers(program, *lines), strict=True):
+        assert (answer["code"], answer["out"], answer["loaded"]) == (2, "", []), line
+        assert answer["err"].startswith("error: unknown flag --confgi")
+        assert answer["err"].count("\n") == 1
 
 
 @pytest.mark.parametrize("program", ["finetune", "inference"])
 def test_the_list_of_commands_loads_nothing_heavy(program: str) -> None:
-    assert run(program, "--help").stdout.endswith("loaded:\n")
+    (answer,) = answers(program, ["--help"])
+    assert (answer["code"], answer["loaded"]) == (0, [])
 
 
 @pytest.mark.parametrize(
@@ -84,9 +103,8 @@ def test_the_list_of_commands_loads_nothing_heavy(program: str) -> None:
 def test_a_missing_extra_is_named_in_one_line(
     program: str, argv: tuple[str, ...], blocked: str, line: str
 ) -> None:
-    done = run(program, *argv, blocked=(blocked,), KRONOS_API_KEYS=KEY)
-    assert done.returncode == 2
-    assert done.stderr == f"error: {line}\n"
+    (answer,) = answers(program, argv, blocked=(blocked,), KRONOS_API_KEYS=KEY)
+    assert (answer["code"], answer["err"]) == (2, f"error: {line}\n")
 
 
 @pytest.mark.parametrize(

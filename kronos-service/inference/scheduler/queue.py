@@ -124,7 +124,6 @@ class ForecastQueue:
         with self._changed:
             with suppress(ValueError):
                 self._waiting.remove(job)
-            self._changed.notify_all()
 
     @property
     def depth(self) -> int:
@@ -209,7 +208,6 @@ class ForecastQueue:
             self._metrics.forecast_seconds.observe(took)
             with self._changed:
                 self._running = ()
-                self._changed.notify_all()
                 if not all(job.is_wanted() for job in batch):
                     continue  # what was dropped half way would make the pace look faster
                 latest = took / cost_of(job.cost for job in batch)

@@ -121,6 +121,13 @@ def kinds(count: int) -> list[BatchKey]:
     return [replace(KEY, sampling=Sampling(temperature=0.5 + i / 10)) for i in range(count)]
 
 
+def test_its_thread_bears_a_name_and_keeps_no_process_alive(queue_of: Callable[..., ForecastQueue]) -> None:
+    before = set(threading.enumerate())
+    queue_of()
+    (thread,) = set(threading.enumerate()) - before
+    assert (thread.name, thread.daemon) == ("inference", True)
+
+
 def test_what_waited_together_runs_together_and_each_gets_its_own_part(
     queue_of: Callable[..., ForecastQueue], gate: Gate, serving: ServedModel
 ) -> None:
