@@ -78,7 +78,7 @@ class _Document(_Record):
         try:
             return cls.model_validate_json(content, strict=True)
         except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False)[0]
+            first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
             raise ValueError(f"{where}: {first['msg']}" if where else first["msg"]) from None
 

@@ -1,7 +1,7 @@
 """Single faults in a module's source: the operators are mutmut's, with two that it lacks.
 
-Not mutated: annotations, decorators, imports, docstrings, the wording of errors and log lines, and what only
-a type checker reads. Nor is `strict` of zip: an assertion, which nothing reaches while it holds.
+Not mutated: annotations, decorators, imports, `__all__`, docstrings, the wording of errors and log lines, and
+what only a type checker reads. Nor is `strict` of zip: an assertion, which nothing reaches while it holds.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ LOGGERS: Final = m.Name("log") | m.Name("logger") | m.Name("_log")
 LITERAL: Final = m.Subscript(value=m.Name("Literal"))
 LOG_LINE: Final = m.Call(func=m.Attribute(value=LOGGERS))
 FOR_TYPES: Final = m.Call(func=m.OneOf(m.Name("cast"), m.Name("TypeVar"), m.Name("NewType")))
+EXPORTS: Final = m.Assign(targets=[m.AssignTarget(m.Name("__all__"))])
 STRICT: Final = m.Arg(keyword=m.Name("strict"))
 CONDITION: Final = m.Name() | m.Attribute() | m.Call() | m.Subscript()
 
@@ -129,7 +130,7 @@ class _Collector(cst.CSTVisitor):
 
 
 def _skipped(node: cst.CSTNode) -> bool:
-    if isinstance(node, SKIPPED) or m.matches(node, LOG_LINE | FOR_TYPES | STRICT | LITERAL):
+    if isinstance(node, SKIPPED) or m.matches(node, LOG_LINE | FOR_TYPES | STRICT | LITERAL | EXPORTS):
         return True
     if isinstance(node, cst.Expr) and isinstance(node.value, cst.BaseString):
         return True

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from kronos_shared.adapter_manifest import (
     MODEL_CARD,
     VERSIONS,
     AdapterManifest,
+    Canary,
     Latest,
     RecalibrationRecord,
     is_version,
@@ -147,6 +149,13 @@ def test_a_factor_that_is_no_number_is_refused(adapter_of: Callable[[int], Path]
     assert content.count(b"0.875") == 1
     with pytest.raises(ValueError, match=f"^{number} is (not JSON|out of range)"):
         AdapterManifest.from_bytes(content.replace(b"0.875", number.encode()))
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_a_record_holds_no_number_that_json_has_not(number: float) -> None:
+    """It would be written as null, and refused by every reader."""
+    with pytest.raises(ValueError, match="finite number"):
+        Canary(seed=1, length=8, s1_logits=(0.5, number), s2_logits=(), tolerance=CANARY_TOLERANCE)
 
 
 def test_a_version_is_named_after_its_number_and_its_manifest() -> None:

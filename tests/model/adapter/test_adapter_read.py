@@ -15,9 +15,11 @@ from object_store import ObjectStore
 
 from kronos_service.inference.models.loader import AdapterLoader
 from kronos_service.model.adapter.canary import canary_logits
+from kronos_service.model.adapter.read import NoAdapterError, find_adapter
 from kronos_service.model.factory import BaseChoice
 from kronos_shared.adapter_location import StoreUrl
 from kronos_shared.adapter_manifest import FILES, LARGEST, MANIFEST, VERSIONS
+from kronos_shared.adapter_store import publish
 
 MUTATIONS = 110 * int(os.environ.get("SOAK", "1"))
 
@@ -38,6 +40,22 @@ def loader(store: Path, base_path: Path, tmp_path: Path) -> AdapterLoader:
 def good(adapter_of: Callable[[int], Path]) -> Files:
     directory = adapter_of(1)
     return {name: (directory / name).read_bytes() for name in (*FILES, MANIFEST)}
+
+
+def test_an_adapter_is_named_by_its_directory_or_as_the_latest_of_a_store(
+    adapter_of: Callable[[int], Path], store: Path
+) -> None:
+    with pytest.raises(
+        NoAdapterError, match=f"{store} holds no adapter: expected a manifest.json or a LATEST"
+    ):
+        find_adapter(store)
+    publish(adapter_of(1), store, keep=5)
+    newest = publish(adapter_of(2), store, keep=5)
+    assert find_adapter(store) == store / VERSIONS / newest.version
+    assert find_adapter(str(adapter_of(1))) == adapter_of(1)
+    assert (find_adapter("sample") / MANIFEST).exists()
+    with pytest.raises(NoAdapterError, match="named with its commit"):
+        find_adapter("hub:someone/fomc@main")
 
 
 def answer(loader: AdapterLoader) -> torch.Tensor:
