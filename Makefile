@@ -105,7 +105,7 @@ test-ecosystem:  ## our adapters for fev, sktime and utilsforecast against the l
 	build/ecosystem/bin/python -m pytest -m ecosystem tests/integrations
 
 test-soak: setup object-store  ## kills, faults and load against trainer and service, a tenth of the full counts
-	$(BIN)/python -m pytest -m "soak and not integration and not slow" --timeout 1800
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "soak and not integration and not slow" --timeout 1800
 
 soak: setup $(POSTGREST)/postgrest object-store  ## test-integration and test-soak with the full counts: ten times as many
 	$(POSTGRES)

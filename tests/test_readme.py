@@ -88,7 +88,7 @@ def test_the_five_lines_run_as_typed(tmp_path: Path) -> None:
 
 
 def test_every_command_is_run_by_a_test_or_by_ci() -> None:
-    steps = re.findall(r"^make (.+)", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE)
+    steps = re.findall(r"^time make (.+)", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE)
     ci = {f"make {target}" for step in steps for target in step.split()}
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     here = {f"python -m kronos_service.finetune {line}" for line in FINETUNE} | {
