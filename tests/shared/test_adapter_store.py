@@ -108,6 +108,14 @@ def test_a_publisher_that_died_learns_whether_its_adapter_has_been_latest(
     assert published_as(variant(2), store) is None
 
 
+def test_a_newest_version_that_is_not_whole_is_published_anew(variant: Variant, store: Store) -> None:
+    first = publish(variant(1), store, keep=10)
+    unlink(store, f"versions/{first.version}/{EVENT_WEIGHTS}")
+    second = publish(variant(1), store, keep=10)
+    assert (second.generation, second.manifest_sha256) == (2, first.manifest_sha256)
+    assert latest(store) == second
+
+
 def test_publishing_again_finishes_what_a_killed_publisher_began(variant: Variant, store: Store) -> None:
     publish(variant(1), store, keep=10)
     before = read(store, "LATEST.json")

@@ -16,7 +16,7 @@ from kronos_service.inference.models.replica_state import ReplicaState
 from kronos_service.model.adapter.files import read_files
 from kronos_shared.adapter_manifest import Latest
 from kronos_shared.adapter_store import latest, latest_version, publish, rollback
-from kronos_shared.atomic import append, move_into_place, new_directory, replace_file
+from kronos_shared.atomic import append, move_into_place, new_directory, replace_file, why_not_writable
 
 Step = tuple[str, ...]
 
@@ -50,6 +50,25 @@ def test_a_file_is_on_disk_before_it_is_renamed_and_its_directory_after(
     replace_file(tmp_path / "a", b"newer")
     assert steps == [("fsync", "5 bytes"), ("replace", "a"), ("fsync", "directory")]
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"newer"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes of POSIX")
+def test_a_file_can_be_read_by_all_and_written_by_its_owner_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        replace_file(tmp_path / "a", b"content")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o644
+
+
+def test_nothing_can_be_written_below_a_file(tmp_path: Path) -> None:
+    assert why_not_writable(tmp_path) is None
+    assert why_not_writable(tmp_path / "new" / "deep") is None
+    (tmp_path / "file").touch()
+    reason = f"{tmp_path / 'file'} is not a directory"
+    assert why_not_writable(tmp_path / "file") == reason
+    assert why_not_writable(tmp_path / "file" / "below") in (reason, "Not a directory")
 
 
 def test_a_directory_is_on_disk_with_all_in_it_before_it_is_renamed(

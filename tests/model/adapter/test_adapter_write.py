@@ -17,22 +17,26 @@ from safetensors.torch import load_file, save_file
 
 from kronos_service.finetune.event_conditioned.training.lora import adapt, trainable
 from kronos_service.model.adapter.canary import canary_logits, check_canary
-from kronos_service.model.adapter.files import AdapterError
+from kronos_service.model.adapter.files import LARGEST_HEADER, AdapterError, header_problems, read_files
 from kronos_service.model.adapter.read import (
     attach,
+    find_adapter,
     kronos_of,
+    load_adapter,
     merge,
     read_adapter,
     tensor_records,
 )
 from kronos_service.model.adapter.write import save_adapter
-from kronos_service.model.factory import Bundle, load_bundle, save_base
+from kronos_service.model.factory import PACKAGED, Bundle, load_bundle, save_base
 from kronos_service.model.kronos import Kronos
+from kronos_service.model.packaged import SAMPLE
 from kronos_service.model.presets import PRESETS
 from kronos_shared.adapter_manifest import (
     ADAPTER_WEIGHTS,
     EVENT_WEIGHTS,
     FILES,
+    LARGEST_TOTAL,
     MANIFEST,
     DataRecord,
     LoraRecord,
@@ -211,6 +215,40 @@ def test_a_damaged_adapter_is_refused_with_its_reason(
     damage(copy)
     with pytest.raises(AdapterError, match=message):
         attach(read_adapter(copy), bundle)
+
+
+def test_an_adapter_may_be_as_large_as_allowed_and_no_larger(copy: Path) -> None:
+    others = sum((copy / name).stat().st_size for name in FILES if name != ADAPTER_WEIGHTS)
+
+    def promise(size: int) -> None:
+        manifest = json.loads((copy / MANIFEST).read_text())
+        manifest["files"][ADAPTER_WEIGHTS]["size"] = size
+        (copy / MANIFEST).write_text(json.dumps(manifest))
+
+    promise(LARGEST_TOTAL - others)
+    with pytest.raises(AdapterError, match="not the file the manifest describes"):  # sizes alone are fine
+        read_files(copy)
+    promise(LARGEST_TOTAL - others + 1)
+    with pytest.raises(AdapterError, match="may have 50000000 bytes at most in all"):
+        read_files(copy)
+
+
+def test_a_header_is_believed_if_it_fits_into_its_file() -> None:
+    def file(length: int, header: bytes) -> bytes:
+        return length.to_bytes(8, "little") + header
+
+    assert header_problems(file(2, b"{}"), {}) == []
+    assert header_problems(file(3, b"{} "), {}) == []
+    for length, header in ((3, b"{}"), (LARGEST_HEADER + 1, b" " * (LARGEST_HEADER + 1))):
+        (problem,) = header_problems(file(length, header), {})
+        assert f"a header of {length} bytes" in problem
+    largest = b"{}".ljust(LARGEST_HEADER)
+    assert header_problems(file(LARGEST_HEADER, largest), {}) == []
+    assert header_problems(b"\2\0\0", {}) == ["not a safetensors file: a header of 2 bytes in 3"]
+
+
+def test_the_adapter_that_ships_still_computes_what_it_computed_when_it_was_made() -> None:
+    load_adapter(read_adapter(find_adapter(SAMPLE)), load_bundle(PACKAGED))
 
 
 def test_an_adapter_of_another_base_is_refused_and_both_are_named(
