@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,10 +10,15 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
 from kronos_service.inference.errors import Overloaded
+from kronos_service.inference.scheduler.queue import MARGIN
+from kronos_service.inference.scheduler.work import BatchKey, Cost, cost_of
 from kronos_service.inference.schemas import ForecastRequest
 from kronos_service.inference.service import Service
 from kronos_service.inference.settings import Settings
+from kronos_service.model.generation.sampling import Sampling
 
 NOW = datetime(2023, 1, 3, 12, 0, tzinfo=UTC)
 ALICE, BOB = "the-secret-of-alice-123456", "the-secret-of-bob-123456"
@@ -52,6 +58,21 @@ def test_a_request_holds_a_place_of_its_key_while_it_is_prepared(
     assert [type(one) for one in answers] == [bytes] * 4
     assert isinstance(last, Overloaded)
     assert "2 requests of your key are waiting already" in str(last)
+
+
+def test_a_request_is_expected_to_read_the_longest_history_of_each_of_its_series(
+    settings_of: Callable[..., Settings],
+) -> None:
+    with ready(settings_of()) as service:
+        serving = service.loader.current()
+        assert serving is not None
+        key = BatchKey(horizon=2, paths=2, sampling=Sampling())
+        longest = Cost(serving=serving, key=key, bars=3 * serving.context, series=3)
+        service.queue.expect(1.0)
+        held = service.queue.admit(longest, math.inf)  # an idle service would try, whatever it takes
+        with pytest.raises(Overloaded, match=f"would take about {MARGIN * cost_of([longest] * 2):.1f} s"):
+            asyncio.run(ask(service, series=[{"symbol": name} for name in ("SPY", "SYN01", "SYN02")]))
+        service.queue.give_up(held)
 
 
 def test_stopping_waits_for_what_is_running(settings_of: Callable[..., Settings]) -> None:

@@ -99,20 +99,32 @@ def _require_reached(as_of: date, symbol: str, asset_class: str, last: date) -> 
         )
 
 
+def adapter_or_default(named: str | Path | None, console: Console, *, is_sample: bool) -> Path | None:
+    """The adapter that is named, else the latest of `adapters/`; where there is none, the one that ships with
+    the package (`is_sample`: the sample market is forecast), or None: the base alone.
+
+    Raises:
+        KronosError: the one that is named cannot be had.
+    """
+    try:
+        return find_adapter(named or DEFAULT_ADAPTERS)
+    except NoAdapterError:
+        if named is not None:
+            raise
+    if is_sample:
+        console.print(f"no adapter in {DEFAULT_ADAPTERS}/: {SAMPLE}, the one that ships with the package")
+        return find_adapter(SAMPLE)
+    console.print(f"no adapter in {DEFAULT_ADAPTERS}/: the base alone, which knows no calendar")
+    return None
+
+
 def _load(config: ForecastConfig, console: Console, taxonomy: Taxonomy) -> ServedModel:
     base = None if config.base_model is None else BaseChoice(model=config.base_model)
-    try:
-        directory = find_adapter(config.adapter or DEFAULT_ADAPTERS)
-    except NoAdapterError:
-        if config.adapter is not None:
-            raise
-        if config.snapshot is None and base is None:
-            console.print(f"no adapter in {DEFAULT_ADAPTERS}/: {SAMPLE}, the one that ships with the package")
-            return adapter_at(Path(SAMPLE))
+    is_sample = config.snapshot is None and base is None
+    directory = adapter_or_default(config.adapter, console, is_sample=is_sample)
+    if directory is None:
         served = base_alone((base or BaseChoice(model=PACKAGED)).load("cpu", taxonomy))
-        console.print(
-            f"no adapter in {DEFAULT_ADAPTERS}/: base {served.base.base.repo} alone, which knows no calendar"
-        )
+        console.print(f"base {served.base.base.repo}", highlight=False)
         return served
     served = adapter_at(directory, base=base)
     console.print(f"base {served.base.base.repo}, adapter {place_of(directory)}", highlight=False)

@@ -13,7 +13,8 @@ from rich.console import Console
 from kronos_service.data.forecasts import ForecastFileError, read_about
 from kronos_service.data.sinks import SINKS, TABLE, Upsert
 from kronos_service.data.snapshot.by_symbol import SymbolReader, open_by_symbol
-from kronos_service.inference.forecast.command import DEFAULT_ADAPTERS
+from kronos_service.inference.forecast.command import adapter_or_default
+from kronos_service.inference.forecast.table import SYNTHETIC
 from kronos_service.inference.market.market import utc_now
 from kronos_service.inference.models.served_model import ServedModel
 from kronos_service.inference.nightly import ray_engine
@@ -23,8 +24,6 @@ from kronos_service.inference.nightly.memory import chunk_size, free_bytes
 from kronos_service.inference.nightly.partial import Began, Partial, open_partial
 from kronos_service.inference.nightly.plan import Plan, load_model
 from kronos_service.inference.nightly.tables import find_tables
-from kronos_service.model.adapter.read import NoAdapterError, find_adapter
-from kronos_service.model.packaged import SAMPLE
 from kronos_shared.cli import ConfigError, require_writable
 from kronos_shared.errors import KronosError
 from kronos_shared.normalization import MIN_HISTORY
@@ -77,8 +76,11 @@ def forecast_all(
             now = datetime.combine(config.as_of + timedelta(days=1), time_of_day(), UTC)
         tables = find_tables(config, partial.directory / "tables", now=now)
         reader = open_by_symbol(tables)
-        adapter = _find_adapter(config, console)
+        is_sample = config.source == "snapshot" and config.snapshot is None and config.base_model is None
+        adapter = adapter_or_default(config.adapter, console, is_sample=is_sample)
         serving = load_model(adapter, base_model=config.base_model, device=config.device)
+        if serving.is_synthetic:
+            say(f"{SYNTHETIC}: the model has learned from a sample market, of no real one", on=console)
         _check_horizon(config.horizon, serving)
         began, plan = _begin(config, partial, reader, tables, adapter, serving, now)
         about = _finished(config.out, plan)
@@ -99,19 +101,6 @@ def _send(upsert: Upsert, out: Path, console: Console) -> str | None:
         console.print(f"{upsert(out):,} rows are in the table {TABLE}", highlight=False)
     except KronosError as error:
         return " ".join(str(error).split())
-    return None
-
-
-def _find_adapter(config: ForecastAllConfig, console: Console) -> Path | None:
-    try:
-        return find_adapter(config.adapter or DEFAULT_ADAPTERS).resolve()
-    except NoAdapterError:
-        if config.adapter is not None:
-            raise
-    if config.source == "snapshot" and config.snapshot is None and config.base_model is None:
-        console.print(f"no adapter in {DEFAULT_ADAPTERS}/: {SAMPLE}, the one that ships with the package")
-        return find_adapter(Path(SAMPLE))
-    console.print(f"no adapter in {DEFAULT_ADAPTERS}/: the base alone, which knows no calendar")
     return None
 
 
@@ -137,7 +126,7 @@ def _begin(
     plan = Plan(
         tables=tables.resolve(),
         tables_sha256=reader.sha256,
-        adapter=adapter,
+        adapter=adapter and adapter.resolve(),
         digest=serving.digest,
         base_model=config.base_model,
         base_digest=serving.base.base.content_sha256,

@@ -167,7 +167,7 @@ def test_without_an_adapter_the_sample_market_alone_is_forecast_by_the_one_that_
     for others in (["--base-model", "nano"], ["--snapshot", str(market_path)]):
         assert main(["forecast", "--horizon", "2", "--paths", "8", *others]) == 0
         shown = capsys.readouterr().out
-        assert "base kronos-nano alone" in shown
+        assert "no adapter in adapters/: the base alone, which knows no calendar\nbase kronos-nano\n" in shown
         assert "SYNTHETIC: made from a sample market" in shown, "the bars are, whatever the model knows"
 
 

@@ -143,6 +143,17 @@ def test_what_waited_together_runs_together_and_each_gets_its_own_part(
     assert gate.batches[1] == others
 
 
+def test_requests_without_a_name_share_their_places(
+    queue_of: Callable[..., ForecastQueue], gate: Gate, serving: ServedModel
+) -> None:
+    queue = queue_of()
+    occupy(queue, gate, serving)
+    waiting = put(queue, work(serving))
+    with pytest.raises(Overloaded, match="1 requests of your key are waiting already"):
+        queue.admit(waiting.cost, waiting.expires_at, places=1)
+    queue.give_up(queue.admit(waiting.cost, waiting.expires_at, owner="alice", places=1))
+
+
 def test_only_the_same_model_and_settings_join(
     queue_of: Callable[..., ForecastQueue], gate: Gate, serving: ServedModel
 ) -> None:
