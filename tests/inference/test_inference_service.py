@@ -70,9 +70,11 @@ def test_a_request_is_expected_to_read_the_longest_history_of_each_of_its_series
         longest = Cost(serving=serving, key=key, bars=3 * serving.context, series=3)
         service.queue.expect(1.0)
         held = service.queue.admit(longest, math.inf)  # an idle service would try, whatever it takes
-        with pytest.raises(Overloaded, match=f"would take about {MARGIN * cost_of([longest] * 2):.1f} s"):
-            asyncio.run(ask(service, series=[{"symbol": name} for name in ("SPY", "SYN01", "SYN02")]))
-        service.queue.give_up(held)
+        try:
+            with pytest.raises(Overloaded, match=f"would take about {MARGIN * cost_of([longest] * 2):.1f} s"):
+                asyncio.run(ask(service, series=[{"symbol": name} for name in ("SPY", "SYN01", "SYN02")]))
+        finally:
+            service.queue.give_up(held)
 
 
 def test_stopping_waits_for_what_is_running(settings_of: Callable[..., Settings]) -> None:
