@@ -121,9 +121,8 @@ class ForecastQueue:
     def withdraw(self, job: ForecastJob) -> None:
         """Compute nothing more for a submitted job: its client has gone."""
         job.gone.set()
-        with self._changed:
-            with suppress(ValueError):
-                self._waiting.remove(job)
+        with self._changed, suppress(ValueError):
+            self._waiting.remove(job)
 
     @property
     def depth(self) -> int:
