@@ -14,6 +14,36 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = {"kronos_service": ROOT / "kronos-service", "kronos_shared": ROOT / "shared"}
 
+CORE = (
+    "finetune.event_conditioned.event_lora",
+    "finetune.event_conditioned.evaluate",
+    "finetune.event_conditioned.ablate",
+    "finetune.event_conditioned.audit.audit",
+    "finetune.event_conditioned.report.document",
+    "finetune.export_training_data",
+    "finetune.import_tables",
+    "finetune.merge",
+    "finetune.push",
+    "finetune.pretrain.pretrain",
+    "data.sources.supabase",
+    "data.sample",
+    "inference.forecast.command",
+    "inference.forecast.chart",
+    "forecaster",
+    "integrations.nixtla",
+)
+"""The work of every command and front door that needs no extra."""
+OF_EXTRAS = (
+    *("fastapi", "starlette", "uvicorn", "prometheus_client", "structlog"),
+    *("adbc_driver_manager", "adbc_driver_postgresql"),
+)
+IMPORTS = f"""
+import importlib, importlib.util
+print(*[name for name in {OF_EXTRAS} if importlib.util.find_spec(name)])
+for module in {CORE}:
+    importlib.import_module(f"kronos_service.{{module}}")
+"""
+
 
 def test_every_package_on_disk_is_declared() -> None:
     declared = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
@@ -85,10 +115,13 @@ def test_the_wheel_holds_every_module_and_data_file(wheel: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_the_wheel_alone_runs_the_sample_job(wheel: Path, tmp_path: Path) -> None:
+def test_the_wheel_alone_imports_every_core_command_and_runs_the_sample_job(
+    wheel: Path, tmp_path: Path
+) -> None:
     venv.create(tmp_path / "venv", with_pip=True)
     bin_ = tmp_path / "venv" / ("Scripts" if sys.platform == "win32" else "bin")
     run(bin_ / "python", "-m", "pip", "install", "-q", "-c", ROOT / "constraints.txt", wheel, cwd=tmp_path)
+    assert run(bin_ / "python", "-c", IMPORTS, cwd=tmp_path) == "\n", "an extra's package came with the core"
     assert "--snapshot" in run(bin_ / "kronos-finetune", "event-lora", "--help", cwd=tmp_path)
     job = ["-m", "kronos_service.finetune", "event-lora", "--epochs", "1"]
     shown = run(bin_ / "python", *job, "--no-control", "--promote", "if-better", cwd=tmp_path)

@@ -111,7 +111,7 @@ def coverage(
         reach=None if calendar.empty else calendar["release_at"].max().date(),
         symbols=symbols,
         missing_leaders=tuple(name for name in taxonomy.leaders if name not in present),
-        event_types=pd.DataFrame([_event_type(name, calendar, taxonomy) for name in taxonomy.event_types]),
+        event_types=_event_types(calendar[calendar["event_type"].isin(taxonomy.event_types)], taxonomy),
         taxonomy=taxonomy,
     )
 
@@ -239,11 +239,28 @@ def _span(days: Times | None, closed: Times | None) -> dict[str, object]:
     }
 
 
-def _event_type(name: str, calendar: pd.DataFrame, taxonomy: Taxonomy) -> dict[str, object]:
-    rows = calendar[calendar["event_type"] == name]
+def _event_types(calendar: pd.DataFrame, taxonomy: Taxonomy) -> pd.DataFrame:
+    """A row per event type of the taxonomy, which every row of the calendar must be of."""
+    read = read_calendar(calendar, taxonomy)
+    surprises = find_surprises(read)
+    types = read.event_type[surprises.row]
+    backfilled = find_backfilled(calendar)["event_type"]
+    return pd.DataFrame(
+        [
+            _event_type(
+                name,
+                calendar[calendar["event_type"] == name],
+                surprises=surprises.usable_at[types == name],
+                backfilled=int((backfilled == name).sum()),
+            )
+            for name in taxonomy.event_types
+        ]
+    )
+
+
+def _event_type(name: str, rows: pd.DataFrame, *, surprises: Times, backfilled: int) -> dict[str, object]:
     events = rows.groupby("event_id", sort=False)[["release_at", "forecast", "actual"]].last()
     years = events["release_at"].dt.year.value_counts().sort_index()
-    surprises = find_surprises(read_calendar(rows, taxonomy)).usable_at
     earlier = np.searchsorted(surprises, surprises, side="left")
     return {
         "event_type": name,
@@ -252,7 +269,7 @@ def _event_type(name: str, calendar: pd.DataFrame, taxonomy: Taxonomy) -> dict[s
         "last": rows["release_at"].max(),
         "surprises": len(surprises),
         "scored": int((earlier >= MIN_EARLIER).sum()),
-        "backfilled": len(find_backfilled(rows)),
+        "backfilled": backfilled,
         "per_year": " ".join(str(count) for _, count in years.items()),
         "hours": release_hours(events["release_at"].dt.tz_convert("America/New_York")),
         "forecast": events["forecast"].notna().mean(),

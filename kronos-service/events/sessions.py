@@ -143,8 +143,10 @@ def _opening_times(times: Times, interval: Interval) -> Times:
 
 def utc(values: TimesLike) -> Times:
     """Any times as datetime64[ns] in UTC; those without a zone are UTC, and null stays NaT."""
-    index = pd.DatetimeIndex(pd.to_datetime(pd.Index(values), utc=True, cache=False))
-    return index.as_unit("ns").tz_localize(None).to_numpy()
+    index = pd.Index(values)
+    if not isinstance(index, pd.DatetimeIndex):
+        index = pd.DatetimeIndex(pd.to_datetime(index, utc=True, cache=False))
+    return index.tz_convert(None).as_unit("ns").to_numpy() if index.tz else index.as_unit("ns").to_numpy()
 
 
 @lru_cache(maxsize=16)

@@ -21,6 +21,7 @@ from huggingface_hub.errors import (
 )
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from kronos_shared.errors import KronosError, first_line
 
@@ -150,6 +151,20 @@ def build(kind: type[M], files: Files) -> M:
     return model.requires_grad_(False).eval()
 
 
+class _NoRandomFills(TorchFunctionMode):
+    """Skips random fills of weights: on the meta device they do nothing and take most of the time."""
+
+    FILLS = ("normal_", "uniform_", "kaiming_uniform_")
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func.__name__ in self.FILLS:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
 def _construct(kind: type[M], files: Files) -> M:
     wanted = set(inspect.signature(kind).parameters)
     problems = [f"missing {key}" for key in sorted(wanted - set(files.config))]
@@ -165,7 +180,7 @@ def _construct(kind: type[M], files: Files) -> M:
         )
     try:
         # weights follow at once, so nothing is allocated or initialised here
-        with torch.device("meta"):
+        with torch.device("meta"), _NoRandomFills():
             return kind(**files.config)
     except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise BaseModelError(f"config.json of {files.repo} is not usable: {first_line(error)}") from error

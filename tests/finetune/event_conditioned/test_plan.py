@@ -12,6 +12,7 @@ from kronos_service.finetune.event_conditioned.config import EventLoraConfig
 from kronos_service.finetune.event_conditioned.plan import Plan, duration, lines, memory_table, plan
 from kronos_service.finetune.event_conditioned.samples.splits import Splits, build_splits
 from kronos_service.finetune.event_conditioned.training.memory_budget import GB
+from kronos_service.finetune.event_conditioned.training.step_cost import StepCost, step_cost
 from kronos_service.model.factory import Bundle
 
 DATES = {
@@ -86,6 +87,15 @@ def test_the_command_trains_nothing_and_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    costs: dict[bool, StepCost] = {}
+
+    def step_cost_once(*given: Any, checkpointing: bool, **named: Any) -> StepCost:
+        """It does not depend on the budget."""
+        if checkpointing not in costs:
+            costs[checkpointing] = step_cost(*given, checkpointing=checkpointing, **named)
+        return costs[checkpointing]
+
+    monkeypatch.setattr("kronos_service.finetune.event_conditioned.plan.step_cost", step_cost_once)
     monkeypatch.chdir(tmp_path)
     flags = ["--snapshot", str(config.snapshot), "--base-model", config.base_model]
     flags += [word for name, value in DATES.items() for word in (f"--{name.replace('_', '-')}", value)]

@@ -81,6 +81,7 @@ def stop_after(step: int, number: signal.Signals, patch: pytest.MonkeyPatch) -> 
     patch.setattr(loop.Loop, "step", stopped)
 
 
+@pytest.mark.soak  # four runs; test_training_resume.py cuts a training at each step, by default
 def test_a_stopped_run_resumes_by_itself_to_the_same_bits(
     argv: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,13 +17,13 @@ SYMBOLS = ("SPY", "SYN01", "SYN02", "SYN03")
 
 
 def write_forecasts(directory: Path, market: Snapshot, *, scale: float, version: str | None = None) -> None:
-    """A file a day for the last 60 days: each symbol's own daily returns, drawn again, times `scale`."""
+    """A file a day for the last 40 days: each symbol's own daily returns, drawn again, times `scale`."""
     rng = np.random.default_rng(1)
     bars = {name: market.bars[market.bars["symbol"] == name] for name in SYMBOLS}
     closes = {name: rows["close"].to_numpy() for name, rows in bars.items()}
     days = [day.date() for day in bars["SPY"]["ts"]]
     directory.mkdir()
-    for bar in range(len(days) - 61, len(days)):
+    for bar in range(len(days) - 41, len(days)):
         rows = pd.DataFrame(
             {
                 "symbol": name,
@@ -62,7 +62,7 @@ def test_a_page_and_an_exit_code(
     assert "alert: base: " in said
     assert "of the last 90 days (first bar) lie in its 80 % interval, expected" in said
     found = json.loads((tmp_path / "honest-page" / "scorecard.json").read_text())
-    assert (found["targets"], found["pending"]) == (4 * 60, 4)
+    assert (found["targets"], found["pending"]) == (4 * 40, 4)
     page = (tmp_path / "honest-page" / "scorecard.html").read_text()
     for words in ("000002-0123456789ab", "4 forecasts wait for their bar", "non-event", "2022-12"):
         assert words in page

@@ -148,20 +148,23 @@ def test_chunks_of_another_batch_are_not_resumed(
     run: Run,
     change: dict[str, Any],
     adapter_of: Callable[[int], Path],
+    market_path: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Of other settings or, with none changed, of another adapter."""
+    """Of other settings or, with none changed, of another adapter; two chunks are enough for that."""
     adapters = tmp_path / "adapters"
+    usual = {"adapter": adapters, "snapshot": market_path}
     publish(adapter_of(1), adapters, keep=2)
     with monkeypatch.context() as patch:
-        _interrupted(patch, 2)
+        made = _interrupted(patch, 1)
         with pytest.raises(KeyboardInterrupt):
-            run(adapter=adapters)
+            run(**usual)
+    assert len(made) == 1
     if not change:
         publish(adapter_of(2), adapters, keep=2)
-    resumed = run(adapter=adapters, **change)[0].out.read_bytes()
-    assert resumed == run(adapter=adapters, out=tmp_path / "anew.parquet", **change)[0].out.read_bytes()
+    resumed = run(**usual, **change)[0].out.read_bytes()
+    assert resumed == run(**usual, out=tmp_path / "anew.parquet", **change)[0].out.read_bytes()
 
 
 def test_a_finished_file_is_made_again_only_for_other_data_or_settings(

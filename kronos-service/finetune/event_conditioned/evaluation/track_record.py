@@ -126,26 +126,29 @@ def _closes(files: Sequence[Path]) -> Iterator[pa.Table]:
 
 def _outcomes(frame: pd.DataFrame, truth: Callable[[str], _Truth | None]) -> pd.DataFrame:
     """The forecasts with outcome (NaN where there is none), is_event and volatility (NaN: too few bars)."""
-    found = []
-    for symbol, rows in frame.groupby("symbol", sort=False):
+    origins, days = (frame[name].to_numpy().astype("datetime64[D]") for name in ("last_bar", "date"))
+    outcome, volatility = np.full(len(frame), np.nan), np.full(len(frame), np.nan)
+    is_event, is_pending = np.zeros(len(frame), dtype=np.bool_), np.zeros(len(frame), dtype=np.bool_)
+    for symbol, rows in frame.groupby("symbol", sort=False).indices.items():
         known = truth(str(symbol))
-        origin, day = (rows[name].to_numpy().astype("datetime64[D]") for name in ("last_bar", "date"))
-        columns = {
-            "outcome": np.full(len(rows), np.nan),
-            "volatility": np.full(len(rows), np.nan),
-            "is_event": np.zeros(len(rows), dtype=np.bool_),
-            "is_pending": np.zeros(len(rows), dtype=np.bool_),
-        }
-        if known is not None:
-            start, stop = (np.searchsorted(known.dates, one) for one in (origin, day))
-            has_origin = _at(known.dates, start) == origin
-            come = has_origin & (_at(known.dates, stop) == day)
-            columns["is_pending"] = has_origin & (day > known.dates[-1])
-            columns["outcome"][come] = known.log_close[stop[come]] - known.log_close[start[come]]
-            columns["is_event"][come] = known.is_event[stop[come]]
-            columns["volatility"] = np.array([_volatility(known.log_close, bar) for bar in start])
-        found.append(rows.assign(origin=origin, date=day, **columns))
-    return pd.concat(found).loc[frame.index]
+        if known is None:
+            continue
+        origin, day = origins[rows], days[rows]
+        start, stop = (np.searchsorted(known.dates, one) for one in (origin, day))
+        has_origin = _at(known.dates, start) == origin
+        come = has_origin & (_at(known.dates, stop) == day)
+        is_pending[rows] = has_origin & (day > known.dates[-1])
+        outcome[rows[come]] = known.log_close[stop[come]] - known.log_close[start[come]]
+        is_event[rows[come]] = known.is_event[stop[come]]
+        volatility[rows] = [_volatility(known.log_close, bar) for bar in start]
+    return frame.assign(
+        origin=origins,
+        date=days,
+        outcome=outcome,
+        volatility=volatility,
+        is_event=is_event,
+        is_pending=is_pending,
+    )
 
 
 def _at(dates: npt.NDArray[np.datetime64], index: npt.NDArray[np.int64]) -> npt.NDArray[np.datetime64]:
