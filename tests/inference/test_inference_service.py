@@ -84,5 +84,5 @@ def test_stopping_waits_for_what_is_running(settings_of: Callable[..., Settings]
             assert not answer.done(), answer.result()
             time.sleep(0.001)
         service.stop()
-        assert not service.queue.is_busy
+        assert service.queue.join(0)
         assert len(json.loads(answer.result(20))["series"]) == 1
