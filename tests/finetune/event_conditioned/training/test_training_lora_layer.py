@@ -83,6 +83,12 @@ def test_a_base_in_bf16_is_adapted_in_bf16_by_weights_that_stay_fp32() -> None:
         torch.testing.assert_close(got, expected, rtol=0.05, atol=0.3, check_dtype=False)
 
 
+def test_without_dropout_nothing_is_drawn() -> None:
+    model, before = layer(ours=True).train(), torch.get_rng_state()
+    model(torch.ones(4, 12)).sum().backward()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 @pytest.mark.parametrize("p", [0.05, 0.5, 0.9])
 def test_each_place_of_a_row_is_dropped_as_often_and_by_itself(p: float) -> None:
     torch.manual_seed(0)
