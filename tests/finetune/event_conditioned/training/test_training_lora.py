@@ -181,7 +181,12 @@ def test_no_two_parts_of_any_two_seeds_are_drawn_from_one_stream(
 ) -> None:
     drawn: list[int] = []
     begin = torch.manual_seed
-    monkeypatch.setattr(torch, "manual_seed", lambda seed: (drawn.append(seed), begin(seed)))
+
+    def counted(seed: int) -> torch.Generator:
+        drawn.append(seed)
+        return begin(seed)
+
+    monkeypatch.setattr(torch, "manual_seed", counted)
     for seed in range(4):
         adapt(bundle.model, lora=lora(2), taps="both", seed=seed)
     assert len(drawn) == len(set(drawn)) == 8

@@ -174,7 +174,7 @@ class Card(str):
     type = "cuda"
 
 
-class OnCard(Accelerator):
+class OnCard(Accelerator):  # type: ignore[misc]
     """Works on that device, of which it knows whether gradients were taken."""
 
     taken = 0

@@ -59,9 +59,10 @@ def test_no_dropout_is_on_in_a_validation(dataset: EventConditionedDataset, mode
 
 
 def test_events_are_shown_unless_they_are_kept_back(dataset: EventConditionedDataset, model: Any) -> None:
-    shown, again, kept_back = (
-        score(model, dataset, Accelerator(cpu=True), micro_batch=10, **given)
-        for given in ({}, {"events": True}, {"events": False})
+    accelerator = Accelerator(cpu=True)
+    shown = score(model, dataset, accelerator, micro_batch=10)
+    again, kept_back = (
+        score(model, dataset, accelerator, micro_batch=10, events=events) for events in (True, False)
     )
     assert shown.equals(again)
     assert (shown["total"] != kept_back["total"]).all()
