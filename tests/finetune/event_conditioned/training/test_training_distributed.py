@@ -198,6 +198,7 @@ def test_a_mistake_in_the_main_process_is_told_once_and_ends_all(here: int) -> N
 @linux_only
 def test_a_process_that_is_gone_is_named_as_the_reason() -> None:
     def work() -> str:
+        assert distributed.gathered("joined") == ["joined"] * 2
         if distributed.process_number() == 1:
             sys.exit(3)
         try:
