@@ -19,11 +19,11 @@ ADAPTER = "default"
 class LowRankLinear(lora.Linear):
     """A frozen linear layer plus (alpha / R) B A dropout(x), as peft computes it but for the draws."""
 
-    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         # Without gradients there is no dropout and nothing to save: peft's own path also serves validation.
         # DoRA's update is no low-rank product alone.
         if self.merged or self.disable_adapters or not torch.is_grad_enabled() or self.use_dora[ADAPTER]:
-            plain: Tensor = super().forward(x, *args, **kwargs)
+            plain: Tensor = super().forward(x)
             return plain
         frozen = self.base_layer(x)
         dropout = self.lora_dropout[ADAPTER]

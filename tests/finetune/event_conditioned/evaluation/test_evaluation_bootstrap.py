@@ -7,6 +7,8 @@ import pytest
 from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.finetune.event_conditioned.evaluation.bootstrap import (
     family_gains,
+    gain_of,
+    gains_over_control,
     mean_over_dates,
     paired_gain,
 )
@@ -136,3 +138,54 @@ def test_forecasts_that_overlap_widen_the_interval_by_their_blocks() -> None:
     short, long = (mean_over_dates(values, dates, seed=0, shortest_block=size) for size in (1, 40))
     assert short.mean == long.mean == pytest.approx(values.mean())
     assert long.high - long.low > 1.1 * (short.high - short.low)
+
+
+def test_blocks_have_as_many_dates_as_the_cube_root_of_all() -> None:
+    values = pd.Series(np.random.default_rng(0).normal(size=1000))
+    dates = pd.Series(np.datetime64("2020-01-01") + np.arange(1000))
+    usual = mean_over_dates(values, dates, seed=0)
+    assert usual == mean_over_dates(values, dates, seed=0, shortest_block=10)
+    assert usual != mean_over_dates(values, dates, seed=0, shortest_block=11)
+
+
+def test_few_dates_are_drawn_one_by_one() -> None:
+    """Of two dates a resample may hold either one alone."""
+    two = pd.Series(np.datetime64("2020-01-01") + np.arange(2))
+    found = mean_over_dates(pd.Series([0.0, 1.0]), two, seed=0)
+    assert (found.low, found.mean, found.high, found.dates) == (0.0, 0.5, 1.0, 2)
+
+
+def test_a_day_counts_once_however_many_bars_it_has() -> None:
+    hours = pd.Series(np.datetime64("2020-01-01T00") + np.arange(48))
+    assert mean_over_dates(pd.Series(np.arange(48.0)), hours, seed=0).dates == 2
+
+
+def test_gains_over_the_control_are_of_each_model_that_has_one() -> None:
+    control, adapter = noisy(0.5, seed=0)
+    placebo = control.assign(total=control["total"] - 0.1)
+    found = gains_over_control({"control": control, "adapter": adapter, "placebo": placebo}, seed=3)
+    assert found == {
+        f"{name}_{group}": paired_gain(control, one, on_event=group == "event", seed=3)
+        for name, one in (("adapter", adapter), ("placebo", placebo))
+        for group in ("event", "quiet")
+    }
+    assert gains_over_control({"adapter": adapter, "placebo": placebo}, seed=3) == {}
+
+
+def test_what_is_drawn_without_a_seed_is_drawn_by_seed_0() -> None:
+    reference, better = noisy(0.5, seed=0)
+    total, other, dates = reference["total"], better["total"], reference["date"]
+    assert paired_gain(reference, better, on_event=True) == paired_gain(
+        reference, better, on_event=True, seed=0
+    )
+    assert gain_of(total, other, dates) == gain_of(total, other, dates, seed=0)
+    marks = dict.fromkeys(DEFAULT_TAXONOMY.families, reference["is_event"])
+    pair = reference.assign(**marks), better.assign(**marks)
+    assert family_gains(*pair, DEFAULT_TAXONOMY) == family_gains(*pair, DEFAULT_TAXONOMY, seed=0)
+
+
+def test_a_target_that_comes_twice_is_not_compared() -> None:
+    reference, better = noisy(0.1, seed=0)
+    twice = pd.concat([reference, reference.iloc[:1]])
+    with pytest.raises(ValueError, match=r"one-to-one|different targets"):
+        paired_gain(twice, better, on_event=True)

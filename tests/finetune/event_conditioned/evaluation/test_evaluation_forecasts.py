@@ -1,6 +1,6 @@
 """Forecasts of a split: which origins, by which inputs, against which baselines, and what is averaged."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from math import sqrt
 from pathlib import Path
 from statistics import NormalDist
@@ -14,11 +14,13 @@ import torch
 from kronos_service.data.snapshot.read import Snapshot
 from kronos_service.events.encoder import EventEncoder
 from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
+from kronos_service.finetune.event_conditioned.evaluation.event_day import event_day
 from kronos_service.finetune.event_conditioned.evaluation.event_study import event_study
 from kronos_service.finetune.event_conditioned.evaluation.forecasts import (
     Forecasts,
     forecast_split,
 )
+from kronos_service.finetune.event_conditioned.evaluation.next_bar import summarize_next_bars
 from kronos_service.finetune.event_conditioned.evaluation.origins import (
     Origin,
     draw_origins,
@@ -36,13 +38,20 @@ from kronos_service.finetune.event_conditioned.evaluation.scored_forecasts impor
     score_forecasts,
 )
 from kronos_service.finetune.event_conditioned.evaluation.summary import FEWEST_DATES, summarize_forecasts
+from kronos_service.finetune.event_conditioned.evaluation.yardsticks import (
+    YARDSTICKS,
+    fit_yardsticks,
+    score_yardsticks,
+)
 from kronos_service.finetune.event_conditioned.samples.series import Series, build_series
 from kronos_service.finetune.event_conditioned.samples.splits import SplitError, Splits
 from kronos_service.finetune.event_conditioned.training.lora import adapt
 from kronos_service.model.adapter.read import kronos_of
 from kronos_service.model.factory import Bundle
+from kronos_service.model.generation.inputs import forecast_prices
 from kronos_service.model.generation.sampling import Sampling
 from kronos_shared.adapter_manifest import DAY_KINDS, LoraRecord, RecalibrationRecord
+from kronos_shared.columns import CLOSE, HIGH, LOW
 from kronos_shared.normalization import MIN_HISTORY
 
 FIRST, LAST = np.datetime64("2022-06-01"), np.datetime64("2022-09-30")
@@ -68,7 +77,13 @@ def series(market: Snapshot) -> list[Series]:
 
 
 @pytest.fixture(scope="module")
-def forecasts(market: Snapshot, splits: Splits, bundle: Bundle) -> Forecasts:
+def told() -> list[tuple[int, int]]:
+    """What `forecasts` tells of its progress."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def forecasts(market: Snapshot, splits: Splits, bundle: Bundle, told: list[tuple[int, int]]) -> Forecasts:
     """By an adapter whose taps were moved off zero, so that events matter to it."""
     torch.manual_seed(1)
     model = kronos_of(
@@ -88,6 +103,7 @@ def forecasts(market: Snapshot, splits: Splits, bundle: Bundle) -> Forecasts:
         origins=24,
         settings=SETTINGS,
         recalibration=TABLE,
+        advance=lambda done, total: told.append((done, total)),
     )
 
 
@@ -102,6 +118,8 @@ def test_every_target_of_every_origin_is_in_the_split(series: list[Series]) -> N
         dates = series[one.series].dates
         assert dates[one.bar + 1] >= FIRST
         assert dates[one.bar + 3] <= LAST
+    early = origins_of(series, last=np.datetime64("2022-09-29"))  # a Thursday
+    assert max(series[one.series].dates[one.bar + 3] for one in early) == np.datetime64("2022-09-29")
     days = (series[0].dates >= FIRST) & (series[0].dates <= LAST)
     assert len(found) == len(series) * (days.sum() - 2)
 
@@ -172,6 +190,44 @@ def test_models_that_are_alike_forecast_alike_and_an_untrained_adapter_is_its_ba
     np.testing.assert_allclose(alone.log_range[0], base.log_range[1], rtol=1e-6)
 
 
+def test_bars_are_those_that_the_served_code_forecasts(
+    market: Snapshot, series: list[Series], bundle: Bundle
+) -> None:
+    """More origins than are generated together; the range is the first bar's, and settings are obeyed."""
+    origins = [Origin(series=number % 4, bar=300 + number) for number in range(9)]
+    settings = PathSettings(
+        horizon=2, paths=5, context=70, sampling=Sampling(temperature=0.7, top_p=0.9), seed=3
+    )
+    prepared = prepare_origins(market, series, origins, settings, bundle.event_encoder)
+    done: list[int] = []
+    found = sample_bars(
+        bundle.tokenizer, bundle.model, prepared, settings, events="none", advance=done.append
+    )
+    assert sum(done) == len(origins)
+    for number in (0, 8):
+        (prices,) = forecast_prices(
+            bundle.tokenizer,
+            bundle.model,
+            [prepared[number].shown("none")],
+            horizon=2,
+            paths=5,
+            sampling=settings.sampling,
+            context=70,
+        )
+        last = series[number % 4].features[300 + number, CLOSE]
+        high, low = np.maximum(prices[:, 0, HIGH], last), np.minimum(prices[:, 0, LOW], last)
+        np.testing.assert_allclose(found.closes[number], prices[..., CLOSE], rtol=1e-9)
+        np.testing.assert_allclose(found.log_range[number], np.log(np.log(high / low)), rtol=1e-6)
+
+
+def test_hourly_histories_are_prepared_as_hourly_ones(hourly: Snapshot, bundle: Bundle) -> None:
+    series = build_series(hourly)
+    (prepared,) = prepare_origins(hourly, series, [Origin(series=0, bar=500)], SETTINGS, bundle.event_encoder)
+    stamps = series[0].stamps[500 - len(prepared.history.x) + 1 : 501]
+    assert (prepared.history.stamps.numpy() == stamps).all()
+    assert (prepared.history.future_stamps.numpy() == series[0].stamps[501:504]).all()
+
+
 def test_outcomes_and_volatility_by_hand(series: list[Series]) -> None:
     targets = find_targets(series, [Origin(series=1, bar=200)], 3)
     close = series[1].features[:, 3]
@@ -207,6 +263,50 @@ def test_samples_are_scored_as_log_returns_from_the_origin(series: list[Series])
     np.testing.assert_allclose(mine["q50"], 0.0, atol=1e-12)
     np.testing.assert_allclose(mine["spread"], np.linspace(-1, 1, 21).std(ddof=1))
     np.testing.assert_allclose(mine["bar_spread"], mine["spread"] / targets.volatility)
+
+
+def test_pits_are_drawn_by_the_seed_and_a_model_that_is_missing_hides_no_other(series: list[Series]) -> None:
+    targets = find_targets(series, [Origin(series=0, bar=200)], 2)
+    closes = np.exp(np.linspace(-1, 1, 21))[None, :, None].repeat(2, axis=2) * series[0].features[200, 3]
+    one, same, other = (
+        score_forecasts(series, targets, {"adapter": closes}, seed=seed) for seed in (0, 0, 1)
+    )
+    assert one["model"].tolist() == [name for name in ("persistence", "random_walk", "adapter") for _ in "12"]
+    assert one.index.tolist() == list(range(6))
+    assert one.equals(same)
+    pits = [found[found["model"] == "adapter"]["pit"].tolist() for found in (one, other)]
+    assert pits[0] != pits[1]
+
+
+def test_figures_say_how_they_were_made(
+    forecasts: Forecasts, splits: Splits, told: list[tuple[int, int]]
+) -> None:
+    figures, train = forecasts.figures, splits.splits["train"]
+    assert (figures["split"], figures["first"], figures["last"]) == ("val", str(FIRST), str(LAST))
+    possible = possible_origins(splits.series, first=FIRST, last=LAST, calendar_covers=FAR, horizon=3)
+    assert (figures["origins"], figures["possible_origins"]) == (24, len(possible))
+    assert figures["settings"] == asdict(SETTINGS)
+    assert figures["next_bar"]["fitted_on"] == [str(train.first), str(train.last)]
+    assert isinstance(figures["next_bar"]["not_measured"], dict)
+    assert figures["event_study"] == event_study(forecasts.records, splits.series)
+    assert figures["event_day"] == event_day(forecasts.records, splits.series)
+    again = summarize_next_bars(forecasts.next_bar, seed=SETTINGS.seed)
+    assert again == {"groups": figures["next_bar"]["groups"]}
+    assert set(forecasts.next_bar["model"]) >= set(YARDSTICKS) | {"base", "zeroed", "adapter", "recalibrated"}
+    assert [done for done, _ in told] == sorted({done for done, _ in told})
+    assert told[0][0] < told[-1][0] == 4 * 24
+    assert {total for _, total in told} == {4 * 24}
+
+
+def test_the_yardsticks_are_fitted_on_the_training_dates(
+    market: Snapshot, forecasts: Forecasts, splits: Splits
+) -> None:
+    train = splits.splits["train"]
+    fitted = fit_yardsticks(market, splits.series, first=train.first, last=train.last)
+    whole = score_yardsticks(fitted, splits.series, first=FIRST, last=LAST)
+    both = forecasts.next_bar.merge(whole, on=["model", "symbol", "date"], suffixes=("", "_whole"))
+    assert len(both) == len(YARDSTICKS) * 24
+    np.testing.assert_allclose(both["range_crps"], both["range_crps_whole"], rtol=1e-12)
 
 
 def test_each_model_has_a_row_per_origin_and_bar(forecasts: Forecasts, splits: Splits) -> None:
@@ -305,6 +405,24 @@ def test_the_event_study_finds_bars_by_their_distance_from_the_event(series: lis
         assert found["targets"] == 1
         assert found["realised"] == pytest.approx(abs(moves[203 + int(offset)]))
         assert found["models"] == {"random_walk": pytest.approx(1.0)}
+
+
+def test_an_event_has_seven_bars_around_it_and_none_beyond_the_series(series: list[Series]) -> None:
+    """Releases on the first and the last bar of a series, and on one in the middle, of another family."""
+    families = np.zeros((20, len(DEFAULT_TAXONOMY.families)), dtype=np.bool_)
+    cpi, nfp = (DEFAULT_TAXONOMY.families.index(name) for name in ("cpi", "nfp"))
+    families[[0, 19], cpi] = True
+    families[9, nfp] = True
+    rows = pd.DataFrame({"series": 0, "bar": range(20), "bar_move": np.arange(20.0), "bar_spread": 2.0})
+    records = pd.concat([rows.assign(model=name) for name in ("adapter", "persistence")], ignore_index=True)
+    study = event_study(records, [replace(series[0], families=families), series[1]])
+    assert set(study) == {"cpi", "nfp"}
+    assert list(study["nfp"]) == ["-3", "-2", "-1", "0", "1", "2", "3"]
+    for offset, found in study["nfp"].items():
+        assert found == {"targets": 1, "realised": 9.0 + int(offset), "models": {"adapter": 2.0}}
+    counts = {offset: found["targets"] for offset, found in study["cpi"].items()}
+    assert counts == {"-3": 1, "-2": 1, "-1": 1, "0": 2, "1": 1, "2": 1, "3": 1}
+    assert study["cpi"]["0"]["realised"] == pytest.approx(sqrt(19**2 / 2))
 
 
 def test_the_records_give_the_same_summary_after_a_round_trip_through_their_file(

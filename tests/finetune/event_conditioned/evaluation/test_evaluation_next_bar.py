@@ -14,7 +14,9 @@ from kronos_service.finetune.event_conditioned.evaluation.next_bar import (
 )
 from kronos_service.finetune.event_conditioned.evaluation.origins import Origin
 from kronos_service.finetune.event_conditioned.evaluation.sample_paths import SampledBars
+from kronos_service.finetune.event_conditioned.evaluation.summary import FEWEST_DATES
 from kronos_service.finetune.event_conditioned.evaluation.yardsticks import (
+    SCORES,
     YARDSTICKS,
     fit_yardsticks,
     score_yardsticks,
@@ -65,6 +67,71 @@ def test_sample_paths_by_hand(records: pd.DataFrame, series: list[Series]) -> No
     ratio = row["log_return"] ** 2 / (1e-4 * (draws**2).mean())
     assert row["return_qlike"] == pytest.approx(ratio - np.log(ratio) - 1)
     assert mine["return_log_score"].isna().all()
+
+
+def test_all_scores_of_sample_paths_are_by_target_and_come_from_its_own_paths(records: pd.DataFrame) -> None:
+    """QLIKE's variances are the mean squared return, and the mean squared range, of the target's paths."""
+    draws = np.random.default_rng(0).normal(size=(len(ORIGINS), 30))
+    for name, scale in (("base", 0.02), ("adapter", 0.01)):
+        mine = records[records["model"] == name]
+        returns, ranges = scale * draws, -4 + 0.4 * draws
+        came_return, came_range = mine["log_return"].to_numpy(), mine["log_range"].to_numpy()
+        returned = came_return**2 / (returns**2).mean(axis=1)
+        ranged = np.exp(2 * came_range) / np.exp(2 * ranges).mean(axis=1)
+        expected = {
+            "return_crps": crps_samples(returns[..., None], came_return[:, None])[:, 0],
+            "return_log_score": np.full(len(ORIGINS), np.nan),
+            "return_qlike": returned - np.log(returned) - 1,
+            "range_crps": crps_samples(ranges[..., None], came_range[:, None])[:, 0],
+            "range_log_score": np.full(len(ORIGINS), np.nan),
+            "range_qlike": ranged - np.log(ranged) - 1,
+        }
+        assert list(expected) == list(SCORES)
+        for score, values in expected.items():
+            np.testing.assert_allclose(mine[score], values, rtol=1e-9, err_msg=score)
+    assert records.index.tolist() == list(range(len(records)))
+    yardstick = records[records["model"] == "har"]
+    for column in ("symbol", "date", "log_return", "log_range", "is_event", "tier1"):
+        assert (mine[column].to_numpy() == yardstick[column].to_numpy()).all()
+
+
+@pytest.fixture(scope="module")
+def whole(records: pd.DataFrame) -> pd.DataFrame:
+    """With rows of the two models that were not drawn, whose scores are the adapter's moved a little."""
+    adapter = records[records["model"] == "adapter"]
+    scores = adapter[list(SCORES)]
+    others = [adapter.assign(model=name, **(scores + 0.1)) for name in ("zeroed", "recalibrated")]
+    return pd.concat([*others, records], ignore_index=True)
+
+
+def test_models_are_shown_from_the_simplest_and_compared_with_those_below_them(whole: pd.DataFrame) -> None:
+    for group in summarize_next_bars(whole, seed=0)["groups"]:
+        assert list(group["models"]) == [*YARDSTICKS, "base", "zeroed", "adapter", "recalibrated"]
+        assert {better: list(found) for better, found in group["gain"].items()} == {
+            "adapter": ["har_events", "har", "garch", "random_walk", "base"],
+            "har_events": ["har"],
+        }
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_a_gain_is_a_fall_of_losses_and_a_rise_of_log_scores(records: pd.DataFrame, score: str) -> None:
+    har = records[records["model"] == "har"].assign(**{score: 1.0})
+    events = har.assign(model="har_events", **{score: 0.75})
+    found = summarize_next_bars(pd.concat([har, events]), seed=0)["groups"][0]
+    gain = found["gain"]["har_events"]["har"][score]
+    assert gain["mean"] == pytest.approx(-0.25 if score.endswith("log_score") else 0.25)
+    assert (gain["targets"], gain["dates"]) == (found["targets"], found["dates"]) == (80, 40)
+
+
+def test_a_gain_on_few_dates_has_no_interval(records: pd.DataFrame) -> None:
+    days = np.sort(records["date"].unique())
+    for count in (FEWEST_DATES - 1, FEWEST_DATES):
+        few = records[records["date"].isin(days[:count])]
+        found = summarize_next_bars(few, seed=0)["groups"][0]
+        gain = found["gain"]["adapter"]["base"]["return_crps"]
+        assert found["dates"] == gain["dates"] == count
+        enough = count == FEWEST_DATES
+        assert (gain["low"] is not None, gain["high"] is not None) == (enough, enough)
 
 
 def test_yardsticks_are_scored_as_over_a_whole_span(

@@ -1,6 +1,8 @@
 """Checkpoints on disk: whole or not there, two of them, the good one before a damaged one."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -115,9 +117,54 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before_it(tmp_path: 
     checkpoints.write(state_at(1))
     blocked = Checkpoints(tmp_path / "file", every=1)
     (tmp_path / "file").touch()
-    with pytest.raises(CheckpointError, match=r"cannot write .* step 2 .*there is none before"):
+    with pytest.raises(CheckpointError, match=r"cannot write .* step 2 .*; there is none before it; make"):
         blocked.write(state_at(2))
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000001"]
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_full_disk_is_said_with_the_checkpoint_that_stays(
+    tmp_path: Path, resumed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = Checkpoints(tmp_path, every=1)
+    checkpoints.write(state_at(3))
+    if resumed:
+        checkpoints = Checkpoints(tmp_path, every=1)
+        assert checkpoints.newest(unheard)
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CheckpointError, match=r"step 4 .*No space left.*; the one of step 3 stays; make"):
+        checkpoints.write(state_at(4))
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000003"]
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_step_that_has_its_checkpoint_is_not_written_again(tmp_path: Path, resumed: bool) -> None:
+    checkpoints = Checkpoints(tmp_path, every=1)
+    checkpoints.write(state_at(3))
+    if resumed:
+        checkpoints = Checkpoints(tmp_path, every=1)
+        assert checkpoints.newest(unheard)
+    (path,) = tmp_path.iterdir()
+    before = path.stat()
+    checkpoints.write(state_at(3))
+    assert path.stat() == before
+
+
+def test_checkpoints_are_cleared_whether_or_not_there_are_any(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path / "checkpoints", every=1)
+    checkpoints.write(state_at(1))
+    for _ in range(2):
+        checkpoints.clear()
+        assert not list(tmp_path.iterdir())
+
+
+def test_a_training_begins_with_nothing_done() -> None:
+    nothing = LoopState(step=0, fixed_losses=[], seconds=0.0, peak_bytes=0, metrics_size=0, curve=[])
+    assert LoopState() == nothing
 
 
 def test_figures_written_after_a_checkpoint_are_cut_off_and_lost_ones_are_an_error(tmp_path: Path) -> None:

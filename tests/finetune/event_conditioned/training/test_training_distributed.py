@@ -78,34 +78,60 @@ def free_port() -> int:
         return port
 
 
-def in_processes(work: Callable[[], object], count: int = 2) -> list[Any]:
-    """What the work returns in each process of a gloo group: forked, so that torch need not be imported."""
-    settings = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    running = []
-    for number in range(count):
-        reading, writing = os.pipe()
-        child = os.fork()
-        if not child:
-            code = 70
-            try:
-                os.environ |= settings | {"RANK": str(number), "LOCAL_RANK": str(number)}
-                PartialState._reset_state()
-                distributed.PATIENCE = timedelta(minutes=1)  # a fault must not hang
-                os.write(writing, pickle.dumps(work()))
-                code = 0
-            except SystemExit as error:
-                code = int(str(error.code))
-            finally:
-                os._exit(code)
+def in_processes(work: Callable[[], object], count: int = 2, *, here: int = 0) -> list[Any]:
+    """What the work returns in each process of a gloo group: process `here` is this one, and the others are
+    forked, so that torch need not be imported. Of one that exits, the code.
+    """
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    environments = [
+        {"WORLD_SIZE": str(count), "RANK": str(number), "LOCAL_RANK": str(number), **address}
+        for number in range(count)
+    ]
+    running = {n: forked(work, environments[n]) for n in range(count) if n != here}
+    outcomes: dict[int, Any] = {}
+    try:
+        outcomes[here] = in_group(work, environments[here])
+    except SystemExit as error:
+        outcomes[here] = error.code
+    finally:
+        for number, (child, reading) in running.items():
+            with os.fdopen(reading, "rb") as pipe:
+                told = pipe.read()
+            _, status = os.waitpid(child, 0)
+            outcomes[number] = pickle.loads(told) if told else os.waitstatus_to_exitcode(status)
+    return [outcomes[number] for number in range(count)]
+
+
+def in_group(work: Callable[[], object], environment: dict[str, str]) -> object:
+    """What the work returns in a process that joins the group, and leaves it again."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        patch.setattr(distributed, "PATIENCE", timedelta(minutes=1))  # a fault must not hang
+        PartialState._reset_state()
+        try:
+            return work()
+        finally:
+            if torch.distributed.is_initialized():
+                torch.distributed.destroy_process_group()
+            PartialState._reset_state()
+
+
+def forked(work: Callable[[], object], environment: dict[str, str]) -> tuple[int, int]:
+    """A process that does the work: its id, and a pipe from which its outcome can be read."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child:
         os.close(writing)
-        running.append((child, reading))
-    outcomes = []
-    for child, reading in running:
-        with os.fdopen(reading, "rb") as pipe:
-            told = pipe.read()
-        _, status = os.waitpid(child, 0)
-        outcomes.append(pickle.loads(told) if told else os.waitstatus_to_exitcode(status))
-    return outcomes
+        return child, reading
+    code = 70
+    try:
+        os.write(writing, pickle.dumps(in_group(work, environment)))
+        code = 0
+    except SystemExit as error:
+        code = int(str(error.code))
+    finally:
+        os._exit(code)
 
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="forks after torch is imported")
@@ -154,7 +180,8 @@ def test_what_differs_between_processes_is_named_in_both() -> None:
 
 
 @linux_only
-def test_a_mistake_in_the_main_process_is_told_once_and_ends_all() -> None:
+@pytest.mark.parametrize("here", [0, 1])
+def test_a_mistake_in_the_main_process_is_told_once_and_ends_all(here: int) -> None:
     def work() -> str:
         def fail() -> None:
             raise KronosError("no such snapshot")
@@ -165,11 +192,31 @@ def test_a_mistake_in_the_main_process_is_told_once_and_ends_all() -> None:
             return str(error)
         return "nothing"
 
-    assert in_processes(work) == ["no such snapshot", 2]
+    assert in_processes(work, here=here) == ["no such snapshot", 2]
 
 
 @linux_only
-def test_one_process_of_a_machine_goes_first_and_the_others_find_what_it_made(tmp_path: Path) -> None:
+def test_a_process_that_is_gone_is_named_as_the_reason() -> None:
+    def work() -> str:
+        assert distributed.gathered("joined") == ["joined"] * 2
+        if distributed.process_number() == 1:
+            sys.exit(3)
+        try:
+            distributed.sum_over_processes(1.0)
+        except distributed.ProcessError as error:
+            return str(error)
+        return "the sum"
+
+    said, code = in_processes(work)
+    assert said.startswith("lost the other processes of this run")
+    assert code == 3
+
+
+@linux_only
+@pytest.mark.parametrize("here", [0, 1])
+def test_one_process_of_a_machine_goes_first_and_the_others_find_what_it_made(
+    tmp_path: Path, here: int
+) -> None:
     made = tmp_path / "cache"
 
     def work() -> tuple[bool, bool]:
@@ -180,7 +227,7 @@ def test_one_process_of_a_machine_goes_first_and_the_others_find_what_it_made(tm
             made.touch()
         return found, made.exists()
 
-    assert in_processes(work) == [(False, True), (True, True)]
+    assert in_processes(work, here=here) == [(False, True), (True, True)]
 
 
 def test_a_group_of_several_without_gpus_is_on_cpus_and_waits_long(monkeypatch: pytest.MonkeyPatch) -> None:

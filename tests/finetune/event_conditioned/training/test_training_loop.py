@@ -14,7 +14,11 @@ from kronos_service.finetune.event_conditioned.samples.splits import Splits
 from kronos_service.finetune.event_conditioned.training.checkpoints import Checkpoints
 from kronos_service.finetune.event_conditioned.training.loop import (
     Data,
+    Loop,
     TrainingError,
+    _require_finite,
+    epoch_line,
+    peak_bytes,
     train,
 )
 from kronos_service.finetune.event_conditioned.training.lora import adapt, trainable
@@ -24,6 +28,7 @@ from kronos_service.finetune.event_conditioned.training.tracking import MetricLo
 from kronos_service.finetune.event_conditioned.training.validation import score, summarize
 from kronos_service.model.factory import Bundle
 from kronos_shared.adapter_manifest import LoraRecord
+from kronos_shared.progress import Progress
 
 CONFIG = EventLoraConfig(
     epochs=2, batch_size=16, warmup_steps=5, rank=2, lora_dropout=0.05, learning_rate=1e-3
@@ -135,6 +140,114 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_and_batch(
     broken.series[0].events[:] = float("nan")
     with pytest.raises(TrainingError, match=r"step \d+: loss nan.*.*SPY.* from 2021-.* to 202"):
         run(broken, bundle, CONFIG, tmp_path)
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_although_the_loss_is(splits: Splits) -> None:
+    dataset = splits.dataset("train")
+    first, last = dataset.windows[0], dataset.windows[len(dataset) - 1]
+    dates = [dataset.series[one.series].dates for one in (first, last)]
+    span = f"from {dates[0][first.first_target]} to {dates[1][last.stop - 1]}"
+    symbols = [dataset.series[one.series].symbol for one in (first, last)]
+    _require_finite(1.0, 2.0, 6, dataset, [0, len(dataset) - 1])
+    for loss, norm in ((1.0, float("inf")), (float("nan"), 1.0)):
+        with pytest.raises(TrainingError, match=rf"step 7: .* a batch of {', '.join(symbols)} {span}: lower"):
+            _require_finite(loss, norm, 6, dataset, [0, len(dataset) - 1])
+
+
+class Recorded(Progress):
+    """What a training tells of itself."""
+
+    name = "the training"
+
+    def __init__(self) -> None:
+        self.begun: list[int] = []
+        self.advanced: list[tuple[int, str]] = []
+        self.said: list[str] = []
+
+    def begin(self, done: int) -> None:
+        self.begun.append(done)
+
+    def advance(self, count: int, figures: str = "") -> None:
+        self.advanced.append((count, figures))
+
+    def say(self, line: str) -> None:
+        self.said.append(line)
+
+
+def test_a_training_tells_of_every_step_and_epoch_what_it_logs(
+    splits: Splits, bundle: Bundle, tmp_path: Path
+) -> None:
+    config = CONFIG.replace(epochs=1, batch_size=7)
+    data = splits.dataset("train", at_most=10)
+    told, checkpoints = Recorded(), Checkpoints(tmp_path / "checkpoints", every=1)
+    for state in (None, 1):
+        model = adapt(bundle.model, lora=config.lora(), taps="both", seed=0)
+        with MetricLog(tmp_path / str(state), tracker="none") as log:
+            train(
+                model,
+                Data(train=data, fixed=data, val=splits.dataset("val", at_most=3)),
+                config=config,
+                micro_batch=4,
+                accelerator=Accelerator(cpu=True),
+                log=log,
+                checkpoints=checkpoints,
+                state=checkpoints.newest(told.say) if state else None,
+                progress=told,
+            )
+    assert told.begun == [0, 10]  # the second time it resumes at the end
+    lines = [json.loads(line) for line in (tmp_path / "None" / "metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if "train/loss" in line]
+    assert told.advanced == [
+        (count, f"loss {line['train/loss']:.4f}") for count, line in zip((7, 3), steps, strict=True)
+    ]
+    epochs = [line for line in lines if "train/fixed_loss" in line]
+    assert told.said[:2] == [
+        f"the training {epoch_line(number, 1, line)}" for number, line in enumerate(epochs)
+    ]
+    assert [line["epoch"] for line in lines] == [0, 1, 1, 1]
+
+
+def test_an_epoch_is_told_in_one_line_of_the_figures_that_it_has() -> None:
+    figures = {
+        "train/fixed_loss": 8.12345,
+        "val/event_total": 7.5,
+        "val/quiet_total": 6.25,
+        "val/all_s1": 1.0,
+    }
+    assert epoch_line(3, 12, figures) == "epoch  3/12  train 8.1235  val event 7.5000  val non-event 6.2500"
+    assert epoch_line(12, 12, {"train/fixed_loss": 8.0}) == "epoch 12/12  train 8.0000"
+
+
+@pytest.mark.parametrize("micro_batch", [2, 5])
+def test_a_steps_loss_is_the_weighted_mean_of_its_targets(
+    splits: Splits, bundle: Bundle, micro_batch: int
+) -> None:
+    config, accelerator = CONFIG.replace(lora_dropout=0.0), Accelerator(cpu=True)
+    data = splits.dataset("train", oversample=3.0)
+    model = adapt(bundle.model, lora=config.lora(), taps="both", seed=0)
+    windows = [3, 14, 15, 92, 65]
+    batch = collate([data.inputs(number) for number in windows])
+    expected = weighted_loss(model, batch, accelerator).item() / float(batch["weight"].sum())
+    loop = Loop(model, Data(train=data, fixed=data, val=None), config, micro_batch, accelerator)
+    assert loop.step(0, windows)["train/loss"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("has_gpu", [False, True])
+def test_the_peak_is_that_of_the_gpu_where_there_is_one(
+    has_gpu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 5)
+    assert peak_bytes() == (5 if has_gpu else 0)
+
+
+def test_a_warm_up_as_long_as_the_training_ends_at_the_peak() -> None:
+    assert cosine_with_warmup(10, warmup=10, total=10) == 1.0
+    assert cosine_with_warmup(9, warmup=10, total=10) == pytest.approx(10 / 11)
+
+
+def test_a_training_of_one_step_after_its_warm_up_ends_at_zero() -> None:
+    assert [cosine_with_warmup(step, warmup=1, total=2) for step in (1, 2)] == pytest.approx([1.0, 0.0])
 
 
 def test_the_rate_warms_up_linearly_then_follows_a_half_cosine_to_zero() -> None:

@@ -1,5 +1,6 @@
 """What is trained, what is frozen, and that a fresh adapter changes nothing."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from kronos_service.finetune.event_conditioned.training.lora import (
     adapt,
     parameter_groups,
     trainable,
+    trained_sizes,
     training_mode,
 )
 from kronos_service.model.factory import Bundle
@@ -54,6 +56,8 @@ def test_the_default_trainable_set_of_the_base_preset_is_exactly_the_named_tenso
     assert set(named) == expected_names(layers=12)
     assert sum(p.numel() for name, p in named.items() if ".lora_" in name) == 319_488
     assert sum(p.numel() for p in named.values()) == 1_032_128
+    assert trained_sizes(model) == (319_488, 712_640)
+    assert {parameter.device.type for parameter in model.parameters()} == {"meta"}  # where the base is
 
 
 @pytest.mark.parametrize(("taps", "count"), [("input", 284_992), ("output", 498_816), ("both", 712_640)])
@@ -145,6 +149,47 @@ def test_only_the_lora_dropout_is_active_while_training(bundle: Bundle) -> None:
     active = {name for name, module in model.named_modules() if module.training}
     assert active
     assert all(".lora_dropout" in name for name in active)
+
+
+def test_dora_drops_inputs_while_training_alone_and_trains_its_magnitudes(bundle: Bundle) -> None:
+    model = adapt(bundle.model, lora=lora(2, dropout=0.5, use_dora=True), taps="both", seed=0)
+    magnitudes = [p for name, p in trainable(model) if ".lora_magnitude_vector." in name]
+    assert magnitudes
+    rated = parameter_groups(model, learning_rate=1.0, event_learning_rate=2.0)[0]["params"]
+    assert isinstance(rated, list)
+    assert all(any(one is parameter for parameter in rated) for one in magnitudes)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for _, parameter in trainable(model):
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    given = inputs(bundle.model, 0)
+    for mode, drops in ((training_mode, True), (torch.nn.Module.eval, False)):
+        mode(model)
+        first, second = (model(**given)[0] for _ in range(2))
+        assert torch.equal(first, second) != drops
+
+
+def test_the_event_embedding_hears_each_channel_of_its_taxonomy(bundle: Bundle) -> None:
+    one_more = replace(DEFAULT_TAXONOMY, families=(*DEFAULT_TAXONOMY.families, "harvest"))
+    model = adapt(bundle.model, lora=lora(2), taps="both", seed=0, taxonomy=one_more)
+    widths = {name: p.shape[1] for name, p in trainable(model) if name.endswith(".fc_in.weight")}
+    assert list(widths.values()) == [len(one_more.channels)] != [len(DEFAULT_TAXONOMY.channels)]
+
+
+def test_no_two_parts_of_any_two_seeds_are_drawn_from_one_stream(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[int] = []
+    begin = torch.manual_seed
+
+    def counted(seed: int) -> torch.Generator:
+        drawn.append(seed)
+        return begin(seed)
+
+    monkeypatch.setattr(torch, "manual_seed", counted)
+    for seed in range(4):
+        adapt(bundle.model, lora=lora(2), taps="both", seed=seed)
+    assert len(drawn) == len(set(drawn)) == 8
 
 
 def test_initial_weights_follow_the_seed(bundle: Bundle) -> None:

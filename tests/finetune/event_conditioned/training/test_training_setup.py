@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from accelerate.state import AcceleratorState
 
+from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.finetune.event_conditioned.config import EventLoraConfig
+from kronos_service.finetune.event_conditioned.samples.splits import Span, SplitError
 from kronos_service.finetune.event_conditioned.training.setup import prepare_training
 from kronos_service.model.base_files import BaseModelError
+from kronos_shared.cli import ConfigError
 
 
 @pytest.fixture
@@ -66,6 +69,48 @@ def test_windows_and_precision_are_those_that_are_asked_for(config: EventLoraCon
         "val": (np.datetime64("2022-02-01"), np.datetime64("2022-05-31")),
         "test": (np.datetime64("2022-06-01"), np.datetime64("2022-08-31")),
     }
+    assert [path.name for path in tmp_path.iterdir()] == ["token-cache"]
     for split in setup.splits.splits.values():
         assert max(window.stop - 1 - window.start for window in split.windows) == 70
         assert max(window.stop - window.first_target for window in split.windows) == 5
+
+
+@pytest.mark.usefixtures("first_accelerator")
+@pytest.mark.parametrize("context", [None, 72])
+def test_windows_are_as_long_as_those_of_the_base_unless_shorter_ones_are_asked_for(
+    config: EventLoraConfig, tmp_path: Path, context: int | None
+) -> None:
+    setup = prepare_training(config.replace(context=context), {}, tmp_path)
+    assert setup.context == setup.bundle.context == 72
+    assert setup.accelerator.mixed_precision == "no"  # `auto` on a CPU, whose base is narrow
+
+
+def test_windows_longer_than_those_of_the_base_are_refused(config: EventLoraConfig, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"at most 72, the longest window that base .*tiny was .* got 73"):
+        prepare_training(config.replace(context=73), {}, tmp_path)
+
+
+EMPTY: Span = (np.datetime64("2022-06-04"), np.datetime64("2022-06-05"))
+"""A Saturday and a Sunday."""
+
+
+@pytest.mark.usefixtures("first_accelerator")
+@pytest.mark.parametrize("name", ["train", "val"])
+def test_a_split_that_is_trained_on_or_scored_needs_event_days(
+    config: EventLoraConfig, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(SplitError, match=f"the {name} split"):
+        prepare_training(config, {name: EMPTY}, tmp_path)
+
+
+@pytest.mark.usefixtures("first_accelerator")
+def test_a_test_split_may_be_empty_as_long_as_nobody_looks(config: EventLoraConfig, tmp_path: Path) -> None:
+    assert prepare_training(config, {"test": EMPTY}, tmp_path).splits.splits["test"].windows == []
+
+
+@pytest.mark.usefixtures("first_accelerator")
+def test_the_base_is_given_the_event_channels_of_the_market(
+    config: EventLoraConfig, own_market_path: Path, tmp_path: Path
+) -> None:
+    setup = prepare_training(config.replace(snapshot=own_market_path), {}, tmp_path)
+    assert setup.bundle.taxonomy == setup.snapshot.taxonomy != DEFAULT_TAXONOMY

@@ -1,5 +1,9 @@
 """What each training shows its model, in which mode, and what the optimizer gets."""
 
+import errno
+import json
+import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.optim import AdamW
 
@@ -20,6 +25,8 @@ from kronos_service.finetune.event_conditioned.samples.dataset import (
     uncertain_channels,
 )
 from kronos_service.finetune.event_conditioned.samples.splits import Splits
+from kronos_service.finetune.event_conditioned.training import variants
+from kronos_service.finetune.event_conditioned.training.checkpoints import CheckpointError
 from kronos_service.finetune.event_conditioned.training.loop import Data, Loop
 from kronos_service.finetune.event_conditioned.training.lora import adapt, trainable
 from kronos_service.finetune.event_conditioned.training.loss import weighted_loss
@@ -35,6 +42,7 @@ from kronos_service.finetune.event_conditioned.training.variants import (
 )
 from kronos_service.model.factory import Bundle
 from kronos_service.model.kronos import Kronos
+from kronos_shared import progress
 from kronos_shared.adapter_manifest import LoraRecord
 
 CONFIG = EventLoraConfig(
@@ -187,7 +195,14 @@ def test_the_adapter_is_judged_on_the_real_rows_and_the_placebo_on_false_ones(
     assert any(differs) == (variant == PLACEBO)
 
 
-def test_all_three_are_trained_each_under_its_own_name(few: Splits, bundle: Bundle, tmp_path: Path) -> None:
+def test_all_three_are_trained_each_under_its_own_name(
+    few: Splits,
+    bundle: Bundle,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(progress, "PLAIN_SECONDS", 0.0)
     config = CONFIG.replace(control=True, placebo=True, epochs=1)
     trained = train_variants(config, few, bundle, Accelerator(cpu=True), tmp_path, micro_batch=8)
     assert list(trained) == ["adapter", "control", "placebo"]
@@ -195,6 +210,19 @@ def test_all_three_are_trained_each_under_its_own_name(few: Splits, bundle: Bund
     assert len(set(losses)) == 3
     for name in ("control", "placebo"):
         assert (tmp_path / name / "trained").is_dir()
+    said = capsys.readouterr().out
+    for number, name in enumerate(trained, start=1):
+        directory = tmp_path if name == "adapter" else tmp_path / name
+        lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+        fixed = [line["train/fixed_loss"] for line in lines if "train/fixed_loss" in line]
+        order = [
+            f"training {number} of 3: {name}\n",
+            f"{name} epoch  0/1  train {fixed[0]:.4f}  val event ",
+            f"{name} epoch 1/1, 8 of {KEPT} windows, loss {lines[1]['train/loss']:.4f}, ",
+            f"{name} epoch 1/1, 24 of {KEPT} windows, loss {lines[3]['train/loss']:.4f}, ",
+            f"{name} epoch  1/1  train {fixed[1]:.4f}  val event ",
+        ]
+        assert re.search(".*".join(map(re.escape, order)), said, re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -250,6 +278,17 @@ def test_each_epoch_blanks_windows_of_its_own_and_only_what_a_service_cannot_kno
             assert not got[lost].any()
             if lost.any():
                 blanked[step // schedule.steps_per_epoch].add(window)
+    drawn = few.conditioned("real", CONFIG.seed).dataset(
+        "train", blank=CONFIG.blank_probability, seed=CONFIG.seed
+    )
+    for epoch in (1, 2):  # epoch 0 is before the first step
+        drawn.set_epoch(epoch)
+        expected = {
+            number
+            for number, (got, full) in enumerate(zip(rows(drawn), whole, strict=True))
+            if (got != full).any()
+        }
+        assert blanked[epoch - 1] == expected
     assert all(0 < len(one) < KEPT for one in blanked)
     assert blanked[0] != blanked[1]
 
@@ -304,3 +343,58 @@ def test_dropout_is_drawn_anew_for_each_step(few: Splits, bundle: Bundle) -> Non
     norms = [loop.step(step, range(8))["train/grad_norm"] for step in (0, 1, 0)]
     assert norms[0] == pytest.approx(norms[2], rel=1e-4)
     assert not np.isclose(norms[0], norms[1], rtol=1e-4)
+
+
+def test_in_bf16_the_frozen_layers_are_stored_in_bf16_while_training_and_exact_again_after(
+    few: Splits, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored: set[torch.dtype] = set()
+    step = AdamW.step
+
+    def watched(self: AdamW, *given: Any, **named: Any) -> Any:
+        stored.update(layer.weight.dtype for layer in frozen)
+        return step(self, *given, **named)
+
+    def adapted(*given: Any, **named: Any) -> Any:
+        model = adapt(*given, **named)
+        frozen.extend(one for name, one in model.named_modules() if name.endswith("q_proj.base_layer"))
+        return model
+
+    frozen: list[Any] = []
+    monkeypatch.setattr(AdamW, "step", watched)
+    monkeypatch.setattr(variants, "adapt", adapted)
+    AcceleratorState._reset_state(True)
+    accelerator = Accelerator(mixed_precision="bf16", cpu=True)
+    config = CONFIG.replace(epochs=1)
+    trained = train_variant(ADAPTER, config, cut(few, 8), bundle, accelerator, tmp_path, micro_batch=8)
+    AcceleratorState._reset_state(True)
+    assert stored == {torch.bfloat16}
+    for name, parameter in trained.model.named_parameters():
+        assert parameter.dtype == torch.float32, name
+
+
+def test_a_full_disk_keeps_the_last_checkpoint_of_a_training_that_has_ended(
+    few: Splits, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Path.write_bytes
+
+    def full(self: Path, content: bytes) -> int:
+        if self.name == "weights.safetensors":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(self, content)
+
+    def run() -> TrainedVariant:
+        config = CONFIG.replace(epochs=1)
+        return train_variant(
+            ADAPTER, config, cut(few, 8), bundle, Accelerator(cpu=True), tmp_path, micro_batch=8
+        )
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(CheckpointError, match=r"trained weights .*No space left.* last checkpoint stays"):
+            run()
+    assert not (tmp_path / "trained").exists()
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000001"]
+    monkeypatch.setattr(Loop, "step", None)  # nothing is trained again
+    assert len(run().records) > 0
+    assert not (tmp_path / "checkpoints").exists()
