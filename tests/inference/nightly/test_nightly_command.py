@@ -5,6 +5,7 @@ import resource
 import sys
 from collections.abc import Callable
 from datetime import UTC, date, datetime
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -259,7 +260,10 @@ def test_a_horizon_beyond_the_model_is_named(run: Run) -> None:
 def test_the_embedded_sample_is_forecast_by_the_adapter_that_ships(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the forecast command does where nothing has been trained; a base of one's own stays alone."""
+    """As the forecast command does where nothing has been trained; a base of one's own stays alone.
+
+    Both have learned from the sample market alone, which is said.
+    """
     monkeypatch.chdir(tmp_path)
     usual: dict[str, Any] = {"out": tmp_path / "a.parquet", "horizon": 1, "paths": 2}
     cases: list[tuple[dict[str, Any], bool]] = [
@@ -267,7 +271,9 @@ def test_the_embedded_sample_is_forecast_by_the_adapter_that_ships(
         ({"base_model": "nano", "out": tmp_path / "b.parquet"}, False),
     ]
     for changes, has_version in cases:
-        out = forecast_all(ForecastAllConfig(**(usual | changes)), console=Console(quiet=True)).out
+        said = StringIO()
+        out = forecast_all(ForecastAllConfig(**(usual | changes)), console=Console(file=said)).out
+        assert "SYNTHETIC: the model has learned from a sample market, of no real one\n" in said.getvalue()
         versions = set(pq.read_table(out)["version"].to_pylist())
         assert len(versions) == 1
         assert (versions != {None}) == has_version

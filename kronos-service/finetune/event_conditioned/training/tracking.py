@@ -100,7 +100,7 @@ def _start(name: str, directory: Path, step: int) -> GeneralTracker | None:
     # A resumed training is a second run of this name, but in TensorBoard, which can forget what comes again.
     run = "/".join(directory.resolve().parts[-2:])
     settings: dict[str, dict[str, Any]] = {
-        "tensorboard": {"logging_dir": directory, "purge_step": step + 1 if step else None},
+        "tensorboard": {"logging_dir": directory, "purge_step": step + 1},
         "mlflow": {"run_name": run},
         "wandb": {"name": run, "dir": str(directory)},
         "trackio": {"name": run},

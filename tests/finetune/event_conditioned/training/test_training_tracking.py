@@ -21,6 +21,14 @@ def shown(directory: Path, name: str) -> list[tuple[int, float]]:
     return [(event.step, event.value) for event in board.Scalars(name)]
 
 
+def test_after_a_kill_before_the_first_checkpoint_tensorboard_shows_each_step_once(tmp_path: Path) -> None:
+    for loss in (9.0, 2.0):
+        with MetricLog(tmp_path) as log:
+            for step in (1, 2):
+                log.log({"train/loss": loss}, step=step, epoch=1)
+    assert shown(tmp_path, "train/loss") == [(1, 2.0), (2, 2.0)]
+
+
 def test_after_a_resume_tensorboard_shows_each_step_once(tmp_path: Path) -> None:
     with MetricLog(tmp_path) as log:
         log.log({"train/loss": 1.0, "train/lr": 0.5}, step=1, epoch=1)
