@@ -32,6 +32,13 @@ BOMBS = {
 }
 
 
+def little() -> float:
+    """Seconds that a request may take at most: 7 s on a machine where the worst of these takes 1 s."""
+    started = time.process_time()
+    json.loads(max(BOMBS.values(), key=len))
+    return 50 * (time.process_time() - started)
+
+
 @pytest.mark.parametrize("body", BOMBS.values(), ids=BOMBS.keys())
 def test_a_body_of_very_many_faults_is_rejected_for_little(client: TestClient, body: str) -> None:
     assert len(body) < 4 * 2**20
@@ -41,7 +48,7 @@ def test_a_body_of_very_many_faults_is_rejected_for_little(client: TestClient, b
     assert answer.status_code == 422
     assert len(answer.content) < 10_000
     assert answer.json()["error"]["fields"]
-    assert took < 2, took  # 31 s before there was a bound
+    assert took < little()  # 31 s before there was a bound
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000  # KiB; 2.5 GB before
 
 
@@ -64,5 +71,6 @@ def test_a_whole_inline_calendar_is_still_taken(client: TestClient) -> None:
     content = json.dumps(body, separators=(",", ":"))
     started = time.process_time()
     answer = client.post("/v1/forecast", content=content, headers={"Content-Type": "application/json"})
+    took = time.process_time() - started
     assert answer.status_code == 200, answer.text[:500]
-    assert time.process_time() - started < 4
+    assert took < little()
