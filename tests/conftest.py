@@ -1,5 +1,6 @@
 """A small market and a small random base that the tests of training and serving share."""
 
+import gc
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -34,6 +35,18 @@ from kronos_shared.adapter_manifest import MANIFEST, DataRecord, LoraRecord
 # How long an example takes depends on what else the machine does; what is timed is in tests/benchmarks.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+def pytest_collection() -> None:
+    """Collecting makes some hundred thousand objects that stay: looking for garbage among them takes a third
+    of its time.
+    """
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -106,7 +106,7 @@ STATES = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(STATES, STATES)
 def test_whatever_changes_nothing_known_is_lost_and_looking_again_adds_nothing(
     before: list[Cells], after: list[Cells]

@@ -168,6 +168,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.soak
 def test_a_flood_of_connections_takes_no_file_that_the_service_needs(
     settings_of: Callable[..., Settings], caplog: pytest.LogCaptureFixture
 ) -> None:
