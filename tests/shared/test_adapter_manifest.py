@@ -24,6 +24,7 @@ from kronos_shared.adapter_manifest import (
     VERSIONS,
     AdapterManifest,
     Canary,
+    DataRecord,
     Latest,
     RecalibrationRecord,
     is_version,
@@ -100,6 +101,13 @@ def test_a_recalibration_is_written_only_where_there_is_one(adapter_of: Callable
     assert recalibrated.recalibration == RecalibrationRecord.model_validate(TABLE)
     assert AdapterManifest.from_bytes(recalibrated.to_bytes()) == recalibrated
     assert recalibrated.model_copy(update={"recalibration": None}).to_bytes() == content
+
+
+def test_what_data_are_is_written_only_where_it_is_not_the_usual() -> None:
+    usual = DataRecord(snapshot="s", sha256="0" * 64, has_manifest=True, splits={})
+    assert set(usual.model_dump()) == {"snapshot", "sha256", "has_manifest", "splits", "audit"}
+    other = usual.model_copy(update={"synthetic": True, "interval": "1h"}).model_dump()
+    assert (other["synthetic"], other["interval"]) == (True, "1h")
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,7 @@ def test_a_directory_is_on_disk_with_all_in_it_before_it_is_renamed(
         (scratch / "a").write_bytes(b"one")
         (scratch / "b").write_bytes(b"three")
         assert not (tmp_path / "d").exists()
+        assert scratch.parent == tmp_path, "a rename from another disk is no single step"
     files = [("fsync", "3 bytes"), ("fsync", "5 bytes")]
     assert steps == [*files, ("fsync", "directory"), ("rename", "d"), ("fsync", "directory")]
 

@@ -12,6 +12,7 @@ from kronos_service.model.adapter.files import AdapterError
 from kronos_service.model.adapter.read import attach, merge, read_adapter
 from kronos_service.model.factory import Bundle
 from kronos_service.model.kronos import Kronos
+from kronos_service.model.presets import PRESETS
 from kronos_shared.adapter_manifest import CANARY_TOLERANCE, Canary
 
 
@@ -38,6 +39,16 @@ def test_it_is_the_same_from_the_same_model_and_discerns_others(
         next(broken.transformer.parameters()).fill_(float("nan"))
     with pytest.raises(AdapterError, match="logits differ from the trainer's by nan"):
         check_canary(broken, canary)
+
+
+def test_the_two_halves_of_a_token_may_have_different_numbers_of_bits() -> None:
+    torch.manual_seed(0)
+    sizes = {**PRESETS["nano"].predictor, "n_layers": 1, "d_model": 32, "n_heads": 2, "ff_dim": 48}
+    for s1_bits, s2_bits in ((2, 6), (6, 2)):
+        model = Kronos(**{**sizes, "s1_bits": s1_bits, "s2_bits": s2_bits})
+        model.attach_event_embedding()
+        made = make_canary(model.eval(), length=64)
+        assert (len(made.s1_logits), len(made.s2_logits)) == (2**s1_bits, 2**s2_bits)
 
 
 @pytest.mark.parametrize("part", ["s1", "s2"])
