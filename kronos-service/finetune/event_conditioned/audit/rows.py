@@ -1,7 +1,6 @@
 """A snapshot as plain rows, and those of them that were usable at a moment."""
 
 import math
-from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -101,8 +100,8 @@ def _bars_of(bars: pd.DataFrame, symbol: str, table: SessionTable) -> list[Bar]:
 
 
 def closed_bars(bars: Sequence[Bar], as_of: datetime) -> list[Bar]:
-    """The bars, which are in the order of their days, that had closed by `as_of`."""
-    return list(bars[: bisect_right(bars, as_of, key=lambda bar: bar.closes)])
+    """The bars that had closed by `as_of`."""
+    return [bar for bar in bars if bar.closes <= as_of]
 
 
 def known_releases(releases: Sequence[Release], as_of: datetime) -> list[Release]:
