@@ -8,16 +8,21 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hub_server import running_hub, use_hub
 
-from kronos_service.inference.errors import Overloaded
+from kronos_service.finetune.config import PushConfig
+from kronos_service.finetune.push import push
+from kronos_service.inference.errors import NotReady, Overloaded
 from kronos_service.inference.scheduler.queue import MARGIN
 from kronos_service.inference.scheduler.work import BatchKey, Cost, cost_of
 from kronos_service.inference.schemas import ForecastRequest
-from kronos_service.inference.service import Service
+from kronos_service.inference.service import RETRY_SECONDS, Service
 from kronos_service.inference.settings import Settings
+from kronos_service.model.adapter.files import read_files
 from kronos_service.model.generation.sampling import Sampling
 
 NOW = datetime(2023, 1, 3, 12, 0, tzinfo=UTC)
@@ -75,6 +80,38 @@ def test_a_request_is_expected_to_read_the_longest_history_of_each_of_its_series
                 asyncio.run(ask(service, series=[{"symbol": name} for name in ("SPY", "SYN01", "SYN02")]))
         finally:
             service.queue.give_up(held)
+
+
+def test_a_service_without_a_model_refuses_and_counts_it(
+    settings_of: Callable[..., Settings], tmp_path: Path
+) -> None:
+    service = Service(settings_of(adapters=tmp_path / "none"), clock=lambda: NOW)
+    with pytest.raises(NotReady, match="no model") as raised:
+        asyncio.run(ask(service))
+    assert raised.value.retry_after == RETRY_SECONDS
+    assert service.metrics.registry.get_sample_value("kronos_rejections_total", {"reason": "not_ready"}) == 1
+
+
+def test_an_adapter_of_the_hub_serves_by_its_commit(
+    settings_of: Callable[..., Settings],
+    adapter_of: Callable[[int], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with running_hub() as hub:
+        use_hub(hub, str(tmp_path / "hub-cache"), monkeypatch)
+        name = push(PushConfig(adapter=adapter_of(1), repo="someone/fomc"))
+        settings = settings_of(adapters=name)
+        with ready(settings) as service:
+            serving = service.loader.current()
+            answer = json.loads(asyncio.run(ask(service)))
+    assert serving is not None
+    assert serving.digest == read_files(adapter_of(1)).digest
+    assert answer["model"]["version"] == serving.version
+    assert (settings.state_dir / "hub").is_dir()
+    with ready(settings) as service:  # a restart needs no hub: the commit was kept
+        assert service.loader.current() is not None
 
 
 def test_stopping_waits_for_what_is_running(settings_of: Callable[..., Settings]) -> None:

@@ -178,7 +178,7 @@ class AdapterLoader:
         try:
             reason = self._follow(retry=retry)
             if self._status.serving is None:
-                reason = self._fall_back(reason)
+                reason = self._fall_back(reason, retry=retry)
             if self._status.state_unsaved is not None:
                 self._remember()
         except OSError as error:
@@ -316,14 +316,14 @@ class AdapterLoader:
                 _log.warning("state_unsaved", reason=self._short(str(error)))
             self._update(state_unsaved=self._short(str(error)))
 
-    def _fall_back(self, reason: str | None) -> str | None:
+    def _fall_back(self, reason: str | None, *, retry: bool) -> str | None:
         """Serve the last good adapter, or the base where that is allowed; returns why that is necessary."""
         try:
             pointer = self._state.last_good()
             if pointer is not None:
                 copy = partial(self._state.last_good_files, pointer)
                 reason = f"{LATEST} is missing" if reason == NOTHING else reason
-                self._swap(self._obtain(pointer, retry=False, copy=copy), reason=reason)
+                self._swap(self._obtain(pointer, retry=retry, copy=copy), reason=reason)
                 return reason
         except KronosError as error:
             reason = f"{reason}; the last good one: {error}"

@@ -11,6 +11,7 @@ import pytest
 
 from kronos_service.inference.models.loader import AdapterLoader
 from kronos_service.inference.models.loader_status import LoaderStatus
+from kronos_service.inference.models.replica_state import LAST_GOOD
 from kronos_shared.adapter_manifest import EVENT_WEIGHTS, LATEST, MANIFEST, VERSIONS
 from kronos_shared.adapter_store import StoreError, publish, published
 
@@ -132,4 +133,23 @@ def test_a_pin_holds_while_it_cannot_be_read(
         status = new_loader().look()
         assert version(status) == first.version
         assert "pin.json of the state directory is not permitted" in (status.reason or "")
+    with failing(tmp_path / "state"):  # not even whether something served before can be told
+        status = loader.look()
+        assert (version(status), status.pinned) == (first.version, first.version)
+        assert "pin.json of the state directory is not permitted" in (status.reason or "")
     assert version(loader.pin(None)) == second.version
+
+
+def test_a_last_good_one_that_is_not_valid_still_tells_that_there_may_be_a_pin(
+    empty_store: Path, adapter_of: AdapterOf, new_loader: NewLoader, tmp_path: Path
+) -> None:
+    first, _ = (publish(adapter_of(seed), empty_store, keep=9) for seed in range(2))
+    new_loader().pin(first.version)
+    (tmp_path / "state" / LAST_GOOD).write_text("{}")
+    again = new_loader()
+    with failing(tmp_path / "state" / "pin.json"):
+        status = again.look()
+        assert version(status) is None
+        assert "pin.json of the state directory is not permitted" in (status.reason or "")
+        assert "last_good.json of the state directory cannot be read" in (status.reason or "")
+    assert version(again.look()) == first.version

@@ -158,6 +158,29 @@ def test_the_last_good_adapter_is_checked_again(
     assert "last_good.json of the state directory cannot be read" in (new_loader().reload().reason or "")
 
 
+def test_a_last_good_adapter_that_is_rejected_is_tried_again_when_somebody_asks_and_not_at_every_look(
+    empty_store: Path, adapter_of: AdapterOf, new_loader: NewLoader
+) -> None:
+    first = publish(adapter_of(0), empty_store, keep=9)
+    new_loader().reload()
+    shutil.rmtree(empty_store)
+    asked = []
+
+    def warm_up(serving: ServedModel) -> None:
+        asked.append(serving.version)
+        if len(asked) == 1:
+            raise ValueError("not this time")
+
+    loader = new_loader(warm_up=warm_up)
+    for status in (loader.look(), loader.look()):
+        assert status.serving is None
+        assert list(status.quarantined) == [first.manifest_sha256]
+        assert "the last good one: warm-up failed: ValueError: not this time" in (status.reason or "")
+    assert asked == [first.version]
+    status = loader.reload()
+    assert (version(status), status.quarantined) == (first.version, {})
+
+
 def test_a_pin_that_cannot_be_read_is_no_leave_to_follow_latest(
     empty_store: Path, adapter_of: AdapterOf, new_loader: NewLoader, tmp_path: Path
 ) -> None:

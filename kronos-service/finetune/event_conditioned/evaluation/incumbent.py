@@ -136,7 +136,9 @@ def compare(incumbent: Incumbent, earlier: pd.DataFrame | None, new: pd.DataFram
 
 
 def _splits(setup: TrainingSetup, context: int, scored: int, cache: Path) -> Splits:
-    """The same validation targets in windows of another context, which holds at least one bar before them."""
+    """The same validation targets in windows of another context, which holds at least two bars before them:
+    one alone has no spread to normalise by.
+    """
     validation = setup.splits.splits["val"]
     with local_main_first():
         return build_splits(

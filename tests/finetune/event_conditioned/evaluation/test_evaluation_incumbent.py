@@ -21,7 +21,7 @@ from kronos_service.finetune.event_conditioned.evaluation.incumbent import (
     find_incumbent,
     score_incumbent,
 )
-from kronos_service.finetune.event_conditioned.samples.splits import Splits
+from kronos_service.finetune.event_conditioned.samples.splits import Splits, build_splits
 from kronos_service.finetune.event_conditioned.training.setup import TrainingSetup
 from kronos_service.finetune.event_conditioned.training.validation import score
 from kronos_service.model.adapter.read import attach, read_adapter
@@ -83,16 +83,30 @@ def test_an_adapter_that_was_trained_on_the_targets_is_not_compared(
         assert reason is None or reason in str(found.why_not)
 
 
+def test_an_adapter_of_bars_of_another_length_is_not_compared(
+    store: Path, bundle: Bundle, splits: Splits
+) -> None:
+    found = find_incumbent(store, bundle, splits.splits["val"], "4h")
+    assert found is not None
+    assert found.adapter is None
+    assert "trained on 1d bars, and this run has 4h ones" in str(found.why_not)
+
+
 def test_a_damaged_adapter_is_not_compared(store: Path, bundle: Bundle, splits: Splits) -> None:
     pointer = latest(store)
     assert pointer is not None
-    (store / "versions" / pointer.version / EVENT_WEIGHTS).write_bytes(b"")
-    found = find_incumbent(store, bundle, splits.splits["val"], DAILY)
-    assert found is not None
-    assert EVENT_WEIGHTS in str(found.why_not)
+    for name in (EVENT_WEIGHTS, MANIFEST):
+        file = store / "versions" / pointer.version / name
+        whole = file.read_bytes()
+        file.write_bytes(whole + b" ")  # JSON of the same content, where it is JSON
+        found = find_incumbent(store, bundle, splits.splits["val"], DAILY)
+        assert found is not None
+        assert found.adapter is None
+        assert name in str(found.why_not)
+        file.write_bytes(whole)
 
 
-@pytest.mark.parametrize("context", [72, 68])
+@pytest.mark.parametrize(("context", "scored"), [(72, 8), (68, 8), (6, 5)])
 def test_it_is_scored_on_the_same_targets_in_windows_of_its_own_context(
     adapter_of: Callable[[int], Path],
     market: Snapshot,
@@ -100,6 +114,7 @@ def test_it_is_scored_on_the_same_targets_in_windows_of_its_own_context(
     splits: Splits,
     tmp_path: Path,
     context: int,
+    scored: int,
 ) -> None:
     adapter = read_adapter(adapter_of(1))
     own = adapter.manifest.normalization.model_copy(update={"context": context})
@@ -109,10 +124,17 @@ def test_it_is_scored_on_the_same_targets_in_windows_of_its_own_context(
     records = score_incumbent(
         adapter, setup, scored=8, micro_batch=64, cache=tmp_path, advance=lambda _: None
     )
-    expected = score(attach(adapter, bundle), splits.dataset("val"), accelerator, micro_batch=64)
+    val = splits.splits["val"]
+    dates = {"val": (val.first, val.last)}
+    own_windows = build_splits(market, bundle, dates=dates, context=context, scored=scored, cache=tmp_path)
+    model = attach(adapter, bundle)
+    ours, theirs = (
+        score(model, made.dataset("val"), accelerator, micro_batch=64) for made in (splits, own_windows)
+    )
     keys = ["symbol", "date", "is_event"]
-    pd.testing.assert_frame_equal(records[keys], expected[keys])
-    assert (records["total"] == expected["total"]).all() == (context == 72)
+    pd.testing.assert_frame_equal(records[keys], ours[keys])
+    pd.testing.assert_frame_equal(records, theirs)
+    assert (records["total"] == ours["total"]).all() == (context == 72)
 
 
 def test_a_comparison_survives_its_manifest(splits: Splits, bundle: Bundle) -> None:
