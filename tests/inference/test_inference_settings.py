@@ -5,10 +5,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
 from kronos_service.inference.__main__ import main
-from kronos_service.inference.models.replica_state import ReplicaStateError, sole_use
 from kronos_service.inference.service import Service
 from kronos_service.inference.settings import Settings, SettingsError, load_settings
 
@@ -127,18 +125,3 @@ def test_the_base_is_loaded_as_the_operator_says(
 def test_the_loader_looks_as_often_as_the_operator_says(settings_of: Callable[..., Settings]) -> None:
     service = Service(settings_of(poll_seconds=7), clock=lambda: datetime(2023, 1, 3, tzinfo=UTC))
     assert service.loader._poll_seconds == 7
-
-
-def test_two_services_on_one_state_directory_are_one_too_many(tmp_path: Path) -> None:
-    with sole_use(tmp_path / "state"):
-        refused = pytest.raises(ReplicaStateError, match="another service uses the state directory")
-        with refused, sole_use(tmp_path / "state"):
-            pass
-        with sole_use(tmp_path / "other"):
-            pass
-    with sole_use(tmp_path / "state"):
-        pass
-    (tmp_path / "file").write_text("")
-    with capture_logs() as lines, sole_use(tmp_path / "file" / "state"):  # it could hold nothing
-        pass
-    assert [line["event"] for line in lines] == ["state_not_held"]

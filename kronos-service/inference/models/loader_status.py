@@ -1,10 +1,11 @@
 """The loader's state as `/v1/model`, `/readyz` and `/metrics` report it."""
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Final
 
 from kronos_service.inference.models.served_model import ServedModel
@@ -67,9 +68,13 @@ class LoaderStatus:
 
 
 def one_line(reason: str, *, without: Iterable[Path | str]) -> str:
-    """A reason on one printable line without these places: a manifest may hold anything."""
-    for root in without:
-        for prefix in (f"{root}{os.sep}{VERSIONS}{os.sep}", f"{root}{os.sep}", f"{root}: "):
+    """A reason on one printable line, with no more of these places than their last names: a manifest may hold
+    anything.
+    """
+    for root in map(str, without):
+        for prefix in (f"{root}{os.sep}{VERSIONS}{os.sep}", f"{root}{os.sep}"):
             reason = reason.replace(prefix, "")
+        reason = re.sub(rf"(^|[:;] ){re.escape(root)}: ", r"\1", reason)
+        reason = reason.replace(root, PurePath(root).name or root)
     line = "".join(letter if letter.isprintable() else "?" for letter in reason)
     return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}…"

@@ -90,28 +90,30 @@ def test_a_machine_in_trouble_is_not_held_against_the_adapter(
     assert version(loader.look()) == only.version
 
 
+@pytest.mark.parametrize("calls", [("open",), ("lstat",), CALLS])
 def test_a_store_that_cannot_be_read_is_not_an_empty_one(
-    empty_store: Path, adapter_of: AdapterOf, new_loader: NewLoader
+    empty_store: Path, adapter_of: AdapterOf, new_loader: NewLoader, calls: tuple[str, ...]
 ) -> None:
     only = publish(adapter_of(0), empty_store, keep=9)
     loader = new_loader()
-    with failing(empty_store):
+    with failing(empty_store, *calls):
         status = loader.look()
         assert status.serving is None
         assert (status.reason or "").startswith(f"{LATEST} is not permitted to this user")
-        with pytest.raises(StoreError, match="not permitted"):
-            published(empty_store)
+    with failing(empty_store), pytest.raises(StoreError, match="not permitted"):
+        published(empty_store)
     assert version(loader.look()) == only.version
 
 
+@pytest.mark.parametrize("calls", [("lstat",), CALLS])
 def test_a_state_directory_that_cannot_be_read_costs_the_memory_not_the_service(
-    empty_store: Path, adapter_of: AdapterOf, new_loader: NewLoader, tmp_path: Path
+    empty_store: Path, adapter_of: AdapterOf, new_loader: NewLoader, tmp_path: Path, calls: tuple[str, ...]
 ) -> None:
     first = publish(adapter_of(0), empty_store, keep=9)
     state = tmp_path / "state"
     state.mkdir()
     loader = new_loader()
-    with failing(state):
+    with failing(state, *calls):
         status = loader.look()
         assert version(status) == first.version
         assert (status.reason or "").startswith("pin.json of the state directory is not permitted")

@@ -1,5 +1,6 @@
 """The loader: what it takes, what it refuses, and what goes on serving meanwhile."""
 
+import errno
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ from kronos_service.inference.models.loader import AdapterLoader
 from kronos_service.inference.models.loader_status import LoaderStatus
 from kronos_service.inference.models.served_model import ServedModel
 from kronos_service.model.adapter.canary import canary_logits
+from kronos_service.model.adapter.files import AdapterNotWholeError
 from kronos_service.model.adapter.read import attach, merge, read_adapter
 from kronos_service.model.factory import BaseChoice, Bundle
 from kronos_shared import adapter_store
@@ -206,6 +208,29 @@ def test_a_reload_by_many_at_once_is_one_load(
     assert loader.status().counters.reloads == 2  # the first, and one that began after all others had asked
 
 
+def test_stopping_waits_for_the_load_in_hand(
+    empty_store: Path, adapter_of: AdapterOf, new_loader: NewLoader
+) -> None:
+    pointer = publish(adapter_of(0), empty_store, keep=9)
+    entered, leave = threading.Event(), threading.Event()
+
+    def warm_up(_: ServedModel) -> None:
+        entered.set()
+        assert leave.wait(20)
+
+    loader = new_loader(warm_up=warm_up)
+    loader.start()
+    assert entered.wait(20)
+    stopping = threading.Thread(target=loader.stop)
+    stopping.start()
+    stopping.join(0.1)
+    assert stopping.is_alive()
+    leave.set()
+    stopping.join(20)
+    assert not stopping.is_alive()
+    assert version(loader.status()) == pointer.version
+
+
 def test_what_serves_has_been_warmed_up_and_a_failure_to_warm_up_is_a_refusal(
     empty_store: Path, adapter_of: AdapterOf, new_loader: NewLoader
 ) -> None:
@@ -382,6 +407,60 @@ def test_the_polling_thread_outlives_an_error_that_nobody_foresaw(
         assert loader.status().reason == "unforeseen ZeroDivisionError: division by zero"
     eventually(lambda: version(loader.status()) == pointer.version)
     assert loader.status().reason is None
+
+
+def test_a_disk_in_trouble_is_said_and_counted(
+    new_loader: NewLoader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader = new_loader(allow_base_only=True)
+    with monkeypatch.context() as patch:
+
+        def load(*_: object) -> Bundle:
+            raise OSError(errno.EIO, "Input/output error")
+
+        patch.setattr(BaseChoice, "load", load)
+        for looks in (1, 2):
+            status = loader.look()
+            assert status.reason == "the disk cannot be used now (Input/output error); it is tried again"
+            assert (status.serving, status.counters.errors) == (None, looks)
+    assert loader.look().serving is not None
+
+
+def test_a_base_that_cannot_be_found_is_told_beside_what_is_wrong_with_latest(
+    empty_store: Path, new_loader: NewLoader, tmp_path: Path
+) -> None:
+    empty_store.mkdir()
+    (empty_store / LATEST).write_text("{}")
+    loader = new_loader(allow_base_only=True, base=BaseChoice(model=str(tmp_path / "base")))
+    reason = loader.look().reason or ""
+    assert reason.startswith(f"{LATEST} is not a valid pointer")
+    assert "; the base: " in reason
+    assert "expected nano, mini, small, base" in reason
+
+
+def test_a_device_that_is_not_there_is_a_reason_not_a_verdict(
+    empty_store: Path, adapter_of: AdapterOf, new_loader: NewLoader
+) -> None:
+    publish(adapter_of(0), empty_store, keep=9)
+    status = new_loader(device="cuda:99").look()
+    assert (status.serving, status.quarantined) == (None, {})
+    assert "cuda:99" in (status.reason or "")
+
+
+def test_other_files_under_a_version_s_name_are_never_read(
+    empty_store: Path, adapter_of: AdapterOf, new_loader: NewLoader
+) -> None:
+    first, second = (publish(adapter_of(seed), empty_store, keep=9) for seed in range(2))
+    shutil.rmtree(empty_store / VERSIONS / second.version)
+    shutil.copytree(empty_store / VERSIONS / first.version, empty_store / VERSIONS / second.version)
+    loader = new_loader()
+    status = loader.look()  # all of it is a good adapter, and not the one that LATEST names
+    assert (status.serving, status.quarantined) == (None, {})
+    found, expected = first.manifest_sha256[:12], second.manifest_sha256[:12]
+    assert status.reason == f"{second.version}: {MANIFEST} has sha256 {found}, expected {expected}"
+    with pytest.raises(AdapterNotWholeError, match=f"{second.version}: its manifest has sha256 {found}"):
+        loader.pin(second.version)
+    assert loader.status().pinned is None
 
 
 def test_a_version_that_a_link_brings_in_is_never_read(

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from kronos_service.inference.models.loader import AdapterLoader
 from kronos_service.inference.models.loader_status import LoaderStatus
-from kronos_service.inference.models.replica_state import ReplicaStateError
+from kronos_service.inference.models.replica_state import LAST_GOOD, ReplicaStateError
 from kronos_service.inference.models.served_model import ServedModel
 from kronos_service.model.adapter.canary import canary_logits
 from kronos_service.model.adapter.files import AdapterError
@@ -37,14 +37,24 @@ def spoil(directory: Path) -> None:
     (directory / EVENT_WEIGHTS).write_bytes(content)
 
 
+def fails_once(asked: list[str | None]) -> Callable[[ServedModel], None]:
+    def warm_up(serving: ServedModel) -> None:
+        asked.append(serving.version)
+        if len(asked) == 1:
+            raise ValueError("not this time")
+
+    return warm_up
+
+
 def test_a_pin_holds_against_newer_generations_and_a_restart(
     empty_store: Path, adapter_of: AdapterOf, new_loader: NewLoader
 ) -> None:
     versions = [publish(adapter_of(seed), empty_store, keep=9).version for seed in range(2)]
     loader = new_loader()
-    loader.reload()
+    live = loader.reload().last_publish_to_live_seconds
     status = loader.pin(versions[0])
     assert (version(status), status.pinned, status.reason) == (versions[0], versions[0], None)
+    assert status.last_publish_to_live_seconds == live  # that was of LATEST; a pin is no news
     versions.append(publish(adapter_of(2), empty_store, keep=9).version)
     status = loader.reload()
     assert version(status) == versions[0]
@@ -136,6 +146,7 @@ def test_the_last_good_adapter_serves_after_a_restart_although_latest_is_bad_and
     shutil.rmtree(empty_store / VERSIONS / first.version)
     status = new_loader().reload()
     assert version(status) == first.version
+    assert status.last_publish_to_live_seconds is None
     assert torch.equal(logits(status.serving), before)
     assert "not the file the manifest describes" in (status.reason or "")
     shutil.rmtree(empty_store)
@@ -164,14 +175,8 @@ def test_a_last_good_adapter_that_is_rejected_is_tried_again_when_somebody_asks_
     first = publish(adapter_of(0), empty_store, keep=9)
     new_loader().reload()
     shutil.rmtree(empty_store)
-    asked = []
-
-    def warm_up(serving: ServedModel) -> None:
-        asked.append(serving.version)
-        if len(asked) == 1:
-            raise ValueError("not this time")
-
-    loader = new_loader(warm_up=warm_up)
+    asked: list[str | None] = []
+    loader = new_loader(warm_up=fails_once(asked))
     for status in (loader.look(), loader.look()):
         assert status.serving is None
         assert list(status.quarantined) == [first.manifest_sha256]
@@ -179,6 +184,31 @@ def test_a_last_good_adapter_that_is_rejected_is_tried_again_when_somebody_asks_
     assert asked == [first.version]
     status = loader.reload()
     assert (version(status), status.quarantined) == (first.version, {})
+
+
+def test_a_rejected_version_is_tried_again_when_somebody_pins_it(
+    empty_store: Path, adapter_of: AdapterOf, new_loader: NewLoader
+) -> None:
+    first = publish(adapter_of(0), empty_store, keep=9)
+    loader = new_loader(warm_up=fails_once([]))
+    assert list(loader.look().quarantined) == [first.manifest_sha256]
+    status = loader.pin(first.version)
+    assert (version(status), status.pinned, status.quarantined) == (first.version, first.version, {})
+
+
+def test_a_rejected_pin_is_tried_again_when_somebody_asks_for_a_reload_and_not_at_every_look(
+    empty_store: Path, adapter_of: AdapterOf, new_loader: NewLoader, tmp_path: Path
+) -> None:
+    first = publish(adapter_of(0), empty_store, keep=9)
+    new_loader().pin(first.version)
+    (tmp_path / "state" / LAST_GOOD).unlink()
+    asked: list[str | None] = []
+    loader = new_loader(warm_up=fails_once(asked))
+    for status in (loader.look(), loader.look()):
+        assert (status.serving, status.pinned) == (None, first.version)
+        assert status.reason == "warm-up failed: ValueError: not this time"
+    assert asked == [first.version]
+    assert version(loader.reload()) == first.version
 
 
 def test_a_pin_that_cannot_be_read_is_no_leave_to_follow_latest(
