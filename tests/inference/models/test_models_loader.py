@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from structlog.testing import capture_logs
 
 from kronos_service.inference.models.loader import AdapterLoader
 from kronos_service.inference.models.loader_status import LoaderStatus
@@ -331,6 +332,8 @@ def test_generations_never_go_back_except_by_a_rollback(
     status = loader.reload()
     assert version(status) == second.version
     assert status.reason == "generation 1 is older than 2, which was seen before"
+    assert status.last_refusal is not None
+    assert (status.last_refusal.version, status.last_refusal.digest) == (first.version, first.manifest_sha256)
     changed = Latest(generation=2, version=first.version, manifest_sha256=first.manifest_sha256)
     (empty_store / LATEST).write_bytes(changed.to_bytes())
     assert loader.reload().reason == f"generation 2 was {second.version} before"
@@ -400,10 +403,11 @@ def test_the_polling_thread_outlives_an_error_that_nobody_foresaw(
 ) -> None:
     pointer = publish(adapter_of(0), empty_store, keep=9)
     loader = new_loader()
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, capture_logs() as lines:
         patch.setattr("kronos_service.inference.models.latest.read_capped", lambda *_: 1 / 0)
         loader.start()
         eventually(lambda: loader.status().counters.errors > 2)
+        assert [line["event"] for line in lines].count("adapter_unforeseen") == 1  # not at every poll
         assert loader.status().reason == "unforeseen ZeroDivisionError: division by zero"
     eventually(lambda: version(loader.status()) == pointer.version)
     assert loader.status().reason is None

@@ -65,6 +65,7 @@ def test_a_pin_holds_against_newer_generations_and_a_restart(
     assert (version(status), status.pinned) == (versions[0], versions[0])
     status = again.pin(None)
     assert (version(status), status.pinned) == (versions[2], None)
+    assert again.pin(None).pinned is None  # to follow LATEST already is no mistake
     assert version(new_loader().reload()) == versions[2]
 
 
