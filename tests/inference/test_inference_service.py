@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 from hub_server import running_hub, use_hub
+from pytest_mock import MockerFixture
 
 from kronos_service.finetune.config import PushConfig
 from kronos_service.finetune.push import push
+from kronos_service.inference import service as service_module
 from kronos_service.inference.errors import NotReady, Overloaded
 from kronos_service.inference.scheduler.queue import MARGIN
 from kronos_service.inference.scheduler.work import BatchKey, Cost, cost_of
@@ -24,6 +26,7 @@ from kronos_service.inference.service import RETRY_SECONDS, Service
 from kronos_service.inference.settings import Settings
 from kronos_service.model.adapter.files import read_files
 from kronos_service.model.generation.sampling import Sampling
+from kronos_shared.adapter_store import publish
 
 NOW = datetime(2023, 1, 3, 12, 0, tzinfo=UTC)
 ALICE, BOB = "the-secret-of-alice-123456", "the-secret-of-bob-123456"
@@ -112,6 +115,40 @@ def test_an_adapter_of_the_hub_serves_by_its_commit(
     assert (settings.state_dir / "hub").is_dir()
     with ready(settings) as service:  # a restart needs no hub: the commit was kept
         assert service.loader.current() is not None
+
+
+def test_every_model_is_warmed_up_and_the_first_one_again_for_the_pace(
+    settings_of: Callable[..., Settings],
+    adapter_of: Callable[[int], Path],
+    tmp_path: Path,
+    mocker: MockerFixture,
+) -> None:
+    warmed = mocker.spy(service_module, "warm_up")
+    service = Service(settings_of(adapters=tmp_path / "adapters"), clock=lambda: NOW)
+    publish(adapter_of(0), tmp_path / "adapters", keep=5)
+    before = service.queue.has_estimate
+    first = service.loader.look().serving
+    assert (before, service.queue.has_estimate) == (False, True)
+    publish(adapter_of(1), tmp_path / "adapters", keep=5)
+    second = service.loader.look().serving
+    assert first is not None
+    assert second is not None
+    assert [call.args[0].digest for call in warmed.call_args_list] == [
+        first.digest,
+        first.digest,
+        second.digest,
+    ]
+
+
+def test_what_waits_in_the_queue_is_its_key_s(
+    settings_of: Callable[..., Settings], mocker: MockerFixture
+) -> None:
+    with ready(settings_of()) as service:
+        submit = mocker.spy(service.queue, "submit")
+        asyncio.run(ask(service, "bob"))
+    ticket, job = submit.call_args.args
+    assert (ticket.owner, job.owner) == ("bob", "bob")
+    assert job.expires_at == ticket.expires_at
 
 
 def test_stopping_waits_for_what_is_running(settings_of: Callable[..., Settings]) -> None:

@@ -55,6 +55,8 @@ def test_all_of_one_kind_join_while_there_is_time_and_room(serving: ServedModel)
 def test_a_joiner_does_not_make_the_lead_late(serving: ServedModel) -> None:
     lead = work(serving, LEAD + 1.5 * JOINER)
     assert choose([lead, *(work(serving, 1000) for _ in range(3))]) == ([0, 1], [2, 3], [])
+    exactly = work(serving, LEAD + JOINER)
+    assert choose([exactly, work(serving, 1000), work(serving, 1000)]) == ([0, 1], [2], [])
 
 
 def test_a_joiner_does_not_make_late_whom_it_would_overtake(serving: ServedModel) -> None:

@@ -225,7 +225,8 @@ def test_a_place_that_is_given_up_is_free_again(
 def test_a_deadline_that_the_measured_pace_cannot_meet_is_refused_with_the_wait(
     queue_of: Callable[..., ForecastQueue], gate: Gate, serving: ServedModel
 ) -> None:
-    queue = queue_of(size=10)
+    metrics = Metrics()
+    queue = queue_of(size=10, metrics=metrics)
     started = time.monotonic()
     paced = occupy(queue, gate, serving)
     time.sleep(0.3)
@@ -239,6 +240,7 @@ def test_a_deadline_that_the_measured_pace_cannot_meet_is_refused_with_the_wait(
         queue.admit(busy.cost, time.monotonic() + 1.5)
     assert caught.value.retry_after is not None
     assert 9 * 0.3 <= caught.value.retry_after <= 9 * took + 1
+    assert metrics.registry.get_sample_value("kronos_rejections_total", {"reason": "deadline"}) == 1
     queue.give_up(queue.admit(busy.cost, time.monotonic() + 30))
     assert queue.depth == len(queued)
 

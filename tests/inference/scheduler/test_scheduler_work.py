@@ -1,13 +1,17 @@
 """What requests cost: bars read, rows drawn, and what a batch pays once."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from kronos_service.inference.models.served_model import ServedModel
-from kronos_service.inference.scheduler.work import ROW, STEP, BatchKey, Cost, cost_of
+from kronos_service.inference.models.served_model import ServedModel, base_alone, build
+from kronos_service.inference.scheduler.work import ROW, STEP, BatchKey, Cost, cost_of, warm_up
+from kronos_service.model.adapter.files import read_files
 from kronos_service.model.factory import Bundle
 from kronos_service.model.generation.sampling import Sampling
 
@@ -56,3 +60,17 @@ def test_a_request_of_several_passes_pays_for_each(demand: Cost) -> None:
     many = replace(demand, key=replace(demand.key, paths=129))
     assert cost_of([many]) == 6 * 3 * STEP + 100 + 3 * ROW * 2 * 136
     assert cost_of([wide, demand]) == cost_of([wide]) + cost_of([demand])
+
+
+def test_the_first_forecast_of_a_model_is_one_of_its_adapter_with_events(
+    adapter_of: Callable[[int], Path], bundle: Bundle
+) -> None:
+    assert warm_up(base_alone(bundle)) > 0
+    serving = build(read_files(adapter_of(0)), bundle, version="v")
+    assert warm_up(serving) > 0
+    assert serving.model.event_emb is not None
+    with torch.no_grad():
+        for weight in serving.model.event_emb.parameters():
+            weight.fill_(torch.nan)
+    with pytest.raises(ValueError, match="not finite"):
+        warm_up(serving)
