@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pytest_mock import MockerFixture
 from structlog.testing import capture_logs
 
 from kronos_service.inference.models.loader import AdapterLoader
@@ -20,6 +21,7 @@ from kronos_service.model.adapter.canary import canary_logits
 from kronos_service.model.adapter.files import AdapterNotWholeError
 from kronos_service.model.adapter.read import attach, merge, read_adapter
 from kronos_service.model.factory import BaseChoice, Bundle
+from kronos_service.model.packaged import SAMPLE_ADAPTERS
 from kronos_shared import adapter_store
 from kronos_shared.adapter_manifest import (
     EVENT_WEIGHTS,
@@ -28,6 +30,7 @@ from kronos_shared.adapter_manifest import (
     VERSIONS,
     AdapterManifest,
     Latest,
+    version_name,
 )
 from kronos_shared.adapter_store import publish
 from kronos_shared.atomic import replace_file
@@ -207,6 +210,64 @@ def test_a_reload_by_many_at_once_is_one_load(
     assert {version(status) for status in answers} == {calls[0]}
     assert len(calls) == 1
     assert loader.status().counters.reloads == 2  # the first, and one that began after all others had asked
+
+
+def test_its_thread_bears_a_name_and_keeps_no_process_alive(new_loader: NewLoader) -> None:
+    before = set(threading.enumerate())
+    loader = new_loader()
+    loader.start()
+    loader.start()  # the second time there is nothing to do
+    (thread,) = set(threading.enumerate()) - before
+    assert (thread.name, thread.daemon) == ("adapter-loader", True)
+    loader.stop()
+    assert not thread.is_alive()
+
+
+def test_the_same_adapter_under_another_generation_is_renamed_not_swapped(
+    empty_store: Path, adapter_of: AdapterOf, new_loader: NewLoader
+) -> None:
+    first = publish(adapter_of(0), empty_store, keep=9)
+    loader = new_loader()
+    before = loader.look().serving
+    second = Latest(
+        generation=2,
+        version=version_name(2, (adapter_of(0) / MANIFEST).read_bytes()),
+        manifest_sha256=first.manifest_sha256,
+    )
+    (empty_store / LATEST).write_bytes(second.to_bytes())
+    status = loader.look()
+    assert before is not None
+    assert status.serving is not None
+    assert (status.serving.version, status.serving.generation) == (second.version, 2)
+    assert status.serving.model is before.model
+    assert status.serving.loaded_at == before.loaded_at
+    assert (status.counters.loads, status.counters.swaps) == (1, 1)
+
+
+def test_bytes_that_no_check_foresaw_are_a_verdict(
+    empty_store: Path, adapter_of: AdapterOf, new_loader: NewLoader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = publish(adapter_of(0), empty_store, keep=9)
+    loader = new_loader()
+    with monkeypatch.context() as patch:
+        patch.setattr("kronos_service.inference.models.cache.build", lambda *_, **__: 1 / 0)
+        status = loader.look()
+    reason = f"{first.version}: cannot be loaded: ZeroDivisionError: division by zero"
+    assert (status.serving, status.reason) == (None, reason)
+    assert (status.quarantined, status.counters.errors) == ({first.manifest_sha256: reason}, 0)
+    assert loader.look().serving is None
+    assert version(loader.reload()) == first.version
+
+
+def test_a_base_that_was_read_for_a_rejected_adapter_is_not_read_again(
+    empty_store: Path, new_loader: NewLoader, mocker: MockerFixture
+) -> None:
+    publish(next(SAMPLE_ADAPTERS.glob("versions/*")), empty_store, keep=9)
+    loads = mocker.spy(BaseChoice, "load")
+    loader = new_loader(base=None, warm_up=lambda _: 1 / 0)
+    for _ in range(2):
+        assert loader.reload().reason == "warm-up failed: ZeroDivisionError: division by zero"
+    assert loads.call_count == 1
 
 
 def test_stopping_waits_for_the_load_in_hand(

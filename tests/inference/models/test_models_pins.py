@@ -145,7 +145,10 @@ def test_the_last_good_adapter_serves_after_a_restart_although_latest_is_bad_and
     second = publish(adapter_of(1), empty_store, keep=9)
     spoil(empty_store / VERSIONS / second.version)
     shutil.rmtree(empty_store / VERSIONS / first.version)
-    status = new_loader().reload()
+    with capture_logs() as lines:
+        status = new_loader().reload()
+    (told,) = (line for line in lines if line["event"] == "adapter_serves")
+    assert (told["version"], told["reason"]) == (first.version, status.reason)
     assert version(status) == first.version
     assert status.last_publish_to_live_seconds is None
     assert torch.equal(logits(status.serving), before)

@@ -1,5 +1,6 @@
 """One replica's own directory: one process at a time, and what serves kept whole in it."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from structlog.testing import capture_logs
 
 from kronos_service.inference.models.loader import AdapterLoader
 from kronos_service.inference.models.replica_state import ReplicaState, ReplicaStateError, sole_use
-from kronos_service.model.adapter.files import AdapterError, read_files
+from kronos_service.model.adapter.files import AdapterError, AdapterNotWholeError, read_files
 from kronos_shared.adapter_manifest import EVENT_WEIGHTS, VERSIONS
 from kronos_shared.adapter_store import publish
 
@@ -53,3 +54,18 @@ def test_only_the_last_good_adapter_is_kept(adapter_of: Callable[[int], Path], t
         assert state.last_good() == pointer
         assert state.last_good_files(pointer).digest == pointer.manifest_sha256
         assert [one.name for one in (tmp_path / "state" / VERSIONS).iterdir()] == [pointer.version]
+
+
+def test_another_adapter_under_the_last_good_one_s_name_is_not_taken_for_it(
+    adapter_of: Callable[[int], Path], tmp_path: Path
+) -> None:
+    state = ReplicaState(tmp_path / "state")
+    pointer = publish(adapter_of(0), tmp_path / "adapters", keep=9)
+    state.remember(pointer, read_files(adapter_of(0)))
+    copy = tmp_path / "state" / VERSIONS / pointer.version
+    shutil.rmtree(copy)
+    shutil.copytree(adapter_of(1), copy)
+    with pytest.raises(AdapterNotWholeError, match="has sha256"):
+        state.last_good_files(pointer)
+    state.remember(pointer, read_files(adapter_of(0)))
+    assert state.last_good_files(pointer).digest == pointer.manifest_sha256

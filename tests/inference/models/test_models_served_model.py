@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from kronos_service.inference.models.served_model import ServedModel, base_alone, build
+from kronos_service.inference.models.served_model import ServedModel, adapter_at, base_alone, build
 from kronos_service.model.adapter.files import AdapterError, read_files
-from kronos_service.model.factory import Bundle
+from kronos_service.model.base_files import BaseModelError
+from kronos_service.model.factory import BaseChoice, Bundle
 from kronos_shared.adapter_manifest import MANIFEST
 from kronos_shared.normalization import CLIP, EPSILON, MIN_HISTORY, UPSTREAM_EPSILON
 
@@ -45,6 +46,17 @@ def test_it_reads_as_many_bars_as_the_adapter_was_trained_with_and_so_does_its_b
 
 def test_when_it_began_to_serve_is_in_utc(built: Built, bundle: Bundle) -> None:
     assert built().loaded_at.tzinfo == base_alone(bundle).loaded_at.tzinfo == UTC
+
+
+def test_an_adapter_is_found_with_the_base_that_is_given_or_that_it_names(
+    adapter_of: Callable[[int], Path], base_path: Path
+) -> None:
+    serving = adapter_at(adapter_of(0), base=BaseChoice(model=str(base_path)))
+    assert (serving.version, serving.generation) == (adapter_of(0).name, None)
+    assert serving.digest == read_files(adapter_of(0)).digest
+    with pytest.raises(BaseModelError, match=f"{base_path.name}.* cannot be found by name"):
+        adapter_at(adapter_of(0))
+    assert adapter_at("sample").base.base.repo == "kronos-nano"
 
 
 def test_it_needs_the_history_that_the_adapter_was_trained_with(built: Built, bundle: Bundle) -> None:
