@@ -71,6 +71,7 @@ def test_the_truth_scores_better_than_what_is_too_narrow_too_wide_or_beside_it()
 
 
 def test_a_point_forecast_scores_its_absolute_error_and_has_no_interval() -> None:
+    assert score_normal(at(0.0), at(-0.3), mean=0.5)["crps"][0, 0] == pytest.approx(0.8)
     columns = score_normal(at(0.0), at(-0.3))
     judged = judge_quantiles(columns, at(-0.3))
     assert columns["crps"][0, 0] == pytest.approx(0.3)
