@@ -56,7 +56,7 @@ def test_the_random_worlds_use_every_kind_of_channel() -> None:
         assert np.unique(encoded[:, kind]).size > 2
 
 
-@pytest.mark.parametrize(("horizon", "rows"), [(0, 21), (1, 21), (2, 22), (10, 30)])
+@pytest.mark.parametrize(("horizon", "rows"), [(0, 21), (1, 21), (2, 22), (10, 30), (80, 100)])
 def test_rows_are_bars_and_all_but_one_of_the_horizon(horizon: int, rows: int) -> None:
     bars = bars_of(session_days("us_equity", "2024-02-01", "2024-03-01"))
     calendar = calendar_of([])

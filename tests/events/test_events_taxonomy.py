@@ -57,7 +57,8 @@ def test_tier_1_names_families_and_is_no_part_of_the_hash() -> None:
 
 
 def test_every_unknown_type_is_named_at_once() -> None:
-    with pytest.raises(UnknownEventType, match="got bank_holiday, tankan"):
+    named = r"expected event types of event_types\.toml, got bank_holiday, tankan:"
+    with pytest.raises(UnknownEventType, match=named):
         DEFAULT_TAXONOMY.check_types(["tankan", "cpi", "bank_holiday", "tankan"])
 
 
@@ -166,6 +167,28 @@ def test_a_file_that_contradicts_itself_is_refused_in_one_line(changed: dict[str
     assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert str(error.value).startswith("mine.toml: ")
+
+
+COLUMNS = """
+symbol asset_class date origin step model series bar index fold year
+is_event event quiet all tier1 control base adapter placebo zeroed
+s1 s2 total outcome crps pit hit spread surprise surprise_z days_until leader_spy
+"""
+
+
+@pytest.mark.parametrize("name", COLUMNS.split())
+def test_no_family_bears_the_name_of_another_column_of_the_figures(name: str) -> None:
+    with pytest.raises(TaxonomyError, match=f"a family cannot be called {name}: choose another name"):
+        taxonomy_of({"version": 2, "currency": "USD", "families": {name: ["x"]}}, "mine.toml")
+
+
+def test_the_hours_of_the_clock_are_new_york_s_unless_the_file_says_others() -> None:
+    hours = {"cpi": {"times": ["08:30"]}, **CONTENT["releases"]}
+    own = taxonomy_of(CONTENT | {"releases": hours}, "mine.toml")
+    assert {name: one.time_zone for name, one in own.releases.items()} == {
+        "cpi": "America/New_York",
+        "ecb_rate_decision": "Europe/Berlin",
+    }
 
 
 def test_only_rows_in_the_currency_of_their_family_count() -> None:
