@@ -71,6 +71,15 @@ def test_targets_are_the_tokens_one_bar_later(splits: Splits, bundle: Bundle) ->
     assert torch.equal(sample["s1_targets"], s1[0, 1:])
     assert torch.equal(sample["s2_targets"], s2[0, 1:])
     assert torch.equal(sample["ohlcv"], x[:-1])
+    longest = max(one.stop - one.start for one in dataset.windows)
+    assert {ids.shape for ids in dataset.tokens.values()} == {(len(dataset.windows), longest)}
+
+
+def test_a_single_target_weighs_one(splits: Splits) -> None:
+    first = splits.splits["val"].windows[0]
+    alone = replace(splits.splits["val"], windows=[replace(first, stop=first.first_target + 1)])
+    (sample,) = replace(splits, splits={"val": alone}).dataset("val", oversample=3.0)
+    assert sample["loss_weight"].sum().item() == 1.0
 
 
 @pytest.mark.parametrize("oversample", [1.0, 3.0, 5.0])

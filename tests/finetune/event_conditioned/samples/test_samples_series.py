@@ -4,14 +4,16 @@ from collections.abc import Sequence
 from cProfile import Profile
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from kronos_service.data.sample import write_sample
 from kronos_service.data.sample_worlds import own_events
-from kronos_service.data.snapshot.read import Snapshot, load_snapshot
+from kronos_service.data.snapshot.read import Snapshot, leader_data, load_snapshot
 from kronos_service.events.calendar import read_calendar
+from kronos_service.events.encoder import encode_rows, prepare
 from kronos_service.events.taxonomy import DEFAULT_TAXONOMY, Taxonomy
 from kronos_service.finetune.event_conditioned.samples.series import (
     Conditioning,
@@ -29,6 +31,18 @@ def test_the_calendar_is_read_once_for_all_symbols(market: Snapshot) -> None:
     calls = {entry.code: entry.callcount for entry in profile.getstats()}
     assert len(series) > 1
     assert calls[read_calendar.__code__] == 1
+
+
+def test_hourly_bars_see_the_events_of_their_own_hour(hourly_path: Path) -> None:
+    snapshot = load_snapshot(hourly_path)
+    (one, *_) = build_series(snapshot)
+    tables = prepare(snapshot.calendar, leader_data(snapshot), snapshot.taxonomy)
+    assert one.interval == snapshot.interval == "1h"
+    covered = slice(None, 500)
+    expected = encode_rows(tables, one.dates[covered], one.asset_class, interval="1h", symbol=one.symbol)
+    np.testing.assert_array_equal(one.events[covered], expected)
+    by_hour = one.events[covered, : len(snapshot.taxonomy.families)].any(axis=1)
+    assert 0 < by_hour.sum() < 24 * len(set(one.dates[covered][by_hour].astype("datetime64[D]")))
 
 
 def test_the_control_sees_no_events_and_keeps_the_labels(market: Snapshot) -> None:

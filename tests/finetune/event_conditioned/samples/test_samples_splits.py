@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,10 +14,13 @@ from kronos_service.events.encoder import REACH_DAYS
 from kronos_service.events.taxonomy import DEFAULT_TAXONOMY
 from kronos_service.finetune.event_conditioned.samples.splits import (
     Span,
+    SplitError,
     Splits,
     dead_channels,
     plan_splits,
+    require_events,
 )
+from kronos_service.finetune.event_conditioned.samples.windows import LeftOut
 
 CHANNELS = DEFAULT_TAXONOMY.channels
 
@@ -46,18 +50,41 @@ def test_the_placebo_mixes_all_days_of_a_split_and_none_of_another_or_of_outside
 
 
 def test_a_calendar_that_ends_more_than_ten_days_before_a_split_is_refused(market: Snapshot) -> None:
-    day = market.bars["ts"].max()
+    day, symbols = market.bars["ts"].max(), market.symbols["tradable"].sum()
 
-    def plan(reach: pd.Timestamp) -> None:
+    def plan(reach: pd.Timestamp, day: pd.Timestamp = day) -> LeftOut:
         calendar = market.calendar[market.calendar["release_at"] < reach + timedelta(days=1)]
         last = market.calendar.iloc[[-1]].assign(release_at=reach)
         date = np.datetime64(day.date(), "D")
         spans: dict[str, Span] = {"test": (date, date)}  # one day, so that its only bar is on both ends
-        plan_splits(replace(market, calendar=pd.concat([calendar, last])), dates=spans, context=72, scored=8)
+        ours = replace(market, calendar=pd.concat([calendar, last]))
+        return plan_splits(ours, dates=spans, context=72, scored=8)[1]["test"][1]
 
-    plan(day - timedelta(days=REACH_DAYS))
+    assert plan(day - timedelta(days=REACH_DAYS)).past_the_calendar == symbols
     with pytest.raises(CalendarError, match="the test split has bars to"):
         plan(day - timedelta(days=REACH_DAYS + 1))
+    earlier = day - timedelta(days=REACH_DAYS + 4)
+    assert plan(earlier + timedelta(days=REACH_DAYS - 1), earlier).past_the_calendar == symbols
+    assert (
+        plan(earlier + timedelta(days=REACH_DAYS), earlier) == LeftOut()
+    )  # what comes later is not asked for
+
+
+def test_a_split_without_targets_or_without_events_is_refused_with_its_dates(splits: Splits) -> None:
+    require_events(splits, "val")
+    val = splits.splits["val"]
+    span = rf"the val split \({val.first} to {val.last}\)"
+
+    def changed(**changes: Any) -> Splits:
+        return replace(splits, splits=splits.splits | {"val": replace(val, **changes)})
+
+    with pytest.raises(SplitError, match=rf"{span} has no targets \(no bars there\)"):
+        require_events(changed(windows=[], left_out=LeftOut()), "val")
+    with pytest.raises(SplitError, match=rf"{span} has no targets \(5 after a gap\)"):
+        require_events(changed(windows=[], left_out=LeftOut(after_a_gap=5)), "val")
+    quiet = [replace(one, is_event=np.zeros_like(one.is_event)) for one in splits.series]
+    with pytest.raises(SplitError, match=rf"{span} has no event days"):
+        require_events(replace(splits, series=quiet), "val")
 
 
 def test_a_channel_is_dead_that_never_changes_over_the_scored_positions(splits: Splits) -> None:
