@@ -78,8 +78,9 @@ def test_targets_are_the_tokens_one_bar_later(splits: Splits, bundle: Bundle) ->
 def test_a_single_target_weighs_one(splits: Splits) -> None:
     first = splits.splits["val"].windows[0]
     alone = replace(splits.splits["val"], windows=[replace(first, stop=first.first_target + 1)])
-    (sample,) = replace(splits, splits={"val": alone}).dataset("val", oversample=3.0)
-    assert sample["loss_weight"].sum().item() == 1.0
+    dataset = replace(splits, splits={"val": alone}).dataset("val", oversample=3.0)
+    assert dataset.n_targets == 1
+    assert dataset[0]["loss_weight"].sum().item() == 1.0
 
 
 @pytest.mark.parametrize("oversample", [1.0, 3.0, 5.0])

@@ -63,7 +63,7 @@ def test_a_calendar_that_ends_more_than_ten_days_before_a_split_is_refused(marke
     assert plan(day - timedelta(days=REACH_DAYS)).past_the_calendar == symbols
     with pytest.raises(CalendarError, match="the test split has bars to"):
         plan(day - timedelta(days=REACH_DAYS + 1))
-    earlier = day - timedelta(days=REACH_DAYS + 4)
+    earlier = day - timedelta(days=28)
     assert plan(earlier + timedelta(days=REACH_DAYS - 1), earlier).past_the_calendar == symbols
     assert (
         plan(earlier + timedelta(days=REACH_DAYS), earlier) == LeftOut()
@@ -76,7 +76,7 @@ def test_a_split_without_targets_or_without_events_is_refused_with_its_dates(spl
     span = rf"the val split \({val.first} to {val.last}\)"
 
     def changed(**changes: Any) -> Splits:
-        return replace(splits, splits=splits.splits | {"val": replace(val, **changes)})
+        return replace(splits, splits={**splits.splits, "val": replace(val, **changes)})
 
     with pytest.raises(SplitError, match=rf"{span} has no targets \(no bars there\)"):
         require_events(changed(windows=[], left_out=LeftOut()), "val")
