@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,6 +32,7 @@ from kronos_service.finetune.event_conditioned.training.loop import Data, Loop
 from kronos_service.finetune.event_conditioned.training.lora import adapt, trainable
 from kronos_service.finetune.event_conditioned.training.loss import weighted_loss
 from kronos_service.finetune.event_conditioned.training.schedule import Schedule
+from kronos_service.finetune.event_conditioned.training.signals import Stop, Stopped
 from kronos_service.finetune.event_conditioned.training.variants import (
     ADAPTER,
     CONTROL,
@@ -193,6 +195,22 @@ def test_the_adapter_is_judged_on_the_real_rows_and_the_placebo_on_false_ones(
     real = rows(few.dataset("val"))
     differs = [not torch.equal(*pair) for pair in zip(in_order(seen.judged[:3], val), real, strict=True)]
     assert any(differs) == (variant == PLACEBO)
+
+
+def test_a_signal_stops_the_training_in_hand_and_the_next_start_resumes_it(
+    few: Splits, bundle: Bundle, tmp_path: Path
+) -> None:
+    config = CONFIG.replace(control=True, epochs=1)
+    asked = Stop(signal=signal.SIGTERM)
+    with pytest.raises(
+        Stopped, match="stopped by SIGTERM after step 0 of 3; a checkpoint is written"
+    ) as raised:
+        train_variants(config, few, bundle, Accelerator(cpu=True), tmp_path, micro_batch=8, stop=asked)
+    assert raised.value.exit_code == 128 + signal.SIGTERM
+    assert list((tmp_path / "checkpoints").iterdir())
+    assert not (tmp_path / "control").exists()
+    trained = train_variants(config, few, bundle, Accelerator(cpu=True), tmp_path, micro_batch=8, stop=Stop())
+    assert list(trained) == ["adapter", "control"]
 
 
 def test_all_three_are_trained_each_under_its_own_name(
