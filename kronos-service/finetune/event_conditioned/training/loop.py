@@ -123,7 +123,7 @@ def train(
             at.metrics_size = log.size()
             on_main(lambda: checkpoints.write(capture(model, loop.optimizer, loop.scheduler, at)))
         if stopping:
-            raise stop.stopped(f"after step {at.step} of {loop.schedule.steps}")
+            raise stop.stopped(at.step, loop.schedule.steps)
         # A run killed between an epoch's last checkpoint and its validation still owes that validation.
         if within == 0 and epoch == len(at.fixed_losses):
             figures, records = loop.validate()

@@ -14,7 +14,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stopped(Exception):
-    """A training ended at a signal, with a checkpoint written; `exit_code` is the shell's 128 + signal."""
+    """A training ended at a signal, its steps in a checkpoint; `exit_code` is the shell's 128 + signal."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
@@ -31,10 +31,11 @@ class Stop:
         """Whether any process of the run has been asked; all get the same answer."""
         return sum_over_processes(float(self.signal is not None)) != [0.0]
 
-    def stopped(self, where: str) -> "Stopped":
-        """The exception to raise; `where` is how far the training came."""
+    def stopped(self, step: int, steps: int) -> "Stopped":
+        """The exception to raise after so many of a training's steps."""
         number = self.signal or signal.SIGTERM
-        return Stopped(f"stopped by {number.name} {where}; a checkpoint is written", 128 + number)
+        where = f"after step {step} of {steps}; a checkpoint is written" if step else "before the first step"
+        return Stopped(f"stopped by {number.name} {where}", 128 + number)
 
 
 @contextmanager

@@ -82,6 +82,7 @@ def test_another_thread_than_the_main_one_is_never_asked_and_changes_no_handler(
 def test_a_stop_says_where_and_exits_as_a_shell_does_also_where_another_process_was_asked(
     own: signal.Signals | None, name: str, code: int
 ) -> None:
-    stopped = Stop(signal=own).stopped("after step 3 of 9")
+    stopped = Stop(signal=own).stopped(3, 9)
     assert str(stopped) == f"stopped by {name} after step 3 of 9; a checkpoint is written"
     assert stopped.exit_code == code
+    assert str(Stop(signal=own).stopped(0, 9)) == f"stopped by {name} before the first step"
