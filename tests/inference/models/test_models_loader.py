@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -342,6 +343,7 @@ def test_a_file_that_is_flipped_or_missing_is_looked_at_again_at_every_poll(
     )
     assert status.last_refusal is not None
     assert (status.last_refusal.version, status.last_refusal.digest) == (name, second.manifest_sha256)
+    assert timedelta() <= datetime.now(UTC) - status.last_refusal.at < timedelta(minutes=1)
     assert status.quarantined == {}
     (empty_store / VERSIONS / name / EVENT_WEIGHTS).unlink()
     eventually(lambda: "is missing" in (loader.status().reason or ""))

@@ -200,6 +200,19 @@ def test_a_rejected_version_is_tried_again_when_somebody_pins_it(
     assert (version(status), status.pinned, status.quarantined) == (first.version, first.version, {})
 
 
+def test_a_rejected_latest_is_tried_again_when_somebody_removes_the_pin(
+    empty_store: Path, adapter_of: AdapterOf, new_loader: NewLoader
+) -> None:
+    second = publish(adapter_of(1), empty_store, keep=9)
+    loader = new_loader(warm_up=fails_once([]))
+    assert list(loader.look().quarantined) == [second.manifest_sha256]
+    first = publish(adapter_of(0), empty_store, keep=9)
+    assert version(loader.pin(first.version)) == first.version
+    adapter_store.rollback(empty_store, second.version)
+    status = loader.pin(None)
+    assert (version(status), status.quarantined, status.reason) == (second.version, {}, None)
+
+
 def test_a_rejected_pin_is_tried_again_when_somebody_asks_for_a_reload_and_not_at_every_look(
     empty_store: Path, adapter_of: AdapterOf, new_loader: NewLoader, tmp_path: Path
 ) -> None:

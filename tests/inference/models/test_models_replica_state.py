@@ -23,6 +23,9 @@ def test_two_services_on_one_state_directory_are_one_too_many(tmp_path: Path) ->
             pass
     with sole_use(tmp_path / "state"):
         pass
+    with capture_logs() as lines, sole_use(tmp_path / "not" / "made" / "yet"):
+        pass
+    assert not lines
     (tmp_path / "file").write_text("")
     with capture_logs() as lines, sole_use(tmp_path / "file" / "state"):  # it could hold nothing
         pass

@@ -64,6 +64,19 @@ def test_it_needs_the_history_that_the_adapter_was_trained_with(built: Built, bu
     assert built(min_history=MIN_HISTORY + 5).min_history == MIN_HISTORY + 5
 
 
+def test_it_is_synthetic_where_its_data_is_marked_so_or_the_packaged_sample(
+    built: Built, bundle: Bundle
+) -> None:
+    packaged = adapter_at("sample")
+    assert packaged.manifest is not None
+    assert packaged.is_synthetic
+    assert packaged.without_adapter.is_synthetic
+    assert built("data", sha256=packaged.manifest.data.sha256, synthetic=False).is_synthetic
+    assert built("data", synthetic=True).is_synthetic
+    assert not built("data", synthetic=False).is_synthetic
+    assert not base_alone(bundle).is_synthetic
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
