@@ -179,3 +179,25 @@ def test_what_a_shared_fixture_reaches_counts_for_each_test_that_uses_it(tmp_pat
     assert lines["2"] == ["test_step.py::test_a", "test_step.py::test_b"]
     assert lines["5"] == ["test_step.py::test_c"]
     assert lines["1"] == []
+
+
+def test_what_a_cache_keeps_is_reached_by_each_test_that_asks_for_it(tmp_path: Path) -> None:
+    (tmp_path / "step.py").write_text(
+        "from functools import cached_property, lru_cache\n@lru_cache\ndef table(): return made()\n"
+        "def made():\n    return [2]\n"
+        "class Step:\n    @cached_property\n    def size(self):\n        return 3\n"
+        "STEP = Step()\ndef find(): return table()\n"
+    )
+    (tmp_path / "pytest.ini").write_text("[pytest]\npythonpath = .\n")
+    (tmp_path / "test_step.py").write_text(
+        "import pytest, step\n@pytest.fixture(scope='module')\ndef found(): return step.find()\n"
+        "def test_a(): assert step.find() is step.find()\n"
+        "def test_b(): assert step.find() == [2] and step.STEP.size\n"
+        "def test_c(): assert step.STEP.size == 3\n"
+        "def test_d(found): assert found\n"
+    )
+    command = [sys.executable, str(ROOT / "tests" / "mutation" / "reached.py"), "out.json", '["step.py"]']
+    subprocess.run([*command, '["test_step.py"]'], cwd=tmp_path, check=True, capture_output=True)
+    lines = json.loads((tmp_path / "out.json").read_text())["lines"]["step.py"]
+    assert lines["5"] == [f"test_step.py::test_{name}" for name in "abd"]
+    assert lines["9"] == [f"test_step.py::test_{name}" for name in "bc"]
