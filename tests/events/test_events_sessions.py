@@ -97,6 +97,20 @@ def test_locate_names_a_date_that_is_no_session(day: str) -> None:
         locate(found, [day])
 
 
+def test_no_more_than_three_wrong_dates_are_named() -> None:
+    found = sessions("us_equity", date(2024, 7, 1), date(2024, 7, 8))
+    weekend = ["2024-07-04", "2024-07-06", "2024-07-07", "2024-07-09", "2024-07-10"]
+    named = "got 5 others, the first 2024-07-04, 2024-07-06, 2024-07-07: check"
+    with pytest.raises(SessionError, match=named):
+        locate(found, weekend)
+
+
+@pytest.mark.parametrize("asset_class", ["us_equity", "index", "fx"])
+def test_hourly_bars_are_of_crypto_alone(asset_class: str) -> None:
+    with pytest.raises(SessionError, match=f"1h bars of asset class {asset_class}: "):
+        sessions(asset_class, date(2024, 7, 1), date(2024, 7, 8), "1h")
+
+
 def test_a_bar_time_within_the_day_is_refused() -> None:
     found = sessions("crypto", date(2024, 7, 1), date(2024, 7, 8))
     with pytest.raises(SessionError, match="2024-07-02T13:30"):
@@ -112,6 +126,9 @@ def test_a_release_at_the_close_belongs_to_the_next_session() -> None:
 def test_any_zone_becomes_utc() -> None:
     mixed = pd.Series([new_york("2024-03-06 08:30"), utc_time("2024-03-06 13:30")])
     assert (utc(mixed) == np.datetime64("2024-03-06T13:30")).all()
+    texts = ["2024-03-06 08:30-05:00", "2024-03-06 14:30+01:00"]
+    assert (utc(texts) == np.datetime64("2024-03-06T13:30")).all()
+    assert utc(["2024-03-06 13:30"]).tolist() == utc(texts[:1]).tolist()
 
 
 def test_unknown_asset_classes_and_dates_before_1990_are_refused() -> None:

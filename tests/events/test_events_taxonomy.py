@@ -1,6 +1,7 @@
 """The channels and what gives them their meaning."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,7 @@ def test_a_file_that_contradicts_itself_is_refused_in_one_line(changed: dict[str
     assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert str(error.value).startswith("mine.toml: ")
+    assert "Value error" not in str(error.value)
 
 
 COLUMNS = """
@@ -207,6 +209,17 @@ def test_only_rows_in_the_currency_of_their_family_count() -> None:
     assert own.counts(rows["event_type"], rows["currency"]).tolist() == rows["counts"].tolist()
     with pytest.raises(UnknownEventType, match="expected event types of the taxonomy, got tankan"):
         own.check_types(rows["event_type"])
+
+
+def test_a_file_is_named_with_what_it_contradicts(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        'version = 2\ncurrency = "USD"\ntier1 = ["cpj"]\n[families]\ncpi = ["cpi"]\n', encoding="utf-8"
+    )
+    with pytest.raises(TaxonomyError, match=f"^{re.escape(str(path))}: tier1 names cpj, which no family is"):
+        read_taxonomy(path)
+    path.write_text('version = 2\ncurrency = "USD"\n[families]\ncpi = ["cpi"]\n', encoding="utf-8")
+    assert read_taxonomy(path).families == ("cpi",)
 
 
 @pytest.mark.parametrize("text", ["version = ", "\xff"], ids=["syntax", "bytes"])
