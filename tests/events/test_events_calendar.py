@@ -5,7 +5,15 @@ import pandas as pd
 import pytest
 from event_samples import calendar_of, event, utc_time
 
-from kronos_service.events.calendar import ALWAYS, NEVER, CalendarError, calendar_reach, read_calendar
+from kronos_service.events.calendar import (
+    ALWAYS,
+    EVERYBODY,
+    NEVER,
+    CalendarError,
+    calendar_reach,
+    read_calendar,
+    symbols_of,
+)
 
 RELEASE = utc_time("2024-03-12 12:30")
 
@@ -34,6 +42,17 @@ def test_a_version_stands_until_the_next_one_is_seen() -> None:
 def test_a_calendar_without_first_seen_at_was_always_known() -> None:
     rows = read_calendar(calendar_of([event("cpi", "cpi", RELEASE)]).drop(columns="first_seen_at"))
     assert (rows.first_seen_at == ALWAYS).all()
+
+
+def test_rows_of_a_calendar_without_symbols_are_everybody_s() -> None:
+    plain = versions().iloc[::-1]
+    named = plain.assign(symbol=["SYN01", None, "SYN02", None, None])
+    assert symbols_of(plain).tolist() == [EVERYBODY] * len(plain)
+    assert symbols_of(plain).index.equals(plain.index)
+    assert symbols_of(named).tolist()[:3] == ["SYN01", EVERYBODY, "SYN02"]
+    rows = read_calendar(plain)
+    assert rows.falls_on(None).all()
+    assert rows.falls_on("SYN01").all()
 
 
 def test_the_reach_is_the_last_date_in_usd() -> None:

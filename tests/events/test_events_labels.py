@@ -86,3 +86,9 @@ def test_dates_may_come_in_any_order_or_none() -> None:
 def test_a_date_that_is_no_session_is_refused() -> None:
     with pytest.raises(SessionError, match="2024-03-10"):
         label_targets(read_calendar(calendar_of([])), "us_equity", ["2024-03-10"], symbol=None)
+
+
+def test_no_bars_have_no_labels() -> None:
+    labels = label_targets(read_calendar(calendar_of([])), "crypto", [], symbol=None)
+    assert (labels.is_event.shape, labels.families.shape) == ((0,), (0, len(DEFAULT_TAXONOMY.families)))
+    assert labels.is_event.dtype == labels.families.dtype == np.bool_

@@ -211,6 +211,14 @@ def test_only_rows_in_the_currency_of_their_family_count() -> None:
         own.check_types(rows["event_type"])
 
 
+def test_there_may_be_exactly_128_channels() -> None:
+    families = {f"f{number}": [f"t{number}"] for number in range(126)}
+    most = taxonomy_of({"version": 2, "currency": "USD", "families": families}, "mine.toml")
+    assert len(most.channels) == 128
+    with pytest.raises(TaxonomyError, match="expected at most 128 channels, got 129"):
+        taxonomy_of({"version": 2, "currency": "USD", "families": {**families, "g": ["u"]}}, "mine.toml")
+
+
 def test_a_file_is_named_with_what_it_contradicts(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(
