@@ -46,7 +46,7 @@ def test_a_calendar_without_first_seen_at_was_always_known() -> None:
 
 def test_rows_of_a_calendar_without_symbols_are_everybody_s() -> None:
     plain = versions().iloc[::-1]
-    named = plain.assign(symbol=["SYN01", None, "SYN02", None, None])
+    named = plain.assign(symbol=pd.Series(["SYN01", None, "SYN02", None, None], index=plain.index))
     assert symbols_of(plain).tolist() == [EVERYBODY] * len(plain)
     assert symbols_of(plain).index.equals(plain.index)
     assert symbols_of(named).tolist()[:3] == ["SYN01", EVERYBODY, "SYN02"]

@@ -199,5 +199,5 @@ def test_what_a_cache_keeps_is_reached_by_each_test_that_asks_for_it(tmp_path: P
     command = [sys.executable, str(ROOT / "tests" / "mutation" / "reached.py"), "out.json", '["step.py"]']
     subprocess.run([*command, '["test_step.py"]'], cwd=tmp_path, check=True, capture_output=True)
     lines = json.loads((tmp_path / "out.json").read_text())["lines"]["step.py"]
-    assert lines["5"] == [f"test_step.py::test_{name}" for name in "abd"]
-    assert lines["9"] == [f"test_step.py::test_{name}" for name in "bc"]
+    assert lines["5"] == [f"test_step.py::test_{name}" for name in ("a", "b", "d")]
+    assert lines["9"] == [f"test_step.py::test_{name}" for name in ("b", "c")]
