@@ -1,6 +1,7 @@
 """A report in a real browser: nothing fetched, no error, no overflow on a phone, numbers on hover, paper."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 from made_runs import a_run, gain
+from playwright.sync_api import expect
 
 from kronos_service.finetune.event_conditioned.report.document import render
 
@@ -83,19 +85,19 @@ def test_a_curve_shows_its_numbers_where_it_is_pointed_at(page: Any) -> None:
     hit.scroll_into_view_if_needed()
     page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
     hit.hover()  # after the scrolling, which hides it
-    assert tip.inner_text() == "epoch 1: adapter 5.0000, control 5.0000, base 5.0000"
+    expect(tip).to_have_text("epoch 1: adapter 5.0000, control 5.0000, base 5.0000")
     box = tip.bounding_box()
     assert box["x"] >= 0
     assert box["x"] + box["width"] <= 1280
     page.locator("h1").hover()
-    assert not tip.is_visible()
+    expect(tip).to_be_hidden()
 
 
 def test_the_command_is_copied(page: Any) -> None:
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     button = page.locator("button.copy")
     button.click()
-    assert button.inner_text() in ("Copied", "Selected")
+    expect(button).to_have_text(re.compile("^(Copied|Selected)$"))  # once the clipboard has answered
     command = page.locator(".command code").inner_text()
     copied = page.evaluate("() => getSelection().toString() || navigator.clipboard.readText()")
     assert copied == command
