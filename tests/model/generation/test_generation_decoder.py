@@ -1,5 +1,6 @@
 """Cached generation against recomputation: the same tokens from the same logits, whatever is asked for."""
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,6 +57,8 @@ MODELS = {
     "no blocks": tiny_predictor(n_layers=0),
     "fixed time": tiny_predictor(learn_te=False),
 }
+EXACT = {name: copy.deepcopy(model).double() for name, model in MODELS.items()}
+"""In double precision, but for the norms: in single, draws now and then fall between two roundings."""
 
 
 def random_history(seed: int, bars: int, horizon: int, model: Kronos, events: bool) -> TokenHistory:
@@ -85,7 +88,7 @@ class Case:
 
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
-    model = MODELS[draw(st.sampled_from(sorted(MODELS)))]
+    model = EXACT[draw(st.sampled_from(sorted(EXACT)))]
     horizon = draw(st.integers(1, 6))
     lengths = draw(st.lists(st.integers(1, 40), min_size=1, max_size=4))
     eventful = [model.event_emb is not None and draw(st.booleans()) for _ in lengths]
@@ -128,7 +131,7 @@ def test_cached_generation_equals_recomputation(case: Case) -> None:
         )
         assert torch.equal(tokens[i, : case.paths], wanted.tokens)
         for got, want in zip(logits, (wanted.s1_logits, wanted.s2_logits), strict=True):
-            torch.testing.assert_close(got[i, : case.paths], want, rtol=0, atol=1e-4)
+            torch.testing.assert_close(got[i, : case.paths], want, rtol=0, atol=1e-6)
 
 
 def forced_logits(decoder: PathDecoder | StaticDecoder, tokens: Tensor) -> tuple[Tensor, Tensor]:
