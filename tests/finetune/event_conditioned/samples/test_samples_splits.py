@@ -65,9 +65,8 @@ def test_a_calendar_that_ends_more_than_ten_days_before_a_split_is_refused(marke
         plan(day - timedelta(days=REACH_DAYS + 1))
     earlier = day - timedelta(days=28)
     assert plan(earlier + timedelta(days=REACH_DAYS - 1), earlier).past_the_calendar == symbols
-    assert (
-        plan(earlier + timedelta(days=REACH_DAYS), earlier) == LeftOut()
-    )  # what comes later is not asked for
+    # bars after the split ask nothing of the calendar
+    assert plan(earlier + timedelta(days=REACH_DAYS), earlier) == LeftOut()
 
 
 def test_a_split_without_targets_or_without_events_is_refused_with_its_dates(splits: Splits) -> None:
